@@ -1,1 +1,3 @@
-
+//! unified-nats: from the environment to eight live families of market data.
+pub mod domain;
+pub mod settings;

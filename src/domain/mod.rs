@@ -1,0 +1,13 @@
+//! Small value types without I/O. A value that exists is a valid one.
+
+mod byte_size;
+mod data_type;
+mod names;
+mod secret;
+mod time_span;
+
+pub use byte_size::ByteSize;
+pub use data_type::{DataType, SubjectStyle};
+pub use names::{NameError, ServerName, StreamName};
+pub use secret::Secret;
+pub use time_span::{format_span, parse_span};

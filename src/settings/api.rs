@@ -1,0 +1,55 @@
+//! The API port, which carries the probes.
+
+use std::num::NonZeroU16;
+
+use super::reader::{Host, Reader};
+use super::server::SOME_TIME;
+use super::variables::*;
+use crate::domain::Secret;
+
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    pub host: Host,
+    pub port: NonZeroU16,
+    pub environment: &'static str,
+    /// Refuse to start with something open that should not be.
+    pub strict: bool,
+}
+
+impl ApiSettings {
+    pub fn read(reader: &mut Reader) -> Self {
+        reader.bool(&API_ENABLED);
+        for variable in [&API_TOKEN, &API_READ_TOKEN] {
+            reader.optional(variable, parse_bearer);
+        }
+        reader.size(&API_MAX_BODY, 1..=i64::MAX as u64);
+        reader.number(&API_MAX_CONNECTIONS, 1..=i64::from(i32::MAX));
+        reader.span(&API_REQUEST_TIMEOUT, SOME_TIME);
+        reader.number(&API_RATE_LIMIT, 0..=i64::from(i32::MAX));
+        reader.optional(&API_CORS_ORIGINS, |text| match text {
+            "*" => Ok(()),
+            _ => text
+                .split(',')
+                .try_for_each(|o| super::reader::parse_url(o, &["http", "https"]).map(drop)),
+        });
+        let stages =
+            ["development", "testing", "staging", "production"].map(|stage| (stage, stage));
+        Self {
+            host: reader.host(&API_HOST, None),
+            port: reader.port(&API_PORT),
+            environment: reader.choice(&ENVIRONMENT, &stages),
+            strict: reader.bool(&SECURITY_STRICT),
+        }
+    }
+}
+
+/// What can stand in an Authorization header.
+fn parse_bearer(text: &str) -> Result<Secret, String> {
+    if text.len() > 1024 {
+        return Err("it is longer than 1024 characters".into());
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("it holds a character that a header cannot carry".into());
+    }
+    Ok(Secret::new(text.to_owned()))
+}

@@ -1,0 +1,270 @@
+//! Text in, typed settings out. After [`Settings::load`] no text means a port, a size, a span of
+//! time or a path any more, and everything that contradicts something else has been refused.
+
+mod api;
+mod auth;
+mod awaited;
+mod cluster;
+mod jetstream;
+mod logs;
+mod market_data;
+mod problem;
+mod reader;
+pub mod reference;
+mod server;
+mod source;
+mod supervision;
+mod tls;
+pub mod variables;
+
+use std::collections::BTreeMap;
+
+pub use api::ApiSettings;
+pub use auth::Authentication;
+pub use cluster::ClusterSettings;
+pub use jetstream::{JetStreamSettings, SyncInterval, describe_unwritable};
+pub use logs::{LogFormat, LogSettings, ServerLog};
+pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
+pub use problem::{Problem, Problems, REDACTED};
+pub use reader::Host;
+use reader::Reader;
+pub use server::{Limits, Monitoring, ServerSettings};
+pub use source::{Origin, ProcessEnvironment, Source};
+pub use supervision::{HealthSettings, SupervisionSettings};
+pub use tls::TlsSettings;
+
+use crate::domain::ServerName;
+
+/// Everything the program acts on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub server: ServerSettings,
+    pub jetstream: JetStreamSettings,
+    pub market_data: MarketDataSettings,
+    pub authentication: Authentication,
+    pub tls: Option<TlsSettings>,
+    pub cluster: Option<ClusterSettings>,
+    pub supervision: SupervisionSettings,
+    pub health: HealthSettings,
+    pub logs: LogSettings,
+    pub api: ApiSettings,
+    /// What listens without asking for credentials on an address that is not loopback.
+    pub open_doors: Vec<OpenDoor>,
+}
+
+/// Settings together with what the operator should hear about them.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    pub warnings: Vec<String>,
+    pub effective: Vec<Effective>,
+}
+
+/// One variable as it is in force.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Effective {
+    pub name: &'static str,
+    /// Redacted if secret; [`None`] when nothing is set and there is no default.
+    pub value: Option<String>,
+    pub origin: String,
+}
+
+/// Something that is open to everybody who reaches the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenDoor {
+    Nats,
+    Monitoring,
+}
+
+impl OpenDoor {
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Nats => {
+                "NATS accepts anybody on an address that is not loopback; set NATS_AUTH_ENABLED=true, or NATS_HOST=127.0.0.1"
+            }
+            Self::Monitoring => {
+                "NATS monitoring answers anybody on an address that is not loopback; set NATS_HTTP_HOST=127.0.0.1"
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Reads and validates everything; all problems come back at once.
+    pub fn load(source: &dyn Source, flags: &[(&'static str, String)]) -> Result<Loaded, Problems> {
+        let mut problems = Problems::default();
+        let mut collected = source::collect(source, flags, &mut problems);
+        let mut warnings = std::mem::take(&mut collected.warnings);
+        let mut reader = Reader {
+            environment: &collected.environment,
+            problems: &mut problems,
+            warnings: &mut warnings,
+        };
+
+        let server = ServerSettings::read(&mut reader);
+        let cluster = ClusterSettings::read(&mut reader, &server.host);
+        let jetstream = JetStreamSettings::read(&mut reader);
+        let market_data = MarketDataSettings::read(&mut reader, &jetstream, cluster.is_some());
+        let authentication = Authentication::read(&mut reader);
+        let tls = TlsSettings::read(&mut reader);
+        let supervision = SupervisionSettings::read(&mut reader);
+        let health = HealthSettings::read(&mut reader);
+        let logs = LogSettings::read(&mut reader);
+        let api = ApiSettings::read(&mut reader);
+        let awaited_ports = awaited::read(&mut reader);
+        let mut settings = Self {
+            open_doors: Vec::new(),
+            server,
+            jetstream,
+            market_data,
+            authentication,
+            tls,
+            cluster,
+            supervision,
+            health,
+            logs,
+            api,
+        };
+        settings.check_ports(&mut reader, &awaited_ports);
+        settings.find_open_doors(&mut reader);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        warnings.extend(awaited::warning(&collected));
+        let effective = effective(&collected.environment, &collected.origins);
+        Ok(Loaded {
+            settings,
+            warnings,
+            effective,
+        })
+    }
+
+    /// Every port in use, with the variable that sets it.
+    fn ports(&self, awaited: &awaited::EnabledPorts) -> Vec<(&'static str, u16)> {
+        let mut ports = vec![
+            (variables::NATS_PORT.name, self.server.port.get()),
+            (variables::API_PORT.name, self.api.port.get()),
+        ];
+        ports.extend(
+            self.server
+                .monitoring
+                .iter()
+                .map(|m| (variables::NATS_HTTP_PORT.name, m.port.get())),
+        );
+        ports.extend(
+            self.cluster
+                .iter()
+                .map(|c| (variables::NATS_CLUSTER_PORT.name, c.port.get())),
+        );
+        for (variable, (enabled, port)) in [
+            (&variables::GRPC_PORT, awaited.grpc),
+            (&variables::PROMETHEUS_PORT, awaited.prometheus),
+        ] {
+            ports.extend(enabled.then_some((variable.name, port)));
+        }
+        ports
+    }
+
+    fn check_ports(&self, reader: &mut Reader, awaited: &awaited::EnabledPorts) {
+        let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
+        for (variable, port) in self.ports(awaited) {
+            if let Some(other) = seen.insert(port, variable) {
+                reader.problems.add(
+                    format!("{other}, {variable}"),
+                    format!("port {port} twice"),
+                    "all ports in use must be distinct",
+                    "give one of them another port",
+                );
+            }
+        }
+    }
+
+    fn find_open_doors(&mut self, reader: &mut Reader) {
+        // Client certificates keep strangers out as well as passwords do.
+        let certificates = self.tls.as_ref().is_some_and(|tls| tls.verify);
+        if self.authentication.is_open() && !certificates && !self.server.host.is_loopback() {
+            self.open_doors.push(OpenDoor::Nats);
+        }
+        if self
+            .server
+            .monitoring
+            .as_ref()
+            .is_some_and(|m| !m.host.is_loopback())
+        {
+            self.open_doors.push(OpenDoor::Monitoring);
+        }
+        if self.api.strict {
+            for door in &self.open_doors {
+                reader.problems.add(
+                    "SECURITY_STRICT",
+                    "\"true\"",
+                    door.describe(),
+                    "or set SECURITY_STRICT=false",
+                );
+            }
+        }
+    }
+
+    /// The name nats-server gives itself. In a cluster every node needs a name of its own, so the
+    /// host name follows the default.
+    pub fn server_name(&self, host_name: &str) -> String {
+        let default = variables::NATS_SERVER_NAME
+            .default
+            .fixed()
+            .unwrap_or_default();
+        match (&self.server.name, &self.cluster) {
+            (Some(name), _) => name.to_string(),
+            (None, None) => default.to_owned(),
+            (None, Some(_)) => {
+                let with_host = format!("{default}-{host_name}");
+                with_host
+                    .parse::<ServerName>()
+                    .map_or_else(|_| default.to_owned(), |name| name.to_string())
+            }
+        }
+    }
+}
+
+fn effective(
+    environment: &variables::Environment,
+    origins: &BTreeMap<&'static str, Origin>,
+) -> Vec<Effective> {
+    variables::ALL
+        .iter()
+        .map(|variable| {
+            let set = (variable.value)(environment);
+            let value = match (set, variable.default) {
+                (Some(_), _) if variable.secret => Some(REDACTED.to_owned()),
+                (Some(value), _) => Some(redact_urls(value)),
+                (None, variables::Preset::Fixed(value)) => Some(value.to_owned()),
+                (None, variables::Preset::Derived(words)) => Some(format!("({words})")),
+                (None, variables::Preset::Unset) => None,
+            };
+            let origin = origins
+                .get(variable.name)
+                .unwrap_or(&Origin::Default)
+                .to_string();
+            Effective {
+                name: variable.name,
+                value,
+                origin,
+            }
+        })
+        .collect()
+}
+
+/// Passwords inside URLs (`nats://user:password@host`) are secrets, too.
+fn redact_urls(value: &str) -> String {
+    let redact_one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{REDACTED}@{address}"),
+        _ => url.to_owned(),
+    };
+    value
+        .split(',')
+        .map(redact_one)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[cfg(test)]
+mod tests;

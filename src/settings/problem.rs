@@ -1,0 +1,76 @@
+use std::fmt;
+
+/// One thing that is wrong with the settings, told to the operator: what was found, the rule, the
+/// way out. Values of secrets are redacted before they get here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable, or the variables that contradict each other.
+    pub variable: String,
+    /// What it holds, as shown to people.
+    pub found: String,
+    /// What is allowed, or which rule is broken.
+    pub rule: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: cannot use {}: {}; {}",
+            self.variable, self.found, self.rule, self.remedy
+        )
+    }
+}
+
+/// Everything that is wrong, found in one go.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub fn add(
+        &mut self,
+        variable: impl Into<String>,
+        found: impl Into<String>,
+        rule: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.0.push(Problem {
+            variable: variable.into(),
+            found: found.into(),
+            rule: rule.into(),
+            remedy: remedy.into(),
+        });
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.0.len() == 1 {
+            "problem"
+        } else {
+            "problems"
+        };
+        write!(f, "the settings are invalid: {} {plural}", self.0.len())?;
+        for problem in &self.0 {
+            write!(f, "\n  - {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A value as it appears in messages: quoted, control characters escaped, cut at 80 characters.
+pub fn shown(value: &str) -> String {
+    let short: String = value.chars().take(80).collect();
+    let cut = if short.len() < value.len() { "…" } else { "" };
+    format!("{short:?}{cut}")
+}
+
+pub const REDACTED: &str = "(redacted)";

@@ -1,0 +1,382 @@
+//! Reads one variable at a time by its rule; what is wrong is noted and reading goes on.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::{Problems, shown};
+use super::source::shown_value;
+use super::variables::{Environment, Variable};
+use crate::domain::{ByteSize, Secret, parse_span};
+
+pub struct Reader<'a> {
+    pub environment: &'a Environment,
+    pub problems: &'a mut Problems,
+    pub warnings: &'a mut Vec<String>,
+}
+
+/// An address to listen on or to connect to: an IP address or a host name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host(String);
+
+impl Host {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        self.0
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .ok()
+    }
+
+    pub fn is_loopback(&self) -> bool {
+        self.ip()
+            .map_or(self.0 == "localhost", |ip| ip.is_loopback())
+    }
+
+    /// Where a client on this machine reaches a server that listens on this address.
+    pub fn to_reach(&self) -> String {
+        match self.ip() {
+            Some(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
+            Some(IpAddr::V6(ip)) if ip.is_unspecified() => format!("[{}]", Ipv6Addr::LOCALHOST),
+            Some(IpAddr::V6(ip)) => format!("[{ip}]"),
+            _ => self.0.clone(),
+        }
+    }
+
+    /// The form without brackets, for `bind` and nats.conf.
+    pub fn to_bind(&self) -> String {
+        self.ip()
+            .map_or_else(|| self.0.clone(), |ip| ip.to_string())
+    }
+}
+
+impl Reader<'_> {
+    /// The value as it is set.
+    pub fn set(&self, variable: &Variable) -> Option<&str> {
+        (variable.value)(self.environment)
+    }
+
+    pub fn is_set(&self, variable: &Variable) -> bool {
+        self.set(variable).is_some()
+    }
+
+    /// Notes that the value of `variable` breaks its rule.
+    pub fn refuse(&mut self, variable: &Variable, reason: &str) {
+        let value = self.set(variable).unwrap_or_default();
+        let found = shown_value(variable, value);
+        let reason = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({reason})")
+        };
+        let remedy = match variable.default.fixed() {
+            Some(default) => format!("correct it, or unset it for the default {default}"),
+            None => "correct it, or unset it".to_owned(),
+        };
+        self.problems.add(
+            variable.name,
+            found,
+            format!("must be {}{reason}", variable.allowed),
+            remedy,
+        );
+    }
+
+    /// The value read by `rule`, or nothing when it is not set or breaks the rule.
+    pub fn optional<T>(
+        &mut self,
+        variable: &Variable,
+        rule: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.set(variable).or(variable.default.fixed())?;
+        if !variable.secret && value.trim() != value {
+            self.refuse(variable, "it has surrounding white space");
+            return None;
+        }
+        match rule(value) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.refuse(variable, &reason);
+                None
+            }
+        }
+    }
+
+    /// The value read by `rule`; the default stands in for one that breaks the rule, so that
+    /// reading goes on.
+    pub fn required<T>(
+        &mut self,
+        variable: &Variable,
+        rule: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
+        let default = variable.default.fixed().map(&rule);
+        match (self.optional(variable, rule), default) {
+            (Some(value), _) | (None, Some(Ok(value))) => value,
+            _ => unreachable!("{} has a default that its own rule reads", variable.name),
+        }
+    }
+
+    pub fn bool(&mut self, variable: &Variable) -> bool {
+        self.required(variable, parse_bool)
+    }
+
+    pub fn port(&mut self, variable: &Variable) -> NonZeroU16 {
+        self.required(variable, |text| {
+            digits(text)?.parse().map_err(|_| String::new())
+        })
+    }
+
+    pub fn number(&mut self, variable: &Variable, range: RangeInclusive<i64>) -> i64 {
+        self.required(variable, |text| number_in(text, &range))
+    }
+
+    pub fn ratio(&mut self, variable: &Variable) -> f64 {
+        self.required(variable, |text| {
+            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+            let value = text
+                .parse()
+                .ok()
+                .filter(|v| plain && (0.0..=1.0).contains(v));
+            value.ok_or_else(String::new)
+        })
+    }
+
+    pub fn size(&mut self, variable: &Variable, range: RangeInclusive<u64>) -> ByteSize {
+        self.required(variable, |text| {
+            let size: ByteSize = text.parse()?;
+            if range.contains(&size.bytes()) {
+                Ok(size)
+            } else {
+                Err("it is out of range".into())
+            }
+        })
+    }
+
+    pub fn span(&mut self, variable: &Variable, least: Duration) -> Duration {
+        self.required(variable, |text| {
+            let span = parse_span(text)?;
+            if span < least {
+                Err("it is too short".into())
+            } else {
+                Ok(span)
+            }
+        })
+    }
+
+    pub fn choice<T: Copy>(&mut self, variable: &Variable, choices: &[(&str, T)]) -> T {
+        self.required(variable, |text| {
+            let found = choices
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(text));
+            found.map(|(_, choice)| *choice).ok_or_else(String::new)
+        })
+    }
+
+    pub fn host(&mut self, variable: &Variable, otherwise: Option<&Host>) -> Host {
+        let host = self.optional(variable, parse_host);
+        host.or_else(|| otherwise.cloned())
+            .unwrap_or_else(|| Host("0.0.0.0".into()))
+    }
+
+    /// Text without control characters.
+    pub fn text(&mut self, variable: &Variable) -> Option<String> {
+        self.optional(variable, |text| {
+            if text.chars().any(char::is_control) {
+                return Err("it holds a control character".into());
+            }
+            if text.len() > 1024 {
+                Err("it is longer than 1 KiB".into())
+            } else {
+                Ok(text.to_owned())
+            }
+        })
+    }
+
+    /// A credential: any text without NUL up to 1 KiB. The protocol's CONNECT line carries it.
+    pub fn secret(&mut self, variable: &Variable) -> Option<Secret> {
+        self.optional(variable, |text| {
+            if text.contains('\0') {
+                return Err("it holds a NUL character".into());
+            }
+            if text.len() > 1024 {
+                Err("it is longer than 1 KiB".into())
+            } else {
+                Ok(Secret::new(text.into()))
+            }
+        })
+    }
+
+    pub fn path(&mut self, variable: &Variable) -> Option<PathBuf> {
+        self.optional(variable, |text| {
+            if text.contains('\0') || text.len() > 4096 {
+                return Err("it is not a path".into());
+            }
+            std::path::absolute(text).map_err(|e| e.to_string())
+        })
+    }
+
+    /// A path whose file must be readable now.
+    pub fn readable_file(&mut self, variable: &Variable) -> Option<PathBuf> {
+        let path = self.path(variable)?;
+        match std::fs::File::open(&path).and_then(|f| f.metadata()) {
+            Ok(metadata) if metadata.is_file() => Some(path),
+            Ok(_) => {
+                self.refuse(variable, "it is not a regular file");
+                None
+            }
+            Err(error) => {
+                self.refuse(variable, &error.to_string());
+                None
+            }
+        }
+    }
+
+    pub fn urls(&mut self, variable: &Variable, schemes: &[&str]) -> Vec<String> {
+        let list = self.optional(variable, |text| {
+            text.split(',').map(|url| parse_url(url, schemes)).collect()
+        });
+        list.unwrap_or_default()
+    }
+
+    pub fn url(&mut self, variable: &Variable, schemes: &[&str]) -> Option<String> {
+        self.optional(variable, |text| parse_url(text, schemes))
+    }
+}
+
+pub fn parse_bool(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(String::new()),
+    }
+}
+
+fn digits(text: &str) -> Result<&str, String> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(text)
+    } else {
+        Err("it is not a whole number".into())
+    }
+}
+
+pub fn number_in(text: &str, range: &RangeInclusive<i64>) -> Result<i64, String> {
+    let number = digits(text)?
+        .parse()
+        .map_err(|_| "it is out of range".to_owned())?;
+    if range.contains(&number) {
+        Ok(number)
+    } else {
+        Err("it is out of range".into())
+    }
+}
+
+fn parse_host(text: &str) -> Result<Host, String> {
+    let host = Host(text.to_owned());
+    let name_like = text.len() <= 253
+        && text.split('.').all(|label| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            !label.is_empty() && label.len() <= 63 && label.chars().all(allowed)
+        });
+    // Four numbers that are not an address are a typing error, not a name.
+    let number_like = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if host.ip().is_some() || (name_like && !number_like) {
+        Ok(host)
+    } else {
+        Err(String::new())
+    }
+}
+
+/// The authority part is looked at, no more: `scheme://[user[:password]@]host[:port][/…]`.
+pub fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let text = text.trim();
+    let (scheme, rest) = text.split_once("://").ok_or("it has no scheme")?;
+    if !schemes.contains(&scheme) {
+        return Err(format!(
+            "the scheme {} is not one of {}",
+            shown(scheme),
+            schemes.join(", ")
+        ));
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let address = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, address)| address);
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (address, None),
+    };
+    if let Some(port) = port
+        && port.parse::<NonZeroU16>().is_err()
+    {
+        return Err("its port is not 1 to 65535".into());
+    }
+    parse_host(host).map_err(|_| "its host is not an address or a name".to_owned())?;
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("it holds white space".into());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for good in [
+            "0.0.0.0",
+            "::",
+            "[::1]",
+            "localhost",
+            "nats-1.example.org",
+            "my_host",
+        ] {
+            assert!(parse_host(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "256.1.1.1",
+            "1.2.3",
+            "a b",
+            "host:4222",
+            "http://x",
+            "a..b",
+            "${X}",
+        ] {
+            assert!(parse_host(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_host("0.0.0.0").unwrap().to_reach(), "127.0.0.1");
+        assert_eq!(parse_host("::").unwrap().to_reach(), "[::1]");
+        assert_eq!(parse_host("[::1]").unwrap().to_bind(), "::1");
+        assert!(parse_host("127.0.0.2").unwrap().is_loopback());
+    }
+
+    #[test]
+    fn urls() {
+        for good in [
+            "nats://a:4222",
+            "nats://user:p%20w@a",
+            "nats://[::1]:4222",
+            "nats://10.0.0.1:1/x",
+        ] {
+            assert!(parse_url(good, &["nats"]).is_ok(), "{good}");
+        }
+        for bad in [
+            "a:4222",
+            "http://a",
+            "nats://",
+            "nats://a:0",
+            "nats://a:99999",
+            "nats://a b:1",
+            "nats://:4222",
+        ] {
+            assert!(parse_url(bad, &["nats"]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Documents made from the list of variables: the reference and `.env.unified`.
+
+use std::fmt::Write;
+
+use super::variables::{ALL, COMPOSE_ONLY, Preset, Variable};
+
+fn sections() -> Vec<(&'static str, Vec<&'static Variable>)> {
+    let mut sections: Vec<(&str, Vec<&Variable>)> = Vec::new();
+    for variable in ALL {
+        match sections.last_mut() {
+            Some((section, variables)) if *section == variable.section => variables.push(variable),
+            _ => sections.push((variable.section, vec![variable])),
+        }
+    }
+    sections
+}
+
+/// The reference of all variables as Markdown tables.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    for (section, variables) in sections() {
+        let _ = writeln!(text, "#### {section}\n");
+        let _ = writeln!(
+            text,
+            "| variable | default | allowed | meaning |\n|---|---|---|---|"
+        );
+        for v in variables {
+            let default = match v.default {
+                Preset::Fixed(value) => format!("`{value}`"),
+                Preset::Derived(words) => words.to_owned(),
+                Preset::Unset => "–".to_owned(),
+            };
+            let mut notes = String::new();
+            if v.secret {
+                let _ = write!(notes, ". Secret; also `{}_FILE`", v.name);
+            }
+            if let Some(part) = v.awaits {
+                let _ = write!(notes, ". *Acts once {part} arrives*");
+            }
+            let _ = writeln!(
+                text,
+                "| `{}` | {default} | {} | {}{notes} |",
+                v.name, v.allowed, v.doc
+            );
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The template that operators copy to `.env`.
+pub fn env_file() -> String {
+    let mut text = String::from(
+        "# Settings of unified-nats. Copy this file to .env and change what you need:\n\
+         #   cp .env.unified .env\n\
+         # Every line shows a default; an empty value means the default, too.\n\
+         # Secrets can come from files instead: NAME_FILE=/run/secrets/name\n",
+    );
+    for (section, variables) in sections() {
+        let _ = writeln!(
+            text,
+            "\n# ==================== {section} ===================="
+        );
+        for v in variables {
+            let _ = writeln!(text, "# {} ({}).", v.doc, v.allowed);
+            match v.default {
+                Preset::Fixed(value) => writeln!(text, "{}={value}", v.name),
+                Preset::Derived(words) => writeln!(text, "# Default: {words}.\n# {}=", v.name),
+                Preset::Unset => writeln!(text, "# {}=", v.name),
+            }
+            .unwrap_or_default();
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\n# ==================== Read by docker-compose.unified.yml only ===================="
+    );
+    for (name, default) in COMPOSE_ONLY {
+        let _ = writeln!(text, "{name}={default}");
+    }
+    text
+}

@@ -1,0 +1,220 @@
+//! nats-server itself: where it is, where it listens, its limits.
+
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::problem::shown;
+use super::reader::{Host, Reader};
+use super::variables::*;
+use crate::domain::{ByteSize, ServerName};
+
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// A path, or a name to be looked up in PATH.
+    pub executable: String,
+    /// As set; [`None`] leaves the default, which depends on clustering.
+    pub name: Option<ServerName>,
+    pub host: Host,
+    pub port: NonZeroU16,
+    /// [`None`]: no HTTP monitoring.
+    pub monitoring: Option<Monitoring>,
+    /// As set; [`None`] leaves the choice of a directory to the start.
+    pub config_file: Option<PathBuf>,
+    pub limits: Limits,
+    pub debug: bool,
+    pub trace: bool,
+    pub lame_duck_duration: Duration,
+    pub lame_duck_grace: Duration,
+    /// The text of NATS_EXTRA_CONFIG's file.
+    pub extra_config: Option<String>,
+    /// GOMEMLIMIT for the child.
+    pub memory_limit: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Monitoring {
+    pub host: Host,
+    pub port: NonZeroU16,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub max_connections: i64,
+    pub max_subscriptions: i64,
+    pub max_control_line: ByteSize,
+    pub max_payload: ByteSize,
+    pub max_pending: ByteSize,
+    pub write_deadline: Duration,
+    pub ping_interval: Duration,
+    pub ping_max: i64,
+}
+
+const MIB: u64 = 1 << 20;
+/// Numbers that nats-server keeps in 32 bits.
+const MAX_COUNT: i64 = i32::MAX as i64;
+pub(super) const SOME_TIME: Duration = Duration::from_millis(1);
+
+impl ServerSettings {
+    pub fn read(reader: &mut Reader) -> Self {
+        read_mode(reader);
+        let host = reader.host(&NATS_HOST, None);
+        let monitoring_host = reader.host(&NATS_HTTP_HOST, Some(&host));
+        let monitoring_port = reader.port(&NATS_HTTP_PORT);
+        let monitoring = reader.bool(&MONITORING_ENABLED);
+        let lame_duck_duration = reader.span(&NATS_LAME_DUCK_DURATION, Duration::from_secs(30));
+        let lame_duck_grace = reader.span(&NATS_LAME_DUCK_GRACE, SOME_TIME);
+        if lame_duck_grace >= lame_duck_duration {
+            reader.refuse(
+                &NATS_LAME_DUCK_GRACE,
+                "it is not below NATS_LAME_DUCK_DURATION",
+            );
+        }
+        Self {
+            executable: reader
+                .text(&NATS_SERVER_BIN)
+                .unwrap_or_else(|| "nats-server".into()),
+            name: read_name(reader),
+            port: reader.port(&NATS_PORT),
+            monitoring: monitoring.then_some(Monitoring {
+                host: monitoring_host,
+                port: monitoring_port,
+            }),
+            host,
+            config_file: reader.path(&NATS_CONFIG_FILE),
+            limits: Limits::read(reader),
+            debug: reader.bool(&NATS_DEBUG),
+            trace: reader.bool(&NATS_TRACE),
+            lame_duck_duration,
+            lame_duck_grace,
+            extra_config: read_extra_config(reader),
+            memory_limit: read_memory_limit(reader),
+        }
+    }
+}
+
+impl Limits {
+    fn read(reader: &mut Reader) -> Self {
+        let max_payload = reader.size(&NATS_MAX_PAYLOAD, 1..=64 * MIB);
+        let max_pending = reader.size(&NATS_MAX_PENDING, 1..=i64::MAX as u64);
+        if max_payload > max_pending {
+            reader.problems.add(
+                "NATS_MAX_PAYLOAD, NATS_MAX_PENDING",
+                format!("a payload of {max_payload} with {max_pending} pending"),
+                "NATS_MAX_PAYLOAD must not be above NATS_MAX_PENDING",
+                "lower NATS_MAX_PAYLOAD or raise NATS_MAX_PENDING",
+            );
+        }
+        if max_payload.bytes() > 8 * MIB {
+            reader.warnings.push(format!(
+                "NATS_MAX_PAYLOAD={max_payload} is above 8MB: messages that large hurt latency and memory; keep \
+                 large objects in an object store"
+            ));
+        }
+        Self {
+            max_connections: reader.number(&NATS_MAX_CONNECTIONS, 1..=MAX_COUNT),
+            max_subscriptions: reader.number(&NATS_MAX_SUBSCRIPTIONS, 0..=MAX_COUNT),
+            max_control_line: reader.size(&NATS_MAX_CONTROL_LINE, 512..=MIB),
+            max_payload,
+            max_pending,
+            write_deadline: reader.span(&NATS_WRITE_DEADLINE, SOME_TIME),
+            ping_interval: reader.span(&NATS_PING_INTERVAL, SOME_TIME),
+            ping_max: reader.number(&NATS_PING_MAX, 1..=MAX_COUNT),
+        }
+    }
+}
+
+fn read_name(reader: &mut Reader) -> Option<ServerName> {
+    let rule = |text: &str| text.parse().map_err(|e| format!("it {e}"));
+    let name = reader.optional(&NATS_SERVER_NAME, rule);
+    name.filter(|_| reader.is_set(&NATS_SERVER_NAME))
+}
+
+/// External mode is read, and refused: starting a server of our own instead would be the opposite
+/// of what was asked for.
+fn read_mode(reader: &mut Reader) {
+    const SCHEMES: [&str; 4] = ["nats", "tls", "ws", "wss"];
+    let external = reader.choice(&NATS_MODE, &[("embedded", false), ("external", true)]);
+    let mut urls = reader.urls(&NATS_URL, &SCHEMES);
+    let preferred = reader.urls(&MARKETPRISM_NATS_URL, &SCHEMES);
+    if !preferred.is_empty() {
+        urls = preferred;
+    }
+    for (variable, schemes) in [(&NATS_MONITOR_URL, ["http", "https"])] {
+        reader.url(variable, &schemes);
+    }
+    for variable in [
+        &NATS_CREDS_FILE,
+        &NATS_TLS_CLIENT_CERT,
+        &NATS_TLS_CLIENT_KEY,
+    ] {
+        reader.readable_file(variable);
+    }
+    if external {
+        reader.problems.add(
+            NATS_MODE.name,
+            shown("external"),
+            "this version supervises a server of its own only",
+            "unset NATS_MODE, or wait for the version whose change log announces external mode",
+        );
+    } else if let Some(url) = urls.iter().find(|url| !is_local(url)) {
+        reader.warnings.push(format!(
+            "NATS_URL names {}, which is not this machine, and is unused here: this is embedded mode with a \
+             nats-server of its own; is NATS_MODE=external meant?",
+            without_credentials(url)
+        ));
+    }
+}
+
+fn is_local(url: &str) -> bool {
+    let address = without_credentials(url);
+    let address = address
+        .split_once("://")
+        .map_or(address.as_str(), |(_, rest)| rest);
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    // A container's own service name in compose files of this project counts as local, too.
+    ["localhost", "[::1]", "0.0.0.0", "nats-unified"].contains(&host) || host.starts_with("127.")
+}
+
+fn without_credentials(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{address}"),
+        _ => url.to_owned(),
+    }
+}
+
+const MAX_FRAGMENT: u64 = MIB;
+
+fn read_extra_config(reader: &mut Reader) -> Option<String> {
+    let path = reader.readable_file(&NATS_EXTRA_CONFIG)?;
+    let read = || -> Result<String, String> {
+        if std::fs::metadata(&path).map_err(|e| e.to_string())?.len() > MAX_FRAGMENT {
+            return Err("it is larger than 1 MiB".into());
+        }
+        std::fs::read_to_string(&path).map_err(|e| e.to_string())
+    };
+    match read() {
+        Ok(text) => Some(text),
+        Err(reason) => {
+            reader.refuse(&NATS_EXTRA_CONFIG, &reason);
+            None
+        }
+    }
+}
+
+/// The form that the Go runtime reads (runtime/debug.SetMemoryLimit): bytes with an optional unit
+/// B, KiB, MiB, GiB, TiB, or `off`. Any other text would abort nats-server at once.
+fn read_memory_limit(reader: &mut Reader) -> Option<String> {
+    reader.optional(&GOMEMLIMIT, |text| {
+        let number = ["KiB", "MiB", "GiB", "TiB", "B"]
+            .iter()
+            .find_map(|unit| text.strip_suffix(unit));
+        let digits = number.unwrap_or(text);
+        let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        if text == "off" || (numeric && digits.parse::<i64>().is_ok()) {
+            Ok(text.to_owned())
+        } else {
+            Err(String::new())
+        }
+    })
+}

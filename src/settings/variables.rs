@@ -1,0 +1,361 @@
+//! Every variable once: name, default, what is allowed, what it is for. `.env.unified`, the README
+//! table and `config reference` come from here.
+
+use serde::Deserialize;
+
+/// A setting that the environment can hold.
+pub struct Variable {
+    pub name: &'static str,
+    pub section: &'static str,
+    pub default: Preset,
+    /// The rule, as a phrase that follows "must be".
+    pub allowed: &'static str,
+    pub doc: &'static str,
+    /// A credential: never shown, and also readable from a file named by `NAME_FILE`.
+    pub secret: bool,
+    /// The part of the product that will act on it, while this version does not have that part.
+    pub awaits: Option<&'static str>,
+    /// Its value among the variables read.
+    pub value: fn(&Environment) -> Option<&str>,
+}
+
+/// What holds when a variable is not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// This text, read by the same rule as a value that is set.
+    Fixed(&'static str),
+    /// Depends on other things; described in words.
+    Derived(&'static str),
+    Unset,
+}
+
+impl Preset {
+    pub const fn fixed(self) -> Option<&'static str> {
+        match self {
+            Self::Fixed(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Variable {
+    const fn new(
+        name: &'static str,
+        section: &'static str,
+        default: Preset,
+        allowed: &'static str,
+        doc: &'static str,
+        value: fn(&Environment) -> Option<&str>,
+    ) -> Self {
+        Self {
+            name,
+            section,
+            default,
+            allowed,
+            doc,
+            secret: false,
+            awaits: None,
+            value,
+        }
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn awaits(mut self, part: &'static str) -> Self {
+        self.awaits = Some(part);
+        self
+    }
+
+    pub fn named(name: &str) -> Option<&'static Variable> {
+        ALL.iter().copied().find(|v| v.name == name)
+    }
+}
+
+macro_rules! variables {
+    ($($section:literal {
+        $($name:ident ($field:ident) = $default:expr, $allowed:literal, $doc:literal $(; $flag:ident $(($argument:expr))?)*)*
+    })*) => {
+        $($(
+            #[doc = $doc]
+            pub static $name: Variable = Variable::new(
+                stringify!($name), $section, $default, $allowed, $doc, |e| e.$field.as_deref(),
+            )$(.$flag($($argument)?))*;
+        )*)*
+
+        /// All variables in the order of the reference.
+        pub static ALL: &[&Variable] = &[$($(&$name),*),*];
+
+        /// The values of the variables that are set, filled by envy, which looks for lower-cased names.
+        #[derive(Debug, Default, Deserialize)]
+        pub struct Environment {
+            $($($field: Option<String>),*),*
+        }
+    };
+}
+
+use Preset::{Derived, Fixed, Unset};
+
+const REST: &str = "the REST API";
+const BUS: &str = "the gRPC message bus";
+const METRICS: &str = "metrics";
+const ALERTS: &str = "alerts";
+const BACKUP: &str = "backup";
+const STREAMS: &str = "streams as code";
+const EXTERNAL: &str = "external mode";
+const HANGS: &str = "hang detection";
+const TRACES: &str = "OpenTelemetry export";
+
+variables! {
+    "Server" {
+        NATS_MODE(nats_mode) = Fixed("embedded"), "embedded or external", "embedded: supervise a nats-server of our own; external: serve one that runs elsewhere"
+        NATS_URL(nats_url) = Fixed("nats://localhost:4222"), "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "External mode: the servers to connect to. In embedded mode only clients read it"
+        MARKETPRISM_NATS_URL(marketprism_nats_url) = Unset, "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "Same as NATS_URL, and wins over it"
+        NATS_MONITOR_URL(nats_monitor_url) = Unset, "an http:// or https:// URL", "External mode: the server's monitoring address" ; awaits(EXTERNAL)
+        NATS_CREDS_FILE(nats_creds_file) = Unset, "the path of a readable file", "External mode: credentials file" ; awaits(EXTERNAL)
+        NATS_TLS_CLIENT_CERT(nats_tls_client_cert) = Unset, "the path of a PEM file", "External mode: client certificate" ; awaits(EXTERNAL)
+        NATS_TLS_CLIENT_KEY(nats_tls_client_key) = Unset, "the path of a PEM file", "External mode: key of the client certificate" ; awaits(EXTERNAL)
+        NATS_SERVER_BIN(nats_server_bin) = Fixed("nats-server"), "a path, or a name that is found in PATH", "The nats-server executable, 2.10 or newer"
+        NATS_SERVER_NAME(nats_server_name) = Fixed("marketprism-nats-unified"), "at most 128 characters without white space", "Name of the server; in a cluster the host name is appended to the default"
+        NATS_HOST(nats_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address that clients connect to"
+        NATS_PORT(nats_port) = Fixed("4222"), "a port, 1 to 65535, used once", "Port for NATS clients"
+        NATS_HTTP_HOST(nats_http_host) = Derived("NATS_HOST"), "an IP address or a host name", "Address of the monitoring port, which has no authentication"
+        NATS_HTTP_PORT(nats_http_port) = Fixed("8222"), "a port, 1 to 65535, used once", "Port for HTTP monitoring"
+        NATS_CONFIG_FILE(nats_config_file) = Derived("/run/unified-nats/nats.conf, else in /dev/shm or the temporary directory"), "a path", "Where nats.conf is written, mode 0600"
+        NATS_MAX_CONNECTIONS(nats_max_connections) = Fixed("1000"), "a whole number of at least 1", "Client connections at most"
+        NATS_MAX_SUBSCRIPTIONS(nats_max_subscriptions) = Fixed("0"), "a whole number; 0 = no limit", "Subscriptions per connection at most"
+        NATS_MAX_CONTROL_LINE(nats_max_control_line) = Fixed("4096"), "512 bytes to 1MB", "Longest protocol line"
+        NATS_MAX_PAYLOAD(nats_max_payload) = Fixed("1MB"), "a size from 1 byte to 64MB, not above NATS_MAX_PENDING", "Largest message; above 8MB is unwise"
+        NATS_MAX_PENDING(nats_max_pending) = Fixed("64MB"), "a size such as 64MB", "Bytes buffered for a slow client before it is cut off"
+        NATS_WRITE_DEADLINE(nats_write_deadline) = Fixed("10s"), "a duration above 0, such as 10s", "A client that takes longer to accept data is cut off"
+        NATS_PING_INTERVAL(nats_ping_interval) = Fixed("2m"), "a duration above 0, such as 2m", "Time between pings to a client"
+        NATS_PING_MAX(nats_ping_max) = Fixed("2"), "a whole number of at least 1", "Unanswered pings before a client is cut off"
+        NATS_EXTRA_CONFIG(nats_extra_config) = Unset, "the path of a nats.conf fragment without includes and without keys that are set here", "Fragment added to nats.conf"
+    }
+    "JetStream" {
+        JETSTREAM_ENABLED(jetstream_enabled) = Fixed("true"), "true or false", "JetStream on or off; off means no streams at all"
+        JETSTREAM_STORE_DIR(jetstream_store_dir) = Fixed("/data/jetstream"), "a writable directory, or a path where one can be made", "Where streams are stored"
+        JETSTREAM_MAX_MEMORY(jetstream_max_memory) = Fixed("1GB"), "a size such as 1GB", "Memory for memory streams"
+        JETSTREAM_MAX_FILE(jetstream_max_file) = Fixed("10GB"), "a size such as 10GB", "Disk for file streams"
+        JETSTREAM_DOMAIN(jetstream_domain) = Unset, "letters, digits, - and _, at most 255", "JetStream domain"
+        JETSTREAM_SYNC_INTERVAL(jetstream_sync_interval) = Fixed("2m"), "a duration above 0, or always", "Time between fsyncs; always = acknowledged means on disk"
+        JETSTREAM_MAX_STREAMS(jetstream_max_streams) = Unset, "a whole number of at least 1", "Streams at most, kept by our own plan and APIs" ; awaits(STREAMS)
+        JETSTREAM_MAX_CONSUMERS(jetstream_max_consumers) = Unset, "a whole number of at least 1", "Consumers at most, kept by our own plan and APIs" ; awaits(STREAMS)
+    }
+    "MARKET_DATA stream" {
+        STREAM_NAME(stream_name) = Fixed("MARKET_DATA"), "letters, digits, - and _, at most 255", "Name of the stream that holds the eight families"
+        STREAM_SUBJECT_STYLE(stream_subject_style) = Fixed("suffixed"), "suffixed, plain or both", "trade-data.>, trade.>, or both during a migration"
+        STREAM_MAX_CONSUMERS(stream_max_consumers) = Fixed("50"), "-1 (no limit) or a whole number of at least 1", "Consumers of the stream at most"
+        STREAM_MAX_MSGS(stream_max_msgs) = Fixed("1000000"), "a whole number; -1 or 0 = no limit", "Messages kept at most"
+        STREAM_MAX_BYTES(stream_max_bytes) = Fixed("1073741824"), "a size; -1 or 0 = no limit; not above JETSTREAM_MAX_FILE (MAX_MEMORY for a memory stream)", "Bytes kept at most"
+        STREAM_MAX_AGE(stream_max_age) = Fixed("7200"), "a duration; -1 or 0 = no limit", "Age of a message at most"
+        STREAM_MAX_MSGS_PER_SUBJECT(stream_max_msgs_per_subject) = Fixed("-1"), "a whole number; -1 or 0 = no limit", "Messages kept per subject at most"
+        STREAM_MAX_MSG_SIZE(stream_max_msg_size) = Fixed("-1"), "a size; -1 or 0 = no limit", "Largest message that the stream takes"
+        STREAM_REPLICAS(stream_replicas) = Fixed("1"), "1, 3 or 5; more than 1 needs NATS_CLUSTER_ENABLED", "Copies of the stream in a cluster"
+        STREAM_DUPLICATE_WINDOW(stream_duplicate_window) = Fixed("300"), "a duration not above STREAM_MAX_AGE; 0 = off", "Time in which a message id is stored once"
+        RETENTION_POLICY(retention_policy) = Fixed("limits"), "limits, interest or workqueue", "When a message may go"
+        DISCARD_POLICY(discard_policy) = Fixed("old"), "old or new", "What gives way when the stream is full"
+        STORAGE_TYPE(storage_type) = Fixed("file"), "file or memory", "Where the stream is kept"
+        STREAM_COMPRESSION(stream_compression) = Fixed("none"), "none or s2", "Compression of file storage"
+        STREAMS_FILE(streams_file) = Unset, "the path of a YAML file", "More streams, consumers and buckets" ; awaits(STREAMS)
+        STREAMS_DEFAULTS(streams_defaults) = Fixed("market-data"), "market-data, broker, none, or a comma-separated list", "Built-in sets of streams" ; awaits(STREAMS)
+        STREAMS_RECONCILE_INTERVAL(streams_reconcile_interval) = Fixed("60"), "a duration; 0 = only at start and on SIGHUP", "Time between drift checks" ; awaits(STREAMS)
+        STREAMS_PRUNE(streams_prune) = Fixed("false"), "true or false", "Delete streams that carry our mark and are no longer declared" ; awaits(STREAMS)
+    }
+    "Authentication and TLS" {
+        NATS_AUTH_ENABLED(nats_auth_enabled) = Fixed("false"), "true or false; true needs user and password, or a token", "Ask clients for credentials"
+        NATS_AUTH_USERNAME(nats_auth_username) = Unset, "at most 1 KiB of text", "User name for clients"
+        NATS_AUTH_PASSWORD(nats_auth_password) = Unset, "at most 1 KiB of text without NUL", "Password for clients" ; secret
+        NATS_AUTH_TOKEN(nats_auth_token) = Unset, "at most 1 KiB of text without NUL; not together with users", "Token for clients" ; secret
+        NATS_USERS_FILE(nats_users_file) = Unset, "the path of a YAML file", "Users with their permissions" ; awaits(STREAMS)
+        NATS_TLS_ENABLED(nats_tls_enabled) = Fixed("false"), "true or false; true needs NATS_TLS_CERT and NATS_TLS_KEY", "TLS for clients"
+        NATS_TLS_CERT(nats_tls_cert) = Unset, "the path of a PEM file with the certificate and its chain", "Server certificate"
+        NATS_TLS_KEY(nats_tls_key) = Unset, "the path of a PEM file with the certificate's private key", "Server key"
+        NATS_TLS_CA(nats_tls_ca) = Unset, "the path of a PEM file with certificate authorities", "Authorities for client certificates"
+        NATS_TLS_VERIFY(nats_tls_verify) = Fixed("false"), "true or false; true needs NATS_TLS_CA", "Ask clients for a certificate"
+    }
+    "Cluster" {
+        NATS_CLUSTER_ENABLED(nats_cluster_enabled) = Fixed("false"), "true or false; true needs NATS_CLUSTER_ROUTES", "Join a cluster. Never over a store that was written standalone"
+        NATS_CLUSTER_NAME(nats_cluster_name) = Fixed("marketprism-cluster"), "text without white space, at most 128 characters", "Name of the cluster, the same on every node"
+        NATS_CLUSTER_ROUTES(nats_cluster_routes) = Unset, "a comma-separated list of nats:// or nats-route:// URLs", "The other nodes"
+        NATS_CLUSTER_PORT(nats_cluster_port) = Fixed("6222"), "a port, 1 to 65535, used once", "Port for cluster routes"
+        NATS_CLUSTER_HOST(nats_cluster_host) = Derived("NATS_HOST"), "an IP address or a host name", "Address for cluster routes"
+        NATS_CLUSTER_ADVERTISE(nats_cluster_advertise) = Unset, "host or host:port", "Address that other nodes are told"
+        NATS_CLUSTER_USERNAME(nats_cluster_username) = Unset, "at most 1 KiB of text", "User name between nodes"
+        NATS_CLUSTER_PASSWORD(nats_cluster_password) = Unset, "at most 1 KiB of text without NUL", "Password between nodes" ; secret
+    }
+    "Supervision" {
+        INIT_TIMEOUT(init_timeout) = Fixed("60"), "a duration above 0", "Time until ready, recovery of the store included; past it: degraded, and trying on"
+        NATS_CONNECT_TIMEOUT(nats_connect_timeout) = Fixed("10"), "a duration above 0", "Time for one connection attempt of our own client"
+        NATS_MAX_RECONNECT(nats_max_reconnect) = Fixed("10"), "-1 (for ever) or a whole number", "Reconnection attempts of our own client before it starts afresh"
+        SHUTDOWN_TIMEOUT(shutdown_timeout) = Fixed("25"), "a duration of at least 1s", "Time for a graceful stop"
+        SHUTDOWN_DRAIN_DELAY(shutdown_drain_delay) = Fixed("0"), "a duration below SHUTDOWN_TIMEOUT", "Time between not ready and stopping, for load balancers to notice"
+        NATS_LAME_DUCK_DURATION(nats_lame_duck_duration) = Fixed("30s"), "a duration of at least 30s", "Time over which lame duck mode closes client connections"
+        NATS_LAME_DUCK_GRACE(nats_lame_duck_grace) = Fixed("10s"), "a duration above 0 and below NATS_LAME_DUCK_DURATION", "Time before lame duck mode closes the first connection"
+        RESTART_BACKOFF_MIN(restart_backoff_min) = Fixed("50ms"), "a duration not above RESTART_BACKOFF_MAX", "Wait before restarting a server that keeps dying; doubles each time"
+        RESTART_BACKOFF_MAX(restart_backoff_max) = Fixed("30s"), "a duration", "Longest wait before a restart"
+        RESTART_MAX(restart_max) = Fixed("10"), "a whole number", "Restarts within RESTART_WINDOW before giving up with exit code 75"
+        RESTART_WINDOW(restart_window) = Fixed("300"), "a duration above 0", "Window for RESTART_MAX"
+        HEALTH_CHECK_ENABLED(health_check_enabled) = Fixed("true"), "true or false", "Periodic full health check"
+        HEALTH_CHECK_INTERVAL(health_check_interval) = Fixed("60"), "a duration above 0", "Time between health checks"
+        HEALTH_CHECK_TIMEOUT(health_check_timeout) = Fixed("10"), "a duration above 0", "Time for one health check"
+        HEALTH_PROBE_INTERVAL(health_probe_interval) = Fixed("500ms"), "a duration above 0", "Time between the cheap probes that detect hangs" ; awaits(HANGS)
+        HEALTH_FAILURE_THRESHOLD(health_failure_threshold) = Fixed("3"), "a whole number of at least 1", "Consecutive failed probes that mean hung" ; awaits(HANGS)
+        HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "a duration above 0", "Least time of failed probes that means hung" ; awaits(HANGS)
+        MONITORING_ENABLED(monitoring_enabled) = Fixed("true"), "true or false", "HTTP monitoring of nats-server; without it health uses NATS itself"
+        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h", "Alert when a family falls silent" ; awaits(ALERTS)
+        GOMEMLIMIT(gomemlimit) = Unset, "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"
+    }
+    "Logs" {
+        LOG_LEVEL(log_level) = Fixed("INFO"), "ERROR, WARN, INFO, DEBUG or TRACE", "Lowest level of log lines"
+        LOG_FORMAT(log_format) = Derived("text on a terminal, else json"), "json or text", "Form of log lines"
+        NATS_DEBUG(nats_debug) = Fixed("false"), "true or false", "Debug lines of nats-server"
+        NATS_TRACE(nats_trace) = Fixed("false"), "true or false", "Protocol trace of nats-server; shows message contents"
+        NATS_LOG_TIME(nats_log_time) = Fixed("true"), "true or false", "Time stamps in NATS_LOG_FILE"
+        NATS_LOG_FILE(nats_log_file) = Unset, "a path in a writable directory", "File for nats-server's own lines beside the log stream"
+        NATS_LOG_MAX_SIZE(nats_log_max_size) = Fixed("50MB"), "a size of at least 64KB", "Size at which NATS_LOG_FILE is rotated"
+        NATS_LOG_MAX_FILES(nats_log_max_files) = Fixed("5"), "a whole number from 1 to 1000", "Rotated files kept, the current one included"
+    }
+    "REST API and probes" {
+        API_ENABLED(api_enabled) = Fixed("true"), "true or false", "REST API; the probes /livez /readyz /startupz /health stay either way"
+        API_HOST(api_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the API port"
+        API_PORT(api_port) = Fixed("8086"), "a port, 1 to 65535, used once", "Port for probes and the REST API"
+        API_TOKEN(api_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for everything" ; secret ; awaits(REST)
+        API_READ_TOKEN(api_read_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for reading only" ; secret ; awaits(REST)
+        API_MAX_BODY(api_max_body) = Fixed("2MB"), "a size", "Largest request body" ; awaits(REST)
+        API_MAX_CONNECTIONS(api_max_connections) = Fixed("2048"), "a whole number of at least 1", "Connections at most" ; awaits(REST)
+        API_REQUEST_TIMEOUT(api_request_timeout) = Fixed("10s"), "a duration above 0", "Time for one request" ; awaits(REST)
+        API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "a whole number; 0 = off", "Requests per second and client at most" ; awaits(REST)
+        API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins", "Origins that browsers may call from" ; awaits(REST)
+        ENVIRONMENT(environment) = Fixed("development"), "development, testing, staging or production", "Name of the deployment's stage"
+        SECURITY_STRICT(security_strict) = Fixed("false"), "true or false", "Refuse to start with NATS or monitoring open on an address that is not loopback"
+    }
+    "gRPC message bus" {
+        GRPC_ENABLED(grpc_enabled) = Fixed("false"), "true or false", "gRPC message bus" ; awaits(BUS)
+        GRPC_HOST(grpc_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the gRPC port" ; awaits(BUS)
+        GRPC_PORT(grpc_port) = Fixed("50051"), "a port, 1 to 65535, used once", "Port for gRPC" ; awaits(BUS)
+        GRPC_MAX_MESSAGE_SIZE(grpc_max_message_size) = Fixed("4MB"), "a size", "Largest gRPC message" ; awaits(BUS)
+        GRPC_TLS_CERT(grpc_tls_cert) = Unset, "the path of a PEM file", "Certificate of the gRPC port" ; awaits(BUS)
+        GRPC_TLS_KEY(grpc_tls_key) = Unset, "the path of a PEM file", "Key of the gRPC port" ; awaits(BUS)
+        GRPC_TLS_CLIENT_CA(grpc_tls_client_ca) = Unset, "the path of a PEM file", "Authorities for gRPC client certificates" ; awaits(BUS)
+        GRPC_JWT_PUBLIC_KEY_FILE(grpc_jwt_public_key_file) = Unset, "the path of a PEM file", "Key that signs callers' tokens; set = authentication on" ; awaits(BUS)
+        GRPC_JWT_ISSUER(grpc_jwt_issuer) = Unset, "text", "Issuer that tokens must name" ; awaits(BUS)
+        GRPC_JWT_AUDIENCE(grpc_jwt_audience) = Unset, "text", "Audience that tokens must name" ; awaits(BUS)
+        MB_ENABLE_AUTH(mb_enable_auth) = Unset, "true or false", "Old name; authentication is on when GRPC_JWT_PUBLIC_KEY_FILE is set" ; awaits(BUS)
+    }
+    "Metrics and alerts" {
+        PROMETHEUS_ENABLED(prometheus_enabled) = Fixed("false"), "true or false", "Metrics on a port of their own" ; awaits(METRICS)
+        PROMETHEUS_HOST(prometheus_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the metrics port" ; awaits(METRICS)
+        PROMETHEUS_PORT(prometheus_port) = Fixed("7777"), "a port, 1 to 65535, used once", "Port for metrics" ; awaits(METRICS)
+        PROMETHEUS_PREFIX(prometheus_prefix) = Unset, "letters, digits and _, not starting with a digit", "Prefix instead of gnatsd_ and jetstream_" ; awaits(METRICS)
+        ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; awaits(ALERTS)
+        ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; awaits(ALERTS)
+        ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; awaits(ALERTS)
+        ALERT_SMTP_URL(alert_smtp_url) = Unset, "smtp://user:password@host:port or smtps://…", "Mail server for alerts" ; secret ; awaits(ALERTS)
+        ALERT_EMAIL_FROM(alert_email_from) = Unset, "an e-mail address", "Sender of alerts" ; awaits(ALERTS)
+        ALERT_MEMORY_RATIO(alert_memory_ratio) = Fixed("0.8"), "a number from 0 (off) to 1", "JetStream memory in use" ; awaits(ALERTS)
+        ALERT_DISK_RATIO(alert_disk_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "JetStream storage in use" ; awaits(ALERTS)
+        ALERT_CONNECTIONS_RATIO(alert_connections_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "Connections in use" ; awaits(ALERTS)
+        ALERT_STREAM_RATIO(alert_stream_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "Stream limits in use" ; awaits(ALERTS)
+        ALERT_CONSUMER_LAG(alert_consumer_lag) = Fixed("100000"), "a whole number; 0 = off", "Messages a consumer is behind" ; awaits(ALERTS)
+        ALERT_MIN_INTERVAL(alert_min_interval) = Fixed("300"), "a duration", "Least time between two alerts of the same kind" ; awaits(ALERTS)
+        OTEL_EXPORTER_OTLP_ENDPOINT(otel_exporter_otlp_endpoint) = Unset, "an http:// or https:// URL", "OpenTelemetry collector" ; awaits(TRACES)
+    }
+    "Backup" {
+        BACKUP_ENABLED(backup_enabled) = Fixed("false"), "true or false", "Scheduled backups" ; awaits(BACKUP)
+        BACKUP_INTERVAL(backup_interval) = Fixed("3600"), "a duration above 0", "Time between backups" ; awaits(BACKUP)
+        BACKUP_RETENTION_DAYS(backup_retention_days) = Fixed("7"), "a whole number of at least 1", "Days a backup is kept" ; awaits(BACKUP)
+        BACKUP_DIR(backup_dir) = Fixed("/data/backup"), "a path", "Directory for backups" ; awaits(BACKUP)
+        BACKUP_S3_BUCKET(backup_s3_bucket) = Unset, "text", "S3 bucket for backups" ; awaits(BACKUP)
+        BACKUP_S3_REGION(backup_s3_region) = Unset, "text", "S3 region" ; awaits(BACKUP)
+        BACKUP_S3_ENDPOINT(backup_s3_endpoint) = Unset, "an http:// or https:// URL", "S3 endpoint" ; awaits(BACKUP)
+        BACKUP_S3_PREFIX(backup_s3_prefix) = Unset, "text", "Prefix of S3 keys" ; awaits(BACKUP)
+        AWS_ACCESS_KEY_ID(aws_access_key_id) = Unset, "text", "S3 credentials" ; secret ; awaits(BACKUP)
+        AWS_SECRET_ACCESS_KEY(aws_secret_access_key) = Unset, "text", "S3 credentials" ; secret ; awaits(BACKUP)
+    }
+    "Settings file" {
+        CONFIG_FILE(config_file) = Unset, "the path of a YAML file", "Settings file" ; awaits(STREAMS)
+    }
+}
+
+/// Old names that still work, with the variable they stand for.
+pub const ALIASES: [(&str, &str); 5] = [
+    ("MB_SERVER_PORT", "GRPC_PORT"),
+    ("MB_SERVER_HOST", "GRPC_HOST"),
+    ("MB_MAX_MESSAGE_SIZE_BYTES", "GRPC_MAX_MESSAGE_SIZE"),
+    ("MB_METRICS_PORT", "PROMETHEUS_PORT"),
+    ("APP_ENV", "ENVIRONMENT"),
+];
+
+/// Prefixes of our names: an unknown name that begins with one is likely a typing error.
+pub const PREFIXES: [&str; 14] = [
+    "NATS_",
+    "JETSTREAM_",
+    "STREAM_",
+    "STREAMS_",
+    "API_",
+    "GRPC_",
+    "PROMETHEUS_",
+    "HEALTH_",
+    "ALERT_",
+    "BACKUP_",
+    "SHUTDOWN_",
+    "RESTART_",
+    "LOG_",
+    "MB_",
+];
+
+/// Names that only docker-compose.unified.yml reads, with their defaults there.
+pub const COMPOSE_ONLY: [(&str, &str); 11] = [
+    ("PUBLISH_ADDRESS", "127.0.0.1"),
+    ("MEMORY_LIMIT", "2G"),
+    ("MEMORY_RESERVATION", "256M"),
+    ("CPU_LIMIT", "2.0"),
+    ("CPU_RESERVATION", "0.25"),
+    ("NETWORK_SUBNET", "172.31.77.0/24"),
+    ("LOG_MAX_SIZE", "50m"),
+    ("LOG_MAX_FILE", "5"),
+    ("VERSION", "latest"),
+    ("VCS_REF", ""),
+    ("BUILD_DATE", ""),
+];
+
+/// Names of earlier `.env` files that are accepted and mean nothing (any more).
+pub const RETIRED: [&str; 6] = [
+    "DATA_DIR",
+    "LOG_DIR",
+    "NATS_CLIENT_NAME",
+    "PERFORMANCE_MONITORING",
+    "DEBUG_MODE",
+    "VERBOSE_LOGGING",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_aliases_point_somewhere() {
+        let names: std::collections::HashSet<_> = ALL.iter().map(|v| v.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for (old, new) in ALIASES {
+            assert!(names.contains(new) && !names.contains(old), "{old} → {new}");
+        }
+    }
+
+    #[test]
+    fn envy_fills_the_field_of_the_same_name() {
+        for variable in ALL {
+            let pair = (variable.name.to_owned(), "x".to_owned());
+            let environment: Environment = envy::from_iter([pair]).unwrap();
+            assert_eq!(
+                (variable.value)(&environment),
+                Some("x"),
+                "{}",
+                variable.name
+            );
+        }
+    }
+}
