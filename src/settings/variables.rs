@@ -137,8 +137,8 @@ variables! {
     "JetStream" {
         JETSTREAM_ENABLED(jetstream_enabled) = Fixed("true"), "true or false", "JetStream on or off; off means no streams at all"
         JETSTREAM_STORE_DIR(jetstream_store_dir) = Fixed("/data/jetstream"), "a writable directory, or a path where one can be made", "Where streams are stored"
-        JETSTREAM_MAX_MEMORY(jetstream_max_memory) = Fixed("1GB"), "a size such as 1GB", "Memory for memory streams"
-        JETSTREAM_MAX_FILE(jetstream_max_file) = Fixed("10GB"), "a size such as 10GB", "Disk for file streams"
+        JETSTREAM_MAX_MEMORY(jetstream_max_memory) = Fixed("1GB"), "a size of at least 1 byte, such as 1GB", "Memory for memory streams"
+        JETSTREAM_MAX_FILE(jetstream_max_file) = Fixed("10GB"), "a size of at least 1 byte, such as 10GB", "Disk for file streams"
         JETSTREAM_DOMAIN(jetstream_domain) = Unset, "letters, digits, - and _, at most 255", "JetStream domain"
         JETSTREAM_SYNC_INTERVAL(jetstream_sync_interval) = Fixed("2m"), "a duration above 0, or always", "Time between fsyncs; always = acknowledged means on disk"
         JETSTREAM_MAX_STREAMS(jetstream_max_streams) = Unset, "a whole number of at least 1", "Streams at most, kept by our own plan and APIs" ; awaits(STREAMS)

@@ -1,0 +1,400 @@
+//! Settings → nats.conf. What to write is decided here; the template only lays it out.
+
+mod fragment;
+mod quote;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use tera::{Context, Tera};
+
+pub use quote::quote;
+
+use crate::domain::{Secret, format_span};
+use crate::settings::{Authentication, REDACTED, Settings, SyncInterval};
+
+const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
+
+/// What the file depends on besides the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// Appended to the default server name in a cluster.
+    pub host_name: String,
+    /// Stands in for NATS_TLS_CA: the operator's authorities and the one that signed our own
+    /// client certificate.
+    pub ca_bundle: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrets {
+    Written,
+    /// For output that people look at.
+    Redacted,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    #[error("cannot lay out nats.conf")]
+    Template(#[from] tera::Error),
+    #[error("cannot hash a password that looks like a bcrypt hash")]
+    Hash(#[from] bcrypt::BcryptError),
+    #[error(
+        "NATS_EXTRA_CONFIG: cannot use the key {key:?}: {ours} is written from the settings already; set the \
+         variable instead and take the key out of the fragment"
+    )]
+    Clash { key: String, ours: String },
+    #[error(
+        "NATS_EXTRA_CONFIG: cannot use include: the fragment is copied into nats.conf; put the text itself there"
+    )]
+    Include,
+    #[error(
+        "NATS_EXTRA_CONFIG: cannot use the fragment: a brace, bracket or quote does not match near its line {line}"
+    )]
+    Unbalanced { line: usize },
+}
+
+impl From<fragment::FragmentError> for RenderError {
+    fn from(error: fragment::FragmentError) -> Self {
+        use fragment::FragmentError;
+        match error {
+            FragmentError::Clash { key, ours } => Self::Clash { key, ours },
+            FragmentError::Include => Self::Include,
+            FragmentError::Unbalanced { line } => Self::Unbalanced { line },
+        }
+    }
+}
+
+/// The whole text of nats.conf.
+pub fn render(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    secrets: Secrets,
+) -> Result<String, RenderError> {
+    let model = Model::new(settings, surroundings, secrets)?;
+    let rendered = lay_out(&model)?;
+    let Some(extra) = &settings.server.extra_config else {
+        return Ok(rendered);
+    };
+    fragment::check(extra, &rendered)?;
+    lay_out(&Model {
+        extra: Some(extra.clone()),
+        ..model
+    })
+}
+
+fn lay_out(model: &Model) -> Result<String, RenderError> {
+    Ok(Tera::one_off(
+        TEMPLATE,
+        &Context::from_serialize(model)?,
+        false,
+    )?)
+}
+
+/// The file's content; every text is a finished literal.
+#[derive(Serialize)]
+struct Model {
+    server_name: String,
+    host: String,
+    port: u16,
+    http: Option<String>,
+    logtime: bool,
+    debug: bool,
+    trace: bool,
+    limits: Limits,
+    lame_duck_duration: String,
+    lame_duck_grace_period: String,
+    jetstream: Option<JetStream>,
+    authorization: Option<Authorization>,
+    tls: Option<Tls>,
+    cluster: Option<Cluster>,
+    extra: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    max_connections: i64,
+    max_subscriptions: i64,
+    max_control_line: u64,
+    max_payload: u64,
+    max_pending: u64,
+    write_deadline: String,
+    ping_interval: String,
+    ping_max: i64,
+}
+
+#[derive(Serialize)]
+struct JetStream {
+    store_dir: String,
+    max_memory_store: u64,
+    max_file_store: u64,
+    sync_interval: String,
+    domain: Option<String>,
+}
+
+#[derive(Default, Serialize)]
+struct Authorization {
+    user: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Tls {
+    cert_file: String,
+    key_file: String,
+    ca_file: Option<String>,
+    verify: bool,
+}
+
+#[derive(Serialize)]
+struct Cluster {
+    name: String,
+    listen: String,
+    routes: Vec<String>,
+    advertise: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Model {
+    fn new(
+        settings: &Settings,
+        surroundings: &Surroundings,
+        secrets: Secrets,
+    ) -> Result<Self, RenderError> {
+        let server = &settings.server;
+        let limits = &server.limits;
+        let jetstream = &settings.jetstream;
+        let path = |path: &PathBuf| quote(path.as_os_str().as_encoded_bytes());
+        Ok(Self {
+            server_name: quote(settings.server_name(&surroundings.host_name)),
+            host: quote(server.host.to_bind()),
+            port: server.port.get(),
+            http: server
+                .monitoring
+                .as_ref()
+                .map(|m| quote(address(&m.host.to_bind(), m.port.get()))),
+            logtime: settings.logs.server_log_time,
+            debug: server.debug,
+            trace: server.trace,
+            limits: Limits {
+                max_connections: limits.max_connections,
+                max_subscriptions: limits.max_subscriptions,
+                max_control_line: limits.max_control_line.bytes(),
+                max_payload: limits.max_payload.bytes(),
+                max_pending: limits.max_pending.bytes(),
+                write_deadline: quote(format_span(limits.write_deadline)),
+                ping_interval: quote(format_span(limits.ping_interval)),
+                ping_max: limits.ping_max,
+            },
+            lame_duck_duration: quote(format_span(server.lame_duck_duration)),
+            lame_duck_grace_period: quote(format_span(server.lame_duck_grace)),
+            jetstream: jetstream.enabled.then(|| JetStream {
+                store_dir: path(&jetstream.store_dir),
+                max_memory_store: jetstream.max_memory.bytes(),
+                max_file_store: jetstream.max_file.bytes(),
+                sync_interval: match jetstream.sync_interval {
+                    SyncInterval::Always => quote("always"),
+                    SyncInterval::Every(span) => quote(format_span(span)),
+                },
+                domain: jetstream
+                    .domain
+                    .as_ref()
+                    .map(|domain| quote(domain.as_str())),
+            }),
+            authorization: authorization(&settings.authentication, secrets)?,
+            tls: settings.tls.as_ref().map(|tls| Tls {
+                cert_file: path(&tls.cert),
+                key_file: path(&tls.key),
+                ca_file: surroundings
+                    .ca_bundle
+                    .as_ref()
+                    .or(tls.ca.as_ref())
+                    .map(path),
+                verify: tls.verify,
+            }),
+            cluster: settings.cluster.as_ref().map(|cluster| Cluster {
+                name: quote(cluster.name.as_str()),
+                listen: quote(address(&cluster.host.to_bind(), cluster.port.get())),
+                routes: cluster
+                    .routes
+                    .iter()
+                    .map(|route| quote(shown_route(route, secrets)))
+                    .collect(),
+                advertise: cluster.advertise.as_ref().map(quote),
+                user: cluster.credentials.as_ref().map(|(user, _)| quote(user)),
+                // Routes are dialled with it, too, so it is never hashed.
+                password: cluster
+                    .credentials
+                    .as_ref()
+                    .map(|(_, password)| match secrets {
+                        Secrets::Written => quote(password.expose()),
+                        Secrets::Redacted => quote(REDACTED),
+                    }),
+            }),
+            extra: None,
+        })
+    }
+}
+
+fn authorization(
+    authentication: &Authentication,
+    secrets: Secrets,
+) -> Result<Option<Authorization>, RenderError> {
+    Ok(match authentication {
+        Authentication::Open => None,
+        Authentication::User { name, password } => Some(Authorization {
+            user: Some(quote(name)),
+            password: Some(credential(password, secrets)?),
+            token: None,
+        }),
+        Authentication::Token(token) => Some(Authorization {
+            token: Some(credential(token, secrets)?),
+            ..Authorization::default()
+        }),
+    })
+}
+
+fn credential(secret: &Secret, secrets: Secrets) -> Result<String, RenderError> {
+    /// nats-server's own default is 11; a plain text would be no hash at all.
+    const COST: u32 = 10;
+    Ok(match secrets {
+        Secrets::Redacted => quote(REDACTED),
+        // nats-server would take such a text for a hash and let in whoever knows its pre-image.
+        Secrets::Written if secret.expose().starts_with("$2") => {
+            quote(bcrypt::hash(secret.expose(), COST)?)
+        }
+        Secrets::Written => quote(secret.expose()),
+    })
+}
+
+fn shown_route(route: &str, secrets: Secrets) -> String {
+    match (secrets, route.split_once("://"), route.rsplit_once('@')) {
+        (Secrets::Redacted, Some((scheme, _)), Some((_, address))) => {
+            format!("{scheme}://{REDACTED}@{address}")
+        }
+        _ => route.to_owned(),
+    }
+}
+
+/// `host:port` with brackets where the host is an IPv6 address.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(pairs: &[(&str, &str)]) -> String {
+        let settings = Settings::load(&pairs, &[])
+            .unwrap_or_else(|p| panic!("{p}"))
+            .settings;
+        let surroundings = Surroundings {
+            host_name: "node1".into(),
+            ca_bundle: None,
+        };
+        render(&settings, &surroundings, Secrets::Written).unwrap()
+    }
+
+    #[test]
+    fn defaults() {
+        insta::assert_snapshot!(conf(&[]));
+    }
+
+    #[test]
+    fn production() {
+        insta::assert_snapshot!(conf(&[
+            ("NATS_HOST", "::"),
+            ("NATS_HTTP_HOST", "127.0.0.1"),
+            ("JETSTREAM_MAX_MEMORY", "4GB"),
+            ("JETSTREAM_MAX_FILE", "50GB"),
+            ("JETSTREAM_DOMAIN", "hub"),
+            ("JETSTREAM_SYNC_INTERVAL", "always"),
+            ("NATS_AUTH_ENABLED", "true"),
+            ("NATS_AUTH_USERNAME", "marketprism"),
+            ("NATS_AUTH_PASSWORD", "quote\" dollar$ brace} new\nline"),
+            ("NATS_MAX_PAYLOAD", "4MB"),
+            ("NATS_PING_INTERVAL", "90s"),
+            ("NATS_DEBUG", "true"),
+        ]));
+    }
+
+    #[test]
+    fn cluster_with_token_and_without_monitoring() {
+        insta::assert_snapshot!(conf(&[
+            ("NATS_AUTH_ENABLED", "true"),
+            ("NATS_AUTH_TOKEN", "12345"),
+            ("MONITORING_ENABLED", "false"),
+            ("NATS_CLUSTER_ENABLED", "true"),
+            (
+                "NATS_CLUSTER_ROUTES",
+                "nats-route://node2:6222,nats://u:p%40@node3:6222"
+            ),
+            ("NATS_CLUSTER_ADVERTISE", "node1:6222"),
+            ("NATS_CLUSTER_USERNAME", "route"),
+            ("NATS_CLUSTER_PASSWORD", "$SECRET"),
+        ]));
+    }
+
+    #[test]
+    fn without_jetstream() {
+        insta::assert_snapshot!(conf(&[("JETSTREAM_ENABLED", "false")]));
+    }
+
+    #[test]
+    fn redaction_leaves_no_secret() {
+        let pairs = [
+            ("NATS_AUTH_ENABLED", "true"),
+            ("NATS_AUTH_TOKEN", "tell-nobody"),
+            ("NATS_CLUSTER_ENABLED", "true"),
+            ("NATS_CLUSTER_ROUTES", "nats://u:tell-nobody@node3:6222"),
+            ("NATS_CLUSTER_USERNAME", "route"),
+            ("NATS_CLUSTER_PASSWORD", "tell-nobody"),
+        ];
+        assert_eq!(conf(&pairs).matches("tell-nobody").count(), 3);
+        let settings = Settings::load(&pairs, &[]).unwrap().settings;
+        let shown = render(&settings, &Surroundings::default(), Secrets::Redacted).unwrap();
+        assert!(!shown.contains("tell-nobody"), "{shown}");
+    }
+
+    #[test]
+    fn a_password_that_looks_like_a_hash_is_hashed() {
+        let password = "$2a$10$notreallyahash";
+        let conf = conf(&[
+            ("NATS_AUTH_ENABLED", "true"),
+            ("NATS_AUTH_USERNAME", "u"),
+            ("NATS_AUTH_PASSWORD", password),
+        ]);
+        let line = conf.lines().find(|l| l.contains("password:")).unwrap();
+        let written = line.split('"').nth(1).unwrap();
+        assert!(!conf.contains(password));
+        assert!(bcrypt::verify(password, written).unwrap());
+    }
+
+    #[test]
+    fn a_fragment_is_added_and_a_clash_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("extra.conf");
+        let render_with = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let pairs = [("NATS_EXTRA_CONFIG", path.to_str().unwrap())];
+            let settings = Settings::load(&pairs, &[]).unwrap().settings;
+            render(&settings, &Surroundings::default(), Secrets::Written)
+        };
+        assert!(
+            render_with("mqtt { port: 1883 }")
+                .unwrap()
+                .ends_with("mqtt { port: 1883 }\n")
+        );
+        let error = render_with("max_conn: 5").unwrap_err().to_string();
+        assert!(
+            error.contains("max_conn") && error.contains("max_connections"),
+            "{error}"
+        );
+    }
+}
