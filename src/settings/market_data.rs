@@ -19,7 +19,8 @@ pub struct MarketDataSettings {
     pub max_msgs_per_subject: Option<i64>,
     /// JetStream holds it in 32 bits.
     pub max_msg_size: Option<i32>,
-    pub replicas: i64,
+    /// As set. Unset leaves the replicas of an existing stream alone.
+    pub replicas: Option<i64>,
     pub duplicate_window: Duration,
     pub retention: Retention,
     pub discard: Discard,
@@ -83,11 +84,8 @@ impl MarketDataSettings {
                     .transpose()
                     .map_err(|_| "it is above 2GB".to_owned())
             }),
-            replicas: reader.required(&STREAM_REPLICAS, |text| match number_in(text, &(1..=5))? {
-                number @ (1 | 3 | 5) => Ok(number),
-                _ => Err("an even number of copies cannot outvote a lost one".into()),
-            }),
-            duplicate_window: reader.span(&STREAM_DUPLICATE_WINDOW, Duration::ZERO),
+            replicas: read_replicas(reader),
+            duplicate_window: reader.span(&STREAM_DUPLICATE_WINDOW, SHORTEST_SPAN),
             retention: reader.choice(&RETENTION_POLICY, Retention::CHOICES),
             discard: reader.choice(&DISCARD_POLICY, Discard::CHOICES),
             storage: reader.choice(&STORAGE_TYPE, Storage::CHOICES),
@@ -111,7 +109,7 @@ impl MarketDataSettings {
                 "shorten STREAM_DUPLICATE_WINDOW or raise STREAM_MAX_AGE",
             );
         }
-        if self.replicas > 1 && !clustered {
+        if self.replicas.is_some_and(|replicas| replicas > 1) && !clustered {
             reader.refuse(&STREAM_REPLICAS, "NATS_CLUSTER_ENABLED is false");
         }
         let (capacity, variable) = match self.storage {
@@ -146,16 +144,25 @@ fn size_limit(text: &str) -> Result<Option<i64>, String> {
     Ok(limit(text.parse::<ByteSize>()?.bytes() as i64))
 }
 
+/// JetStream refuses shorter ages and duplicate windows (server/stream.go, checkStreamCfg).
+const SHORTEST_SPAN: Duration = Duration::from_millis(100);
+
+fn read_replicas(reader: &mut Reader) -> Option<i64> {
+    let replicas = reader.required(&STREAM_REPLICAS, |text| match number_in(text, &(1..=5))? {
+        number @ (1 | 3 | 5) => Ok(number),
+        _ => Err("an even number of copies cannot outvote a lost one".into()),
+    });
+    reader.is_set(&STREAM_REPLICAS).then_some(replicas)
+}
+
 fn read_max_age(reader: &mut Reader) -> Option<Duration> {
-    /// JetStream refuses a shorter one (server: "max age needs to be >= 100ms").
-    const SHORTEST: Duration = Duration::from_millis(100);
     reader.required(&STREAM_MAX_AGE, |text| {
         if text == "-1" {
             return Ok(None);
         }
         match parse_span(text)? {
             Duration::ZERO => Ok(None),
-            age if age < SHORTEST => Err("it is below 100ms".into()),
+            age if age < SHORTEST_SPAN => Err("it is below 100ms".into()),
             age => Ok(Some(age)),
         }
     })

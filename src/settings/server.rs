@@ -140,9 +140,7 @@ fn read_mode(reader: &mut Reader) {
     if !preferred.is_empty() {
         urls = preferred;
     }
-    for (variable, schemes) in [(&NATS_MONITOR_URL, ["http", "https"])] {
-        reader.url(variable, &schemes);
-    }
+    reader.url(&NATS_MONITOR_URL, &["http", "https"]);
     for variable in [
         &NATS_CREDS_FILE,
         &NATS_TLS_CLIENT_CERT,

@@ -1,0 +1,334 @@
+//! One line per event, written by a thread of its own: a reader that stalls costs log lines, which
+//! are counted and reported, never progress.
+
+use std::fmt::{self, Write as _};
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+use crate::settings::LogFormat;
+
+/// The `service` of every line.
+const SERVICE: &str = "unified-nats";
+/// Lines that wait for the writer at most; further ones are counted and dropped.
+const QUEUE: usize = 4096;
+
+/// Where lines go: `run` owns standard output, other commands leave it to their results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Stdout,
+    Stderr,
+}
+
+#[derive(Clone, Copy)]
+enum Style {
+    Json,
+    Text,
+}
+
+enum Entry {
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+/// A handle to the writer. Clones are cheap and write to the same place.
+#[derive(Clone)]
+pub struct Log {
+    queue: SyncSender<Entry>,
+    dropped: Arc<AtomicU64>,
+    level: Level,
+    style: Style,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Starts the writer and sends tracing's events to it.
+pub fn init(level: Level, format: LogFormat, output: Output) -> Log {
+    let is_terminal = match output {
+        Output::Stdout => std::io::stdout().is_terminal(),
+        Output::Stderr => std::io::stderr().is_terminal(),
+    };
+    let style = match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Text => Style::Text,
+        LogFormat::Auto if is_terminal => Style::Text,
+        LogFormat::Auto => Style::Json,
+    };
+    LOG.get_or_init(|| {
+        let (queue, lines) = sync_channel(QUEUE);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let log = Log {
+            queue,
+            dropped: dropped.clone(),
+            level,
+            style,
+        };
+        let writer = move || match output {
+            Output::Stdout => write_lines(lines, std::io::stdout(), &dropped, style),
+            Output::Stderr => write_lines(lines, std::io::stderr(), &dropped, style),
+        };
+        // Without the thread every line is dropped and counted; the program works on.
+        let _ = std::thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(writer);
+        let subscriber = tracing_subscriber::registry().with(Forward(log.clone()));
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        log
+    })
+    .clone()
+}
+
+fn write_lines(lines: Receiver<Entry>, mut out: impl Write, dropped: &AtomicU64, style: Style) {
+    for entry in lines {
+        match entry {
+            Entry::Line(line) => {
+                // A closed standard output leaves nobody to tell.
+                let _ = out.write_all(line.as_bytes());
+            }
+            Entry::Flush(done) => {
+                let _ = out.flush();
+                let _ = done.try_send(());
+                continue;
+            }
+        }
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let message =
+                format!("{lost} log lines were dropped: the reader of the log does not keep up");
+            let line = format_line(style, Level::WARN, "log", &message, Map::new());
+            let _ = out.write_all(line.as_bytes());
+        }
+    }
+}
+
+impl Log {
+    /// Writes a line that another program printed, under its own name.
+    pub fn foreign(&self, level: Level, logger: &str, message: &str) {
+        // How much more than INFO it prints was asked for by other settings (NATS_DEBUG, NATS_TRACE).
+        if self.level >= Level::INFO || level <= self.level {
+            self.send(format_line(self.style, level, logger, message, Map::new()));
+        }
+    }
+
+    fn send(&self, line: String) {
+        if self.queue.try_send(Entry::Line(line)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything written so far is out, at most `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.queue.try_send(Entry::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(patience);
+        }
+    }
+}
+
+/// `2026-11-21T06:22:57.724Z`, always with milliseconds.
+pub fn timestamp(at: SystemTime) -> impl fmt::Display {
+    humantime::format_rfc3339_millis(at)
+}
+
+fn format_line(
+    style: Style,
+    level: Level,
+    logger: &str,
+    message: &str,
+    fields: Map<String, Value>,
+) -> String {
+    let now = timestamp(SystemTime::now());
+    let mut line = String::with_capacity(160);
+    match style {
+        Style::Json => {
+            let mut object = Map::new();
+            object.insert("timestamp".into(), now.to_string().into());
+            object.insert("level".into(), level.as_str().into());
+            object.insert("logger".into(), logger.into());
+            object.insert("message".into(), message.into());
+            object.insert("service".into(), SERVICE.into());
+            for (name, value) in fields {
+                object.entry(name).or_insert(value);
+            }
+            let _ = write!(line, "{}", Value::Object(object));
+        }
+        Style::Text => {
+            let _ = write!(
+                line,
+                "{now} {:5} {logger}: {}",
+                level.as_str(),
+                escape_controls(message)
+            );
+            for (name, value) in fields {
+                let _ = match value {
+                    Value::String(text) => write!(line, " {name}={text:?}"),
+                    other => write!(line, " {name}={other}"),
+                };
+            }
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// A line stays one line, whatever a client put into a name.
+fn escape_controls(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() {
+            text.extend(c.escape_default())
+        } else {
+            text.push(c)
+        }
+    }
+    text
+}
+
+struct Forward(Log);
+
+impl<S: Subscriber> Layer<S> for Forward {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let target = metadata.target();
+        let own = target.split("::").next() == Some("unified_nats");
+        // Libraries speak only when something is wrong, unless everything is asked for.
+        let limit = if own || self.0.level == Level::TRACE {
+            self.0.level
+        } else {
+            Level::ERROR
+        };
+        if *metadata.level() > limit {
+            return;
+        }
+        let logger = if own {
+            target.split("::").nth(1).unwrap_or(SERVICE)
+        } else {
+            target
+        };
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        self.0.send(format_line(
+            self.0.style,
+            *metadata.level(),
+            logger,
+            &fields.message,
+            fields.rest,
+        ));
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: Map<String, Value>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            (name, value) => {
+                self.rest.insert(name.to_owned(), value);
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_lines_begin_with_the_documented_fields() {
+        let fields = Map::from_iter([
+            ("port".to_owned(), 4222.into()),
+            ("level".to_owned(), "x".into()),
+        ]);
+        let line = format_line(
+            Style::Json,
+            Level::INFO,
+            "app",
+            "two\nlines \"quoted\"",
+            fields,
+        );
+        let body = line.strip_suffix('\n').unwrap();
+        assert!(!body.contains('\n'), "{body}");
+        let keys: Vec<_> = serde_json::from_str::<Map<String, Value>>(body)
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
+        assert_eq!(
+            keys,
+            ["timestamp", "level", "logger", "message", "service", "port"]
+        );
+        let stamp = &body[14..38];
+        assert!(
+            stamp.ends_with('Z') && stamp.as_bytes()[19] == b'.',
+            "{stamp}"
+        );
+    }
+
+    #[test]
+    fn text_lines_stay_single() {
+        let line = format_line(
+            Style::Text,
+            Level::WARN,
+            "nats-server",
+            "a\nb\x1b[31m",
+            Map::new(),
+        );
+        assert!(
+            line.ends_with(" WARN  nats-server: a\\nb\\u{1b}[31m\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_counts() {
+        let (queue, _keep) = sync_channel(1);
+        let log = Log {
+            queue,
+            dropped: Arc::default(),
+            level: Level::INFO,
+            style: Style::Json,
+        };
+        for _ in 0..3 {
+            log.foreign(Level::INFO, "nats-server", "x");
+        }
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 2);
+    }
+}

@@ -1,0 +1,216 @@
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::own_certificate::OwnCertificate;
+use crate::settings::{Authentication, Settings};
+
+/// How to reach the server that this machine runs.
+#[derive(Clone)]
+pub struct Link {
+    pub address: String,
+    authentication: Authentication,
+    tls: Option<ClientConfig>,
+    timeout: Duration,
+    max_reconnects: Option<usize>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot connect to NATS at {address}")]
+    Connect {
+        address: String,
+        source: async_nats::ConnectError,
+    },
+    #[error("cannot connect to NATS at {address}: no answer within {} s", .timeout.as_secs_f32())]
+    Timeout { address: String, timeout: Duration },
+    #[error("cannot prepare TLS for our own connection: {0}")]
+    Tls(String),
+}
+
+impl ConnectError {
+    /// Whether the server said no, so that trying again with the same credentials is in vain.
+    pub fn is_refusal(&self) -> bool {
+        use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
+        match self {
+            Self::Connect { source, .. } => {
+                matches!(source.kind(), Authentication | AuthorizationViolation)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Link {
+    /// `own_certificate` is needed where the server asks clients for one.
+    pub fn new(
+        settings: &Settings,
+        own_certificate: Option<&OwnCertificate>,
+    ) -> Result<Self, ConnectError> {
+        let tls = match &settings.tls {
+            Some(tls) => Some(client_config(&tls.leaf, own_certificate)?),
+            None => None,
+        };
+        Ok(Self {
+            address: format!(
+                "{}:{}",
+                settings.server.host.to_reach(),
+                settings.server.port
+            ),
+            authentication: settings.authentication.clone(),
+            tls,
+            timeout: settings.supervision.connect_timeout,
+            max_reconnects: settings.supervision.max_reconnects,
+        })
+    }
+
+    /// Connects, within at most `patience` and the time allowed for a connection attempt.
+    pub async fn connect(&self, patience: Duration) -> Result<Client, ConnectError> {
+        let patience = patience.min(self.timeout);
+        let mut options = ConnectOptions::new()
+            .name("unified-nats")
+            .connection_timeout(patience)
+            .max_reconnects(self.max_reconnects)
+            // Addresses that a cluster advertises may not be reachable, and only our own server counts.
+            .ignore_discovered_servers();
+        options = match &self.authentication {
+            Authentication::Open => options,
+            Authentication::User { name, password } => {
+                options.user_and_password(name.clone(), password.expose().to_owned())
+            }
+            Authentication::Token(token) => options.token(token.expose().to_owned()),
+        };
+        if let Some(tls) = &self.tls {
+            options = options.require_tls(true).tls_client_config(tls.clone());
+        }
+        match timeout(patience, options.connect(&self.address)).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(source)) => Err(ConnectError::Connect {
+                address: self.address.clone(),
+                source,
+            }),
+            Err(_) => Err(ConnectError::Timeout {
+                address: self.address.clone(),
+                timeout: patience,
+            }),
+        }
+    }
+}
+
+/// Reads the greeting that a nats-server sends to every connection before anything else: enough to
+/// know that the port answers, whatever credentials it would ask for.
+pub async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
+    let read = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let mut start = [0u8; 5];
+        stream.read_exact(&mut start).await?;
+        if &start == b"INFO " {
+            Ok(())
+        } else {
+            Err(io::Error::other(
+                "something else than a nats-server answers",
+            ))
+        }
+    };
+    timeout(patience, read)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+fn client_config(
+    leaf: &CertificateDer<'static>,
+    own_certificate: Option<&OwnCertificate>,
+) -> Result<ClientConfig, ConnectError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(ExactCertificate {
+        expected: leaf.clone(),
+        provider: provider.clone(),
+    });
+    let failed = |error: &dyn std::fmt::Display| ConnectError::Tls(error.to_string());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| failed(&e))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    let Some(own) = own_certificate else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&own.cert)
+        .map_err(|e| failed(&e))?
+        .collect();
+    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|e| failed(&e))?;
+    builder
+        .with_client_auth_cert(chain.map_err(|e| failed(&e))?, key)
+        .map_err(|e| failed(&e))
+}
+
+/// Accepts exactly the certificate that the settings name. We dial a loopback address, which the
+/// certificate does not bear, but we know the very certificate the server must show.
+#[derive(Debug)]
+struct ExactCertificate {
+    expected: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ExactCertificate {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *end_entity == self.expected {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(rustls::Error::General(
+                "the server does not show the certificate of NATS_TLS_CERT".into(),
+            ))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

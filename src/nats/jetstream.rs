@@ -1,0 +1,201 @@
+//! The JetStream API as JSON. Configurations stay JSON objects, so that fields a newer server knows
+//! and we do not are carried over untouched.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::time::timeout;
+
+/// Requests to `$JS.API`, each with a deadline.
+#[derive(Clone)]
+pub struct JetStream {
+    client: Client,
+    deadline: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The server answered, and refused.
+    #[error("{description} (JetStream error {err_code})")]
+    Refused { err_code: u64, description: String },
+    #[error("no answer to {subject} within {} s", .deadline.as_secs_f32())]
+    Timeout { subject: String, deadline: Duration },
+    #[error("nobody answers {subject}: JetStream is not enabled or not ready")]
+    NoResponders { subject: String },
+    #[error("cannot ask {subject}: {reason}")]
+    Transport { subject: String, reason: String },
+    #[error("the answer to {subject} cannot be read: {reason}")]
+    Unreadable { subject: String, reason: String },
+}
+
+impl ApiError {
+    /// A stream of that name does not exist (server/errors.json).
+    pub const STREAM_NOT_FOUND: u64 = 10059;
+    /// A stream of that name exists with another configuration.
+    pub const STREAM_NAME_EXISTS: u64 = 10058;
+    /// Another stream has one of the subjects.
+    pub const SUBJECT_OVERLAP: u64 = 10065;
+
+    pub fn is(&self, code: u64) -> bool {
+        matches!(self, Self::Refused { err_code, .. } if *err_code == code)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct StreamInfo {
+    pub config: Map<String, Value>,
+    pub state: StreamState,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub struct StreamState {
+    pub messages: u64,
+    pub bytes: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub consumer_count: u64,
+}
+
+impl JetStream {
+    pub fn new(client: Client, deadline: Duration) -> Self {
+        Self { client, deadline }
+    }
+
+    /// [`None`] when there is no such stream.
+    pub async fn stream_info(&self, name: &str) -> Result<Option<StreamInfo>, ApiError> {
+        match self
+            .ask(format!("$JS.API.STREAM.INFO.{name}"), &Value::Null)
+            .await
+        {
+            Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Creates a stream; does nothing when it exists with this very configuration.
+    pub async fn create_stream(
+        &self,
+        name: &str,
+        config: &Map<String, Value>,
+    ) -> Result<StreamInfo, ApiError> {
+        self.ask(format!("$JS.API.STREAM.CREATE.{name}"), config)
+            .await
+    }
+
+    /// Replaces the whole configuration of a stream.
+    pub async fn update_stream(
+        &self,
+        name: &str,
+        config: &Map<String, Value>,
+    ) -> Result<StreamInfo, ApiError> {
+        self.ask(format!("$JS.API.STREAM.UPDATE.{name}"), config)
+            .await
+    }
+
+    /// The streams that capture `subject`.
+    pub async fn streams_with_subject(&self, subject: &str) -> Result<Vec<String>, ApiError> {
+        #[derive(Deserialize)]
+        struct Names {
+            streams: Option<Vec<String>>,
+        }
+        let request = serde_json::json!({ "subject": subject });
+        let names: Names = self.ask("$JS.API.STREAM.NAMES".into(), &request).await?;
+        Ok(names.streams.unwrap_or_default())
+    }
+
+    /// Memory, storage and limits of the account.
+    pub async fn account_info(&self) -> Result<Value, ApiError> {
+        self.ask("$JS.API.INFO".into(), &Value::Null).await
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        subject: String,
+        request: &impl serde::Serialize,
+    ) -> Result<T, ApiError> {
+        let unreadable = |subject: &str, reason: &dyn std::fmt::Display| ApiError::Unreadable {
+            subject: subject.to_owned(),
+            reason: reason.to_string(),
+        };
+        let payload = match serde_json::to_vec(request).map_err(|e| unreadable(&subject, &e))? {
+            null if null == b"null" => Vec::new(),
+            payload => payload,
+        };
+        let answer = timeout(
+            self.deadline,
+            self.client.request(subject.clone(), payload.into()),
+        )
+        .await;
+        let message = match answer {
+            Err(_) => {
+                return Err(ApiError::Timeout {
+                    subject,
+                    deadline: self.deadline,
+                });
+            }
+            Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
+                return Err(ApiError::NoResponders { subject });
+            }
+            Ok(Err(error)) => {
+                return Err(ApiError::Transport {
+                    subject,
+                    reason: error.to_string(),
+                });
+            }
+            Ok(Ok(message)) => message,
+        };
+        parse_answer(&message.payload).unwrap_or_else(|reason| Err(unreadable(&subject, &reason)))
+    }
+}
+
+fn parse_answer<T: serde::de::DeserializeOwned>(
+    payload: &[u8],
+) -> Result<Result<T, ApiError>, String> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(default)]
+        err_code: u64,
+        #[serde(default)]
+        description: String,
+    }
+    let mut answer: Map<String, Value> =
+        serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+    if let Some(error) = answer.remove("error") {
+        let Refusal {
+            err_code,
+            description,
+        } = serde_json::from_value(error).map_err(|e| e.to_string())?;
+        return Ok(Err(ApiError::Refused {
+            err_code,
+            description,
+        }));
+    }
+    serde_json::from_value(Value::Object(answer))
+        .map(Ok)
+        .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_keep_their_code() {
+        let answer = br#"{"type":"x","error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
+        let error = parse_answer::<StreamInfo>(answer).unwrap().unwrap_err();
+        assert!(error.is(ApiError::STREAM_NOT_FOUND));
+        assert_eq!(
+            error.to_string(),
+            "stream not found (JetStream error 10059)"
+        );
+    }
+
+    #[test]
+    fn other_answers_are_unreadable() {
+        for answer in [&b""[..], b"[]", b"{", b"{\"error\":5}", b"{}"] {
+            assert!(parse_answer::<StreamInfo>(answer).is_err());
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! Speaking to a nats-server: connections, the JetStream API as JSON, HTTP monitoring.
+
+mod client;
+mod jetstream;
+mod monitor;
+mod own_certificate;
+
+pub use client::{ConnectError, Link, greeting};
+pub use jetstream::{ApiError, JetStream, StreamInfo, StreamState};
+pub use monitor::{Monitor, MonitorError, get};
+pub use own_certificate::OwnCertificate;

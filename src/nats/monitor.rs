@@ -1,0 +1,136 @@
+//! nats-server's HTTP monitoring.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::settings::Settings;
+
+#[derive(Clone)]
+pub struct Monitor {
+    client: Client,
+    base: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    /// The server answered that something is wrong.
+    #[error("{url} answers {status}: {error}")]
+    Unhealthy {
+        url: String,
+        status: u16,
+        error: String,
+    },
+    #[error("the answer of {url} cannot be read: {reason}")]
+    Unreadable { url: String, reason: String },
+}
+
+/// The longest answer that is read.
+const MAX_ANSWER: usize = 8 << 20;
+
+impl Monitor {
+    /// [`None`] where the settings switch monitoring off.
+    pub fn new(settings: &Settings) -> Option<Self> {
+        let monitoring = settings.server.monitoring.as_ref()?;
+        let base = format!("http://{}:{}", monitoring.host.to_reach(), monitoring.port);
+        Some(Self {
+            client: Client::new(),
+            base,
+        })
+    }
+
+    /// The full `/healthz`: every stream and consumer is looked at.
+    pub async fn healthz(&self, deadline: Duration) -> Result<(), MonitorError> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Health {
+            status: String,
+            error: String,
+        }
+        let (url, status, body) = self.get("/healthz", deadline).await?;
+        if status == 200 {
+            return Ok(());
+        }
+        let health: Health = serde_json::from_slice(&body).unwrap_or_default();
+        let error = if health.error.is_empty() {
+            health.status
+        } else {
+            health.error
+        };
+        Err(MonitorError::Unhealthy { url, status, error })
+    }
+
+    pub async fn varz(&self, deadline: Duration) -> Result<Value, MonitorError> {
+        self.json("/varz", deadline).await
+    }
+
+    pub async fn jsz(&self, deadline: Duration) -> Result<Value, MonitorError> {
+        self.json("/jsz", deadline).await
+    }
+
+    async fn json(&self, path: &str, deadline: Duration) -> Result<Value, MonitorError> {
+        let (url, status, body) = self.get(path, deadline).await?;
+        if status != 200 {
+            let error = String::from_utf8_lossy(&body).chars().take(200).collect();
+            return Err(MonitorError::Unhealthy { url, status, error });
+        }
+        serde_json::from_slice(&body).map_err(|e| MonitorError::Unreadable {
+            url,
+            reason: e.to_string(),
+        })
+    }
+
+    async fn get(
+        &self,
+        path: &str,
+        deadline: Duration,
+    ) -> Result<(String, u16, Vec<u8>), MonitorError> {
+        get(&self.client, format!("{}{path}", self.base), deadline).await
+    }
+}
+
+/// One GET with a deadline for everything and a bound on the answer's length.
+pub async fn get(
+    client: &Client,
+    url: String,
+    deadline: Duration,
+) -> Result<(String, u16, Vec<u8>), MonitorError> {
+    let unreachable = |error: reqwest::Error| MonitorError::Unreachable {
+        url: url.clone(),
+        reason: explain(&error),
+    };
+    let mut answer = client
+        .get(&url)
+        .timeout(deadline)
+        .send()
+        .await
+        .map_err(unreachable)?;
+    let status = answer.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER {
+            return Err(MonitorError::Unreadable {
+                url,
+                reason: "it is longer than 8 MiB".into(),
+            });
+        }
+    }
+    Ok((url, status, body))
+}
+
+/// The innermost cause says what happened; the outer ones repeat the URL.
+fn explain(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".into();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,147 @@
+//! Carries a plan out: thin, level-triggered, idempotent.
+
+use super::plan::{Conflict, Plan, plan, subjects_of};
+use super::spec::{Desired, captures};
+use crate::nats::{ApiError, JetStream, StreamInfo};
+
+/// The stream after [`apply`].
+#[derive(Debug)]
+pub struct Applied {
+    pub info: StreamInfo,
+    /// What could not be made as desired.
+    pub conflicts: Vec<Conflict>,
+    pub created: bool,
+    pub changed: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("cannot read stream {stream}")]
+    Read { stream: String, source: ApiError },
+    #[error("cannot create stream {stream}")]
+    Create { stream: String, source: ApiError },
+    #[error("cannot update stream {stream}")]
+    Update { stream: String, source: ApiError },
+    #[error(
+        "cannot create stream {stream}: {subject} belongs to stream {other} already; take it out there, or set STREAM_NAME={other}"
+    )]
+    Overlap {
+        stream: String,
+        subject: String,
+        other: String,
+    },
+}
+
+impl Applied {
+    /// Whether every family is captured, whatever else could not be made as desired.
+    pub fn is_usable(&self, desired: &Desired) -> bool {
+        let subjects = subjects_of(&self.info.config);
+        desired
+            .subjects
+            .iter()
+            .all(|subject| captures(&subjects, subject))
+    }
+}
+
+/// Makes the stream as desired. Others may do the same at the same time: what is there is read
+/// again when it turned out to be something else than was read before.
+pub async fn apply(
+    jetstream: &JetStream,
+    desired: &Desired,
+    version: (u32, u32),
+) -> Result<Applied, ApplyError> {
+    const ATTEMPTS: usize = 5;
+    let stream = || desired.name.clone();
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let existing = jetstream.stream_info(&desired.name).await;
+        let existing = existing.map_err(|source| ApplyError::Read {
+            stream: stream(),
+            source,
+        })?;
+        match plan(desired, existing.as_ref(), version) {
+            Plan::Create(config) => match jetstream.create_stream(&desired.name, &config).await {
+                Ok(info) => {
+                    tracing::info!(stream = desired.name, "stream created");
+                    return Ok(Applied {
+                        info,
+                        conflicts: vec![],
+                        created: true,
+                        changed: true,
+                    });
+                }
+                Err(error) if error.is(ApiError::STREAM_NAME_EXISTS) && attempt < ATTEMPTS => {}
+                Err(error) if error.is(ApiError::SUBJECT_OVERLAP) => {
+                    return Err(explain_overlap(jetstream, desired, error).await);
+                }
+                Err(source) => {
+                    return Err(ApplyError::Create {
+                        stream: stream(),
+                        source,
+                    });
+                }
+            },
+            Plan::Keep { conflicts } => {
+                let Some(info) = existing else { continue };
+                return Ok(Applied {
+                    info,
+                    conflicts,
+                    created: false,
+                    changed: false,
+                });
+            }
+            Plan::Update {
+                config,
+                changes,
+                conflicts,
+            } => {
+                for change in &changes {
+                    match change.effect {
+                        Some(_) => {
+                            tracing::warn!(stream = desired.name, "stream changed, {change}")
+                        }
+                        None => tracing::info!(stream = desired.name, "stream changed, {change}"),
+                    }
+                }
+                match jetstream.update_stream(&desired.name, &config).await {
+                    Ok(info) => {
+                        return Ok(Applied {
+                            info,
+                            conflicts,
+                            created: false,
+                            changed: true,
+                        });
+                    }
+                    Err(error) if error.is(ApiError::STREAM_NOT_FOUND) && attempt < ATTEMPTS => {}
+                    Err(source) => {
+                        return Err(ApplyError::Update {
+                            stream: stream(),
+                            source,
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn explain_overlap(jetstream: &JetStream, desired: &Desired, source: ApiError) -> ApplyError {
+    for subject in &desired.subjects {
+        let streams = jetstream
+            .streams_with_subject(subject)
+            .await
+            .unwrap_or_default();
+        if let Some(other) = streams.into_iter().find(|name| *name != desired.name) {
+            return ApplyError::Overlap {
+                stream: desired.name.clone(),
+                subject: subject.clone(),
+                other,
+            };
+        }
+    }
+    ApplyError::Create {
+        stream: desired.name.clone(),
+        source,
+    }
+}

@@ -1,0 +1,9 @@
+//! Streams: what should be ([`spec`]), what has to change ([`plan`], pure), changing it ([`apply`]).
+
+pub mod apply;
+pub mod plan;
+pub mod spec;
+
+pub use apply::{Applied, ApplyError, apply};
+pub use plan::{Change, Conflict, Plan, plan};
+pub use spec::Desired;

@@ -1,0 +1,85 @@
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid, getppid};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use super::reaper::{Exit, Reaper};
+
+/// Starts servers and sends them signals. The real one runs nats-server; tests of the supervisor's
+/// logic record what was asked for.
+pub trait Launch {
+    /// Must be called from a thread that lives as long as the program.
+    fn launch(&mut self) -> io::Result<Launched>;
+    fn signal(&mut self, pid: Pid, signal: Signal);
+}
+
+/// A server that has just been started.
+pub struct Launched {
+    pub pid: Pid,
+    pub exit: oneshot::Receiver<Exit>,
+    /// What it prints, both streams in one.
+    pub output: Option<pipe::Receiver>,
+}
+
+/// How nats-server is run.
+pub struct NatsServer {
+    pub executable: PathBuf,
+    pub config: PathBuf,
+    /// The whole environment of the child.
+    pub environment: Vec<(&'static str, String)>,
+    pub reaper: Reaper,
+}
+
+impl Launch for NatsServer {
+    fn launch(&mut self) -> io::Result<Launched> {
+        let (reader, writer) = io::pipe()?;
+        let supervisor = getpid();
+        let mut command = Command::new(&self.executable);
+        command
+            .arg("--config")
+            .arg(&self.config)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
+            // Signals meant for us (Ctrl-C in a terminal) do not reach it.
+            .process_group(0);
+        // SAFETY: only async-signal-safe calls (prctl, getppid) between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                // SIGKILL, because a server that hangs would survive anything gentler, and the next
+                // supervisor must never meet it on the same store. It fires when the thread that
+                // spawned ends, hence the rule on `launch`.
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                // The supervisor may have gone before prctl took effect.
+                if getppid() != supervisor {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                Ok(())
+            });
+        }
+        let (pid, exit) = self.reaper.spawn(&mut command)?;
+        // The command still holds the pipe's write end; with it open the output would never end.
+        drop(command);
+        let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
+        Ok(Launched {
+            pid,
+            exit,
+            output: Some(output),
+        })
+    }
+
+    fn signal(&mut self, pid: Pid, signal: Signal) {
+        if let Err(error) = kill(pid, signal) {
+            tracing::debug!(%pid, %signal, %error, "cannot signal nats-server");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Finding nats-server and making sure that it is one we can work with.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The oldest nats-server that the program works with.
+pub const MINIMUM_VERSION: (u32, u32) = (2, 10);
+
+/// A nats-server that can be run, with its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executable {
+    pub path: PathBuf,
+    pub version: (u32, u32, u32),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutableError {
+    #[error(
+        "cannot find {name:?} in PATH ({searched}); install nats-server 2.10 or newer, or set NATS_SERVER_BIN to its path"
+    )]
+    NotInPath { name: String, searched: String },
+    #[error("cannot run {}: {reason}; set NATS_SERVER_BIN to a nats-server for this machine", path.display())]
+    NotRunnable { path: PathBuf, reason: String },
+    #[error("cannot use {}: it answers --version with {answer:?}, not as nats-server does; set NATS_SERVER_BIN", path.display())]
+    NotNatsServer { path: PathBuf, answer: String },
+    #[error(
+        "cannot use {}: it is version {version}, and at least 2.10 is needed; install a newer nats-server or set NATS_SERVER_BIN",
+        path.display()
+    )]
+    TooOld { path: PathBuf, version: String },
+}
+
+impl Executable {
+    /// Looks `name` up (a path, or a name in the directories of `search_path`) and asks the file
+    /// for its version.
+    pub fn find(name: &str, search_path: &str) -> Result<Self, ExecutableError> {
+        let path = locate(name, search_path)?;
+        let version = ask_version(&path)?;
+        Ok(Self { path, version })
+    }
+}
+
+fn locate(name: &str, search_path: &str) -> Result<PathBuf, ExecutableError> {
+    if name.contains('/') {
+        let path = PathBuf::from(name);
+        return check_file(&path)
+            .map(|()| path.clone())
+            .map_err(|reason| ExecutableError::NotRunnable { path, reason });
+    }
+    let mut not_runnable = None;
+    for directory in search_path.split(':').filter(|d| !d.is_empty()) {
+        let path = Path::new(directory).join(name);
+        match check_file(&path) {
+            Ok(()) => return Ok(path),
+            Err(reason) if path.exists() => {
+                not_runnable.get_or_insert(ExecutableError::NotRunnable { path, reason });
+            }
+            Err(_) => {}
+        }
+    }
+    Err(not_runnable.unwrap_or_else(|| ExecutableError::NotInPath {
+        name: name.into(),
+        searched: search_path.into(),
+    }))
+}
+
+fn check_file(path: &Path) -> Result<(), String> {
+    let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a file".into());
+    }
+    if metadata.permissions().mode() & 0o111 == 0 {
+        return Err(format!(
+            "it is not executable (mode {:04o})",
+            metadata.permissions().mode() & 0o7777
+        ));
+    }
+    Ok(())
+}
+
+fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
+    let output = Command::new(path)
+        .arg("--version")
+        .env_clear()
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(|error| ExecutableError::NotRunnable {
+            path: path.into(),
+            reason: explain(&error),
+        })?;
+    let answer: String = String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .chars()
+        .take(200)
+        .collect();
+    let Some(version) = parse_version(&answer) else {
+        return Err(ExecutableError::NotNatsServer {
+            path: path.into(),
+            answer,
+        });
+    };
+    if (version.0, version.1) < MINIMUM_VERSION {
+        let (major, minor, patch) = version;
+        return Err(ExecutableError::TooOld {
+            path: path.into(),
+            version: format!("{major}.{minor}.{patch}"),
+        });
+    }
+    Ok(version)
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) if code == nix::errno::Errno::ENOEXEC as i32 => {
+            format!(
+                "it is not a program for this machine ({})",
+                std::env::consts::ARCH
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// `nats-server: v2.15.1` or `nats-server: v2.15.0-RC.1`.
+fn parse_version(answer: &str) -> Option<(u32, u32, u32)> {
+    let text = answer.strip_prefix("nats-server: v")?;
+    let mut numbers = text.split(['.', '-', '+']).map(str::parse);
+    let mut next = || numbers.next()?.ok();
+    Some((next()?, next()?, next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(parse_version("nats-server: v2.15.1"), Some((2, 15, 1)));
+        assert_eq!(parse_version("nats-server: v2.12.0-RC.4"), Some((2, 12, 0)));
+        assert_eq!(parse_version("nats-server: vX"), None);
+        assert_eq!(parse_version("bash, version 5"), None);
+    }
+
+    fn script(directory: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = directory.path();
+        let plain = script(at, "plain", "x", 0o644);
+        let garbage = script(at, "garbage", "\x7fELF nonsense", 0o755);
+        let other = script(at, "other", "#!/bin/sh\necho hello\n", 0o755);
+        let old = script(at, "old", "#!/bin/sh\necho nats-server: v2.9.25\n", 0o755);
+        for (path, expected) in [
+            (at.join("missing"), "No such file"),
+            (at.to_path_buf(), "not a file"),
+            (plain, "not executable"),
+            (garbage, "not a program for this machine"),
+            (other, "answers --version with \"hello\""),
+            (old, "version 2.9.25"),
+        ] {
+            let error = Executable::find(path.to_str().unwrap(), "")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(expected) && error.contains(path.to_str().unwrap()),
+                "{error}"
+            );
+        }
+        let error = Executable::find("nats-server-x", "/nonexistent:/usr/bin")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("/nonexistent:/usr/bin"), "{error}");
+    }
+}

@@ -1,0 +1,193 @@
+//! nats-server's lines in a file of their own, rotated by size. A thread writes, so that a disk
+//! that stalls costs lines, not progress.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use crate::settings::ServerLog;
+
+const QUEUE: usize = 4096;
+
+enum Entry {
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+/// A handle to the thread that writes.
+pub struct LogFile(SyncSender<Entry>);
+
+impl LogFile {
+    /// Opens the file for appending and starts the thread.
+    pub fn open(settings: &ServerLog) -> io::Result<Self> {
+        let mut rotation = Rotation::open(settings)?;
+        let (queue, entries): (_, Receiver<Entry>) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("server-log".into())
+            .spawn(move || {
+                let mut failed = false;
+                for entry in entries {
+                    match entry {
+                        Entry::Line(line) => {
+                            let result = rotation.write_line(&line);
+                            if let (Err(error), false) = (&result, failed) {
+                                let path = rotation.path.display();
+                                tracing::warn!(
+                                    "cannot write nats-server's lines to {path}: {error}"
+                                );
+                            }
+                            failed = result.is_err();
+                        }
+                        Entry::Flush(done) => {
+                            let _ = done.try_send(());
+                        }
+                    }
+                }
+            })?;
+        Ok(Self(queue))
+    }
+
+    /// A line that finds the queue full is dropped: the log stream has it, too.
+    pub fn write(&self, line: &str) {
+        let _ = self.0.try_send(Entry::Line(line.to_owned()));
+    }
+
+    /// Waits until everything written so far is in the file, at most `patience`.
+    pub fn flush(&self, patience: Duration) {
+        let (done, written) = sync_channel(1);
+        if self.0.try_send(Entry::Flush(done)).is_ok() {
+            let _ = written.recv_timeout(patience);
+        }
+    }
+}
+
+struct Rotation {
+    path: PathBuf,
+    max_size: u64,
+    max_files: usize,
+    file: File,
+    size: u64,
+}
+
+impl Rotation {
+    fn open(settings: &ServerLog) -> io::Result<Self> {
+        if let Some(directory) = settings.path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        let file = open_for_append(&settings.path)?;
+        let size = file.metadata()?.len();
+        let max_size = settings.max_size.bytes();
+        Ok(Self {
+            path: settings.path.clone(),
+            max_size,
+            max_files: settings.max_files,
+            file,
+            size,
+        })
+    }
+
+    fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let length = line.len() as u64 + 1;
+        if self.size > 0 && self.size + length > self.max_size {
+            self.rotate()?;
+        }
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        self.file.write_all(&bytes)?;
+        self.size += length;
+        Ok(())
+    }
+
+    /// `nats.log` becomes `nats.log.1`, that becomes `nats.log.2`, and so on; the oldest goes.
+    fn rotate(&mut self) -> io::Result<()> {
+        for number in (1..self.max_files).rev() {
+            let older = numbered(&self.path, number);
+            let newer = if number == 1 {
+                self.path.clone()
+            } else {
+                numbered(&self.path, number - 1)
+            };
+            match fs::rename(newer, older) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        if self.max_files == 1 {
+            fs::remove_file(&self.path)?;
+        }
+        self.file = open_for_append(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+fn open_for_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o640)
+        .open(path)
+}
+
+fn numbered(path: &Path, number: usize) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ByteSize;
+
+    fn write(max_files: usize, lines: usize) -> Vec<(String, String)> {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = ServerLog {
+            path: directory.path().join("logs/nats.log"),
+            max_size: ByteSize::new(20),
+            max_files,
+        };
+        let log = LogFile::open(&settings).unwrap();
+        for number in 0..lines {
+            log.write(&format!("line {number:03}"));
+        }
+        log.flush(Duration::from_secs(10));
+        let mut files: Vec<_> = fs::read_dir(directory.path().join("logs"))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|e| {
+                (
+                    e.file_name().into_string().unwrap(),
+                    fs::read_to_string(e.path()).unwrap(),
+                )
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn file(name: &str, text: &str) -> (String, String) {
+        (name.into(), text.into())
+    }
+
+    #[test]
+    fn rotates_by_size_and_keeps_so_many() {
+        assert_eq!(
+            write(3, 7),
+            [
+                file("nats.log", "line 006\n"),
+                file("nats.log.1", "line 004\nline 005\n"),
+                file("nats.log.2", "line 002\nline 003\n"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_single_file_starts_over() {
+        assert_eq!(write(1, 3), [file("nats.log", "line 002\n")]);
+    }
+}

@@ -1,0 +1,29 @@
+//! The nats-server child.
+//!
+//! One task owns it ([`task`]). Everybody else holds a [`Handle`]: it sends what happened elsewhere
+//! (the server answers, the streams are in place, somebody wants to stop) and watches the state.
+//! What follows from what is decided by two pure parts, the transition function in [`state`] and
+//! the restart policy in [`policy`]; the task only carries out the actions they name.
+//!
+//! Exit statuses are collected by one [`Reaper`] for the whole process, so that adopted orphans are
+//! buried and the child's own status reaches its owner.
+
+mod child;
+mod executable;
+mod handle;
+mod log_file;
+mod output;
+mod policy;
+mod reaper;
+mod state;
+mod task;
+
+pub use child::{Launch, Launched, NatsServer};
+pub use executable::{Executable, ExecutableError, MINIMUM_VERSION};
+pub use handle::Handle;
+pub use log_file::LogFile;
+pub use output::{Recent, ServerLine};
+pub use policy::{Decision, RestartPolicy};
+pub use reaper::{Exit, Reaper};
+pub use state::{Generation, State};
+pub use task::{Ending, Supervisor, Timing};

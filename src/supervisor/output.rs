@@ -1,0 +1,199 @@
+//! What nats-server prints, line by line.
+
+use std::collections::VecDeque;
+
+use tracing::Level;
+
+/// One line that nats-server printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerLine<'a> {
+    pub level: Level,
+    /// Without process id, time and level.
+    pub message: &'a str,
+}
+
+impl<'a> ServerLine<'a> {
+    /// Reads `[7] 2026/11/21 06:22:57.724291 [INF] message`, with or without the time. Lines of
+    /// another form, such as a Go stack trace, are errors in full.
+    pub fn parse(line: &'a str) -> Self {
+        for (mark, level) in [
+            ("[INF] ", Level::INFO),
+            ("[WRN] ", Level::WARN),
+            ("[ERR] ", Level::ERROR),
+            ("[FTL] ", Level::ERROR),
+            ("[DBG] ", Level::DEBUG),
+            ("[TRC] ", Level::TRACE),
+        ] {
+            // The mark comes right after process id and time; further on it is part of a message.
+            if let Some((before, message)) = line.split_once(mark)
+                && is_prefix(before)
+            {
+                return Self {
+                    level,
+                    message: message.trim_start(),
+                };
+            }
+        }
+        Self {
+            level: Level::ERROR,
+            message: line,
+        }
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    text.starts_with('[')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b"[] /:.+-Z".contains(&b))
+}
+
+/// The longest line that is kept whole; the rest of a longer one is dropped.
+const MAX_LINE: usize = 16 * 1024;
+
+/// Cuts a stream of bytes into lines.
+#[derive(Default)]
+pub struct Lines {
+    partial: Vec<u8>,
+    overlong: bool,
+}
+
+impl Lines {
+    /// Calls `each` with every line that `bytes` completes.
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+        for chunk in bytes.split_inclusive(|b| *b == b'\n') {
+            let (text, complete) = match chunk.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (chunk, false),
+            };
+            if !self.overlong {
+                let room = MAX_LINE - self.partial.len();
+                self.overlong = text.len() > room;
+                self.partial
+                    .extend_from_slice(&text[..text.len().min(room)]);
+            }
+            if complete {
+                self.finish(&mut each);
+            }
+        }
+    }
+
+    /// Hands out what is left when the stream has ended.
+    pub fn finish(&mut self, mut each: impl FnMut(&str)) {
+        let line = String::from_utf8_lossy(&self.partial);
+        let line = line.trim_end();
+        if !line.is_empty() {
+            each(line);
+        }
+        self.partial.clear();
+        self.overlong = false;
+    }
+}
+
+/// The last lines that were printed, for messages about a server that died.
+#[derive(Clone, Debug, Default)]
+pub struct Recent(VecDeque<String>);
+
+impl Recent {
+    const KEPT: usize = 20;
+
+    pub fn push(&mut self, line: &str) {
+        if self.0.len() == Self::KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(line.to_owned());
+    }
+
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+
+    /// Whether the last words were about a port that somebody else has.
+    pub fn tells_of_taken_port(&self) -> bool {
+        self.lines()
+            .any(|line| line.contains("address already in use"))
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn levels_are_mapped() {
+        for (line, level, message) in [
+            (
+                "[7] 2026/11/21 06:22:57.724291 [INF] Server is ready",
+                Level::INFO,
+                "Server is ready",
+            ),
+            (
+                "[7] 2026/11/21 06:22:57.724291 [INF]   Version:  2.15.1",
+                Level::INFO,
+                "Version:  2.15.1",
+            ),
+            ("[7] [WRN] x", Level::WARN, "x"),
+            (
+                "[7] 2026/11/21 06:22:57 [DBG] 127.0.0.1:5 - [INF] y",
+                Level::DEBUG,
+                "127.0.0.1:5 - [INF] y",
+            ),
+            (
+                "[7] [FTL] Error listening on port: 0.0.0.0:4222",
+                Level::ERROR,
+                "Error listening on port: 0.0.0.0:4222",
+            ),
+            ("panic: [INF] boom", Level::ERROR, "panic: [INF] boom"),
+            ("", Level::ERROR, ""),
+        ] {
+            assert_eq!(
+                ServerLine::parse(line),
+                ServerLine { level, message },
+                "{line}"
+            );
+        }
+    }
+
+    fn cut(chunks: &[&[u8]]) -> Vec<String> {
+        let mut lines = Lines::default();
+        let mut seen = Vec::new();
+        for chunk in chunks {
+            lines.push(chunk, |line| seen.push(line.to_owned()));
+        }
+        lines.finish(|line| seen.push(line.to_owned()));
+        seen
+    }
+
+    #[test]
+    fn lines_are_cut_where_they_end() {
+        assert_eq!(
+            cut(&[b"one\ntw", b"o\n\nthree\r\n", b"four"]),
+            ["one", "two", "three", "four"]
+        );
+    }
+
+    #[test]
+    fn overlong_lines_are_bounded() {
+        let long = vec![b'x'; MAX_LINE + 10];
+        let seen = cut(&[&long, b"y\nnext\n"]);
+        assert_eq!((seen[0].len(), seen[1].as_str()), (MAX_LINE, "next"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_way_it_is_chunked_does_not_matter(bytes in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..200), at in 0usize..200) {
+            let at = at.min(bytes.len());
+            prop_assert_eq!(cut(&[&bytes]), cut(&[&bytes[..at], &bytes[at..]]));
+        }
+
+        #[test]
+        fn no_line_panics(line in ".{0,80}") {
+            ServerLine::parse(&line);
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! What follows from what: every event in every state has an answer.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::policy::{Decision, RestartPolicy};
+use super::reaper::Exit;
+
+/// Counts the servers that were launched, so that news about one that is gone can be told apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// Launched, does not answer yet: recovery of a large store can take minutes.
+    Starting {
+        generation: Generation,
+    },
+    /// Answers; streams are being brought up to date.
+    Provisioning {
+        generation: Generation,
+    },
+    Ready {
+        generation: Generation,
+        since: Instant,
+    },
+    /// Runs, but something that was promised does not hold.
+    Degraded {
+        generation: Generation,
+        reason: String,
+        healthy_since: Option<Instant>,
+    },
+    /// No server; the next one is launched when the backoff is over.
+    Restarting {
+        last: Generation,
+        reason: String,
+    },
+    /// Runs on for a while so that load balancers notice.
+    Draining {
+        generation: Generation,
+    },
+    Stopping {
+        generation: Generation,
+        killed: bool,
+    },
+    Stopped,
+    Failed(Failure),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// The restart budget is spent.
+    CrashLoop { reason: String },
+    /// The very first server could not have its ports.
+    PortTaken,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The server speaks NATS.
+    Answers(Generation),
+    /// Everything promised holds.
+    Sound(Generation),
+    /// Something promised does not hold.
+    Impaired(Generation, String),
+    Exited {
+        exit: Exit,
+        /// Its last words were about a port that somebody else has.
+        port_taken: bool,
+    },
+    LaunchFailed(String),
+    BackoffOver,
+    /// A stop is asked for; asked for again it hurries.
+    Stop,
+    DrainOver,
+    /// The time for a graceful stop is up.
+    Deadline,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action {
+    Launch,
+    /// Report [`Event::BackoffOver`] after this time.
+    Backoff(Duration),
+    /// Report [`Event::DrainOver`] after the drain delay.
+    Drain,
+    /// Report [`Event::Deadline`] when the time for a graceful stop is up.
+    Deadline,
+    /// Ask the server to stop.
+    Interrupt,
+    Kill,
+}
+
+/// What the transition depends on besides state and event.
+pub struct Surroundings<'a> {
+    pub now: Instant,
+    pub drain_delay: Duration,
+    pub policy: &'a mut RestartPolicy,
+    /// From 0 to 1.
+    pub jitter: f64,
+    /// Whether any server has been ready since the program started.
+    pub ever_ready: bool,
+}
+
+impl State {
+    /// The server that is running, if one is.
+    pub fn generation(&self) -> Option<Generation> {
+        match self {
+            Self::Starting { generation }
+            | Self::Provisioning { generation }
+            | Self::Ready { generation, .. }
+            | Self::Degraded { generation, .. }
+            | Self::Draining { generation }
+            | Self::Stopping { generation, .. } => Some(*generation),
+            Self::Restarting { .. } | Self::Stopped | Self::Failed(_) => None,
+        }
+    }
+
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        matches!(
+            self,
+            Self::Draining { .. } | Self::Stopping { .. } | Self::Stopped | Self::Failed(_)
+        )
+    }
+
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed(_))
+    }
+
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::Provisioning { .. } => "provisioning",
+            Self::Ready { .. } => "ready",
+            Self::Degraded { .. } => "degraded",
+            Self::Restarting { .. } => "restarting",
+            Self::Draining { .. } | Self::Stopping { .. } => "draining",
+            Self::Stopped => "stopped",
+            Self::Failed(_) => "failed",
+        }
+    }
+
+    /// Why the state is not what one would wish.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Degraded { reason, .. }
+            | Self::Restarting { reason, .. }
+            | Self::Failed(Failure::CrashLoop { reason }) => Some(reason),
+            Self::Failed(Failure::PortTaken) => Some("a port is taken"),
+            _ => None,
+        }
+    }
+
+    fn healthy_since(&self) -> Option<Instant> {
+        match self {
+            Self::Ready { since, .. } => Some(*since),
+            Self::Degraded { healthy_since, .. } => *healthy_since,
+            _ => None,
+        }
+    }
+
+    /// The state after `event`, and what has to be done.
+    pub fn after(self, event: Event, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+        match event {
+            Event::Answers(about) | Event::Sound(about) | Event::Impaired(about, _)
+                if self.generation() != Some(about) || self.is_stopping() =>
+            {
+                // News about a server that is gone or about to go.
+                (self, vec![])
+            }
+            Event::Answers(generation) => match self {
+                Self::Starting { .. } => (Self::Provisioning { generation }, vec![]),
+                other => (other, vec![]),
+            },
+            Event::Sound(generation) => match self {
+                Self::Ready { .. } => (self, vec![]),
+                other => {
+                    let since = other.healthy_since().unwrap_or(surroundings.now);
+                    (Self::Ready { generation, since }, vec![])
+                }
+            },
+            Event::Impaired(generation, reason) => {
+                let healthy_since = self.healthy_since();
+                (
+                    Self::Degraded {
+                        generation,
+                        reason,
+                        healthy_since,
+                    },
+                    vec![],
+                )
+            }
+            Event::Exited { exit, port_taken } => self.after_exit(exit, port_taken, surroundings),
+            Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
+            Event::BackoffOver => match self {
+                Self::Restarting { last, .. } => (
+                    Self::Starting {
+                        generation: Generation(last.0 + 1),
+                    },
+                    vec![Action::Launch],
+                ),
+                other => (other, vec![]),
+            },
+            Event::Stop => self.after_stop(surroundings),
+            Event::DrainOver => match self {
+                Self::Draining { generation } => (
+                    Self::Stopping {
+                        generation,
+                        killed: false,
+                    },
+                    vec![Action::Interrupt],
+                ),
+                other => (other, vec![]),
+            },
+            Event::Deadline => match self {
+                Self::Draining { generation }
+                | Self::Stopping {
+                    generation,
+                    killed: false,
+                } => (
+                    Self::Stopping {
+                        generation,
+                        killed: true,
+                    },
+                    vec![Action::Kill],
+                ),
+                other => (other, vec![]),
+            },
+        }
+    }
+
+    fn after_exit(
+        self,
+        exit: Exit,
+        port_taken: bool,
+        surroundings: &mut Surroundings,
+    ) -> (Self, Vec<Action>) {
+        if port_taken && !surroundings.ever_ready && !self.is_stopping() {
+            return (Self::Failed(Failure::PortTaken), vec![]);
+        }
+        let healthy_for = self
+            .healthy_since()
+            .map_or(Duration::ZERO, |since| surroundings.now - since);
+        self.after_death(
+            format!("nats-server ended with {exit}"),
+            healthy_for,
+            surroundings,
+        )
+    }
+
+    fn after_death(
+        self,
+        reason: String,
+        healthy_for: Duration,
+        surroundings: &mut Surroundings,
+    ) -> (Self, Vec<Action>) {
+        match self {
+            Self::Draining { .. } | Self::Stopping { .. } => (Self::Stopped, vec![]),
+            Self::Stopped | Self::Failed(_) | Self::Restarting { .. } => (self, vec![]),
+            Self::Starting { generation }
+            | Self::Provisioning { generation }
+            | Self::Ready { generation, .. }
+            | Self::Degraded { generation, .. } => {
+                match surroundings.policy.on_death(
+                    surroundings.now,
+                    healthy_for,
+                    surroundings.jitter,
+                ) {
+                    Decision::RestartAfter(Duration::ZERO) => (
+                        Self::Starting {
+                            generation: Generation(generation.0 + 1),
+                        },
+                        vec![Action::Launch],
+                    ),
+                    Decision::RestartAfter(wait) => (
+                        Self::Restarting {
+                            last: generation,
+                            reason,
+                        },
+                        vec![Action::Backoff(wait)],
+                    ),
+                    Decision::GiveUp => (Self::Failed(Failure::CrashLoop { reason }), vec![]),
+                }
+            }
+        }
+    }
+
+    fn after_stop(self, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+        match self {
+            Self::Starting { generation }
+            | Self::Provisioning { generation }
+            | Self::Ready { generation, .. }
+            | Self::Degraded { generation, .. } => {
+                if surroundings.drain_delay.is_zero() {
+                    (
+                        Self::Stopping {
+                            generation,
+                            killed: false,
+                        },
+                        vec![Action::Deadline, Action::Interrupt],
+                    )
+                } else {
+                    (
+                        Self::Draining { generation },
+                        vec![Action::Deadline, Action::Drain],
+                    )
+                }
+            }
+            Self::Draining { generation } => (
+                Self::Stopping {
+                    generation,
+                    killed: false,
+                },
+                vec![Action::Interrupt],
+            ),
+            Self::Stopping { generation, .. } => (
+                Self::Stopping {
+                    generation,
+                    killed: true,
+                },
+                vec![Action::Kill],
+            ),
+            Self::Restarting { .. } => (Self::Stopped, vec![]),
+            Self::Stopped | Self::Failed(_) => (self, vec![]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const G1: Generation = Generation(1);
+    const G2: Generation = Generation(2);
+
+    fn policy(restart_max: usize) -> RestartPolicy {
+        let max = restart_max.to_string();
+        let settings = crate::settings::Settings::load(&[("RESTART_MAX", max.as_str())], &[])
+            .unwrap()
+            .settings;
+        RestartPolicy::new(&settings.supervision)
+    }
+
+    fn step(state: State, event: Event) -> (State, Vec<Action>) {
+        step_with(state, event, Duration::ZERO, 10, true)
+    }
+
+    fn step_with(
+        state: State,
+        event: Event,
+        drain_delay: Duration,
+        max: usize,
+        ever_ready: bool,
+    ) -> (State, Vec<Action>) {
+        let mut policy = policy(max);
+        let now = Instant::now();
+        state.after(
+            event,
+            &mut Surroundings {
+                now,
+                drain_delay,
+                policy: &mut policy,
+                jitter: 0.0,
+                ever_ready,
+            },
+        )
+    }
+
+    fn starting() -> State {
+        State::Starting { generation: G1 }
+    }
+
+    fn provisioning() -> State {
+        State::Provisioning { generation: G1 }
+    }
+
+    fn ready(for_seconds: u64) -> State {
+        State::Ready {
+            generation: G1,
+            since: Instant::now() - Duration::from_secs(for_seconds),
+        }
+    }
+
+    fn degraded() -> State {
+        State::Degraded {
+            generation: G1,
+            reason: "x".into(),
+            healthy_since: None,
+        }
+    }
+
+    fn restarting() -> State {
+        State::Restarting {
+            last: G1,
+            reason: "x".into(),
+        }
+    }
+
+    fn stopping() -> State {
+        State::Stopping {
+            generation: G1,
+            killed: false,
+        }
+    }
+
+    fn every_state() -> Vec<State> {
+        vec![
+            starting(),
+            provisioning(),
+            ready(1),
+            degraded(),
+            restarting(),
+            State::Draining { generation: G1 },
+            stopping(),
+            State::Stopping {
+                generation: G1,
+                killed: true,
+            },
+            State::Stopped,
+            State::Failed(Failure::PortTaken),
+        ]
+    }
+
+    fn killed() -> Event {
+        Event::Exited {
+            exit: Exit::Signal(nix::sys::signal::Signal::SIGKILL),
+            port_taken: false,
+        }
+    }
+
+    #[test]
+    fn a_start_goes_through_provisioning_to_ready() {
+        let (state, actions) = step(starting(), Event::Answers(G1));
+        assert_eq!((&state, actions), (&provisioning(), vec![]));
+        let (state, actions) = step(state, Event::Sound(G1));
+        assert!(state.is_ready() && actions.is_empty());
+    }
+
+    #[test]
+    fn news_about_another_server_changes_nothing() {
+        for state in every_state() {
+            for event in [
+                Event::Answers(G2),
+                Event::Sound(G2),
+                Event::Impaired(G2, "x".into()),
+            ] {
+                assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_stopping_broker_never_becomes_ready_again() {
+        for state in every_state().into_iter().filter(State::is_stopping) {
+            for event in [
+                Event::Answers(G1),
+                Event::Sound(G1),
+                Event::Impaired(G1, "x".into()),
+                Event::BackoffOver,
+            ] {
+                assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_settled_server_that_dies_is_launched_at_once() {
+        let (state, actions) = step(ready(6), killed());
+        assert_eq!(
+            (state, actions),
+            (State::Starting { generation: G2 }, vec![Action::Launch])
+        );
+    }
+
+    #[test]
+    fn a_server_that_dies_early_waits_out_its_backoff() {
+        for state in [starting(), provisioning(), ready(1), degraded()] {
+            let (state, actions) = step(state, killed());
+            assert!(
+                matches!(state, State::Restarting { last: G1, .. }),
+                "{state:?}"
+            );
+            assert_eq!(actions, [Action::Backoff(Duration::from_millis(50))]);
+            let (state, actions) = step(state, Event::BackoffOver);
+            assert_eq!(
+                (state, actions),
+                (State::Starting { generation: G2 }, vec![Action::Launch])
+            );
+        }
+    }
+
+    #[test]
+    fn a_spent_budget_fails_with_the_reason() {
+        let (state, actions) = step_with(starting(), killed(), Duration::ZERO, 0, true);
+        assert_eq!(
+            state,
+            State::Failed(Failure::CrashLoop {
+                reason: "nats-server ended with signal SIGKILL".into()
+            })
+        );
+        assert!(actions.is_empty());
+    }
+
+    #[test]
+    fn a_taken_port_fails_the_first_start_only() {
+        let event = || Event::Exited {
+            exit: Exit::Code(1),
+            port_taken: true,
+        };
+        let first = step_with(starting(), event(), Duration::ZERO, 10, false);
+        assert_eq!(first, (State::Failed(Failure::PortTaken), vec![]));
+        let later = step_with(starting(), event(), Duration::ZERO, 10, true);
+        assert!(matches!(later.0, State::Restarting { .. }));
+    }
+
+    #[test]
+    fn a_stop_interrupts_the_server_in_every_running_state() {
+        for state in [starting(), provisioning(), ready(1), degraded()] {
+            assert_eq!(
+                step(state, Event::Stop),
+                (stopping(), vec![Action::Deadline, Action::Interrupt])
+            );
+        }
+        assert_eq!(step(restarting(), Event::Stop), (State::Stopped, vec![]));
+    }
+
+    #[test]
+    fn a_drain_delay_comes_first_and_a_second_signal_cuts_it_short() {
+        let (state, actions) = step_with(ready(1), Event::Stop, Duration::from_secs(5), 10, true);
+        assert_eq!(
+            (&state, actions),
+            (
+                &State::Draining { generation: G1 },
+                vec![Action::Deadline, Action::Drain]
+            )
+        );
+        assert_eq!(
+            step(state.clone(), Event::DrainOver),
+            (stopping(), vec![Action::Interrupt])
+        );
+        assert_eq!(
+            step(state, Event::Stop),
+            (stopping(), vec![Action::Interrupt])
+        );
+    }
+
+    #[test]
+    fn the_deadline_and_an_impatient_operator_kill() {
+        let expected = (
+            State::Stopping {
+                generation: G1,
+                killed: true,
+            },
+            vec![Action::Kill],
+        );
+        assert_eq!(step(stopping(), Event::Deadline), expected);
+        assert_eq!(step(stopping(), Event::Stop), expected);
+        assert_eq!(
+            step(State::Draining { generation: G1 }, Event::Deadline),
+            expected
+        );
+    }
+
+    #[test]
+    fn a_server_that_dies_while_stopping_has_stopped() {
+        for state in [
+            State::Draining { generation: G1 },
+            stopping(),
+            State::Stopping {
+                generation: G1,
+                killed: true,
+            },
+        ] {
+            assert_eq!(step(state, killed()), (State::Stopped, vec![]));
+        }
+    }
+
+    #[test]
+    fn final_states_stay() {
+        for state in every_state().into_iter().filter(State::is_final) {
+            for event in [
+                killed(),
+                Event::Stop,
+                Event::Deadline,
+                Event::DrainOver,
+                Event::LaunchFailed("x".into()),
+            ] {
+                assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
+            }
+        }
+    }
+
+    #[test]
+    fn impairment_keeps_the_health_history() {
+        let healthy = ready(10);
+        let (state, _) = step(healthy, Event::Impaired(G1, "slow".into()));
+        assert_eq!(state.reason(), Some("slow"));
+        let (state, actions) = step(state, killed());
+        assert_eq!(
+            (state, actions),
+            (State::Starting { generation: G2 }, vec![Action::Launch])
+        );
+    }
+}

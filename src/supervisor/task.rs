@@ -1,0 +1,363 @@
+use std::collections::VecDeque;
+use std::future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use tokio::net::unix::pipe;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::child::{Launch, Launched};
+use super::handle::{Handle, Snapshot};
+use super::log_file::LogFile;
+use super::output::{Lines, Recent, ServerLine};
+use super::policy::RestartPolicy;
+use super::reaper::Exit;
+use super::state::{Action, Event, Failure, Generation, State, Surroundings};
+use crate::logging::Log;
+
+/// Times that the supervisor keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub drain_delay: Duration,
+    /// From the request to stop until the server is killed.
+    pub kill_after: Duration,
+}
+
+/// How supervision ended.
+#[derive(Debug)]
+pub enum Ending {
+    Stopped,
+    Failed {
+        failure: Failure,
+        /// The last lines that nats-server printed.
+        last_lines: Vec<String>,
+    },
+}
+
+/// The one owner of the server.
+pub struct Supervisor<L> {
+    launcher: L,
+    policy: RestartPolicy,
+    timing: Timing,
+    log: Log,
+    log_file: Option<LogFile>,
+    events: mpsc::Receiver<Event>,
+    snapshots: watch::Sender<Snapshot>,
+    ready_line: Arc<Notify>,
+    state: State,
+    child: Option<Child>,
+    recent: Recent,
+    ever_ready: bool,
+    wake_ups: WakeUps,
+}
+
+struct Child {
+    pid: Pid,
+    exit: oneshot::Receiver<Exit>,
+    output: Option<pipe::Receiver>,
+    lines: Lines,
+}
+
+/// Times at which events are due.
+#[derive(Default)]
+struct WakeUps(Vec<(Instant, Event)>);
+
+impl WakeUps {
+    fn set(&mut self, at: Instant, event: Event) {
+        self.0.retain(|(_, other)| *other != event);
+        self.0.push((at, event));
+    }
+
+    async fn next(&mut self) -> Event {
+        let Some(first) = (0..self.0.len()).min_by_key(|index| self.0[*index].0) else {
+            return future::pending().await;
+        };
+        sleep_until(self.0[first].0).await;
+        self.0.swap_remove(first).1
+    }
+}
+
+/// The line with which nats-server (2.10 to 2.15) announces that clients can connect.
+const READY_LINE: &str = "Server is ready";
+
+impl<L: Launch> Supervisor<L> {
+    pub fn new(
+        launcher: L,
+        policy: RestartPolicy,
+        timing: Timing,
+        log: Log,
+        log_file: Option<LogFile>,
+    ) -> (Self, Handle) {
+        let (sender, events) = mpsc::channel(64);
+        let state = State::Starting {
+            generation: Generation(1),
+        };
+        let (snapshots, watched) = watch::channel(Snapshot {
+            state: state.clone(),
+            pid: None,
+            restarts: 0,
+        });
+        let ready_line = Arc::new(Notify::new());
+        let handle = Handle {
+            events: sender,
+            snapshots: watched,
+            ready_line: ready_line.clone(),
+        };
+        let supervisor = Self {
+            launcher,
+            policy,
+            timing,
+            log,
+            log_file,
+            events,
+            snapshots,
+            ready_line,
+            state,
+            child: None,
+            recent: Recent::default(),
+            ever_ready: false,
+            wake_ups: WakeUps::default(),
+        };
+        (supervisor, handle)
+    }
+
+    /// Launches the server and keeps it running until it is asked to stop or the policy gives up.
+    pub async fn run(mut self) -> Ending {
+        self.act(vec![Action::Launch]);
+        while !self.state.is_final() {
+            let event = self.next_event().await;
+            self.handle(event);
+        }
+        if let Some(log_file) = &self.log_file {
+            log_file.flush(Duration::from_millis(250));
+        }
+        match self.state {
+            State::Failed(failure) => Ending::Failed {
+                failure,
+                last_lines: self.recent.lines().map(str::to_owned).collect(),
+            },
+            _ => Ending::Stopped,
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        loop {
+            let mut chunk = [0u8; 4096];
+            let exit = tokio::select! {
+                biased;
+                news = next_news(&mut self.child, &mut chunk) => match news {
+                    ChildNews::Exited(exit) => exit,
+                    ChildNews::Output(count) => {
+                        self.take_output(count, &chunk);
+                        continue;
+                    }
+                },
+                Some(event) = self.events.recv() => return event,
+                event = self.wake_ups.next() => return event,
+            };
+            self.take_remaining_output();
+            self.child = None;
+            return Event::Exited {
+                exit,
+                port_taken: self.recent.tells_of_taken_port(),
+            };
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let mut pending = VecDeque::from([event]);
+        while let Some(event) = pending.pop_front() {
+            if let Event::Exited { exit, .. } = &event
+                && !self.state.is_stopping()
+            {
+                tracing::error!(state = self.state.name(), "nats-server ended with {exit}");
+            }
+            let mut surroundings = Surroundings {
+                now: Instant::now(),
+                drain_delay: self.timing.drain_delay,
+                policy: &mut self.policy,
+                jitter: fastrand::f64(),
+                ever_ready: self.ever_ready,
+            };
+            let (next, actions) = self.state.clone().after(event, &mut surroundings);
+            self.enter(next);
+            pending.extend(self.act(actions));
+        }
+    }
+
+    fn enter(&mut self, next: State) {
+        if next.name() != self.state.name() || next.reason() != self.state.reason() {
+            match next.reason() {
+                Some(reason) => {
+                    tracing::warn!(state = next.name(), was = self.state.name(), "{reason}")
+                }
+                None => tracing::debug!(
+                    state = next.name(),
+                    was = self.state.name(),
+                    "state changed"
+                ),
+            }
+        }
+        self.ever_ready |= next.is_ready();
+        self.state = next;
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let generation = self.state.generation().or(match self.state {
+            State::Restarting { last, .. } => Some(last),
+            _ => None,
+        });
+        self.snapshots.send_modify(|snapshot| {
+            snapshot.state = self.state.clone();
+            snapshot.pid = self.child.as_ref().map(|child| child.pid);
+            snapshot.restarts = generation.map_or(snapshot.restarts, |g| g.0 - 1);
+        });
+    }
+
+    /// Carries the actions out; returns the events that came of it at once.
+    fn act(&mut self, actions: Vec<Action>) -> Option<Event> {
+        let now = Instant::now();
+        for action in actions {
+            match action {
+                Action::Launch => {
+                    if let Err(error) = self.launch() {
+                        return Some(Event::LaunchFailed(format!(
+                            "cannot start nats-server: {error}"
+                        )));
+                    }
+                }
+                Action::Backoff(wait) => {
+                    tracing::info!("nats-server is started again in {} ms", wait.as_millis());
+                    self.wake_ups.set(now + wait, Event::BackoffOver);
+                }
+                Action::Drain => self
+                    .wake_ups
+                    .set(now + self.timing.drain_delay, Event::DrainOver),
+                Action::Deadline => self
+                    .wake_ups
+                    .set(now + self.timing.kill_after, Event::Deadline),
+                // SIGINT, because 2.10 answers SIGTERM with exit code 1 and lame duck mode ignores it.
+                Action::Interrupt => self.signal(Signal::SIGINT),
+                Action::Kill => {
+                    tracing::warn!("nats-server did not stop in time and is killed");
+                    self.signal(Signal::SIGKILL);
+                }
+            }
+        }
+        None
+    }
+
+    fn launch(&mut self) -> io::Result<()> {
+        self.recent.clear();
+        let Launched { pid, exit, output } = self.launcher.launch()?;
+        tracing::debug!(%pid, "nats-server launched");
+        self.child = Some(Child {
+            pid,
+            exit,
+            output,
+            lines: Lines::default(),
+        });
+        self.publish();
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if let Some(child) = &self.child {
+            self.launcher.signal(child.pid, signal);
+        }
+    }
+
+    fn take_output(&mut self, count: io::Result<usize>, chunk: &[u8]) {
+        let Some(child) = &mut self.child else { return };
+        let mut sink = Sink {
+            log: &self.log,
+            log_file: self.log_file.as_ref(),
+            recent: &mut self.recent,
+            ready_line: &self.ready_line,
+        };
+        match count {
+            Ok(count) if count > 0 => child.lines.push(&chunk[..count], |line| sink.line(line)),
+            // The end of the stream, or a broken pipe, which means the same.
+            _ => {
+                child.lines.finish(|line| sink.line(line));
+                child.output = None;
+            }
+        }
+    }
+
+    /// Takes what a server that has ended left in the pipe. Read from the descriptor itself: the
+    /// runtime may not have noticed yet that there is something.
+    fn take_remaining_output(&mut self) {
+        let output = self.child.as_mut().and_then(|child| child.output.take());
+        let Some(Ok(descriptor)) = output.map(pipe::Receiver::into_nonblocking_fd) else {
+            return;
+        };
+        let mut rest = std::fs::File::from(descriptor);
+        let mut chunk = [0u8; 4096];
+        loop {
+            let count = io::Read::read(&mut rest, &mut chunk);
+            let more = matches!(count, Ok(count) if count > 0);
+            self.take_output(count, &chunk);
+            if !more {
+                return;
+            }
+        }
+    }
+}
+
+struct Sink<'a> {
+    log: &'a Log,
+    log_file: Option<&'a LogFile>,
+    recent: &'a mut Recent,
+    ready_line: &'a Notify,
+}
+
+impl Sink<'_> {
+    fn line(&mut self, line: &str) {
+        let parsed = ServerLine::parse(line);
+        if !parsed.message.is_empty() {
+            self.log
+                .foreign(parsed.level, "nats-server", parsed.message);
+        }
+        if let Some(log_file) = self.log_file {
+            log_file.write(line);
+        }
+        self.recent.push(line);
+        if parsed.message == READY_LINE {
+            self.ready_line.notify_one();
+        }
+    }
+}
+
+enum ChildNews {
+    Exited(Exit),
+    Output(io::Result<usize>),
+}
+
+async fn next_news(child: &mut Option<Child>, chunk: &mut [u8]) -> ChildNews {
+    use tokio::io::AsyncReadExt;
+    let Some(Child { exit, output, .. }) = child else {
+        return future::pending().await;
+    };
+    let read = async {
+        match output {
+            Some(output) => output.read(chunk).await,
+            None => future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        // The reaper keeps the sending half until the process has ended.
+        Ok(exit) = exit => ChildNews::Exited(exit),
+        count = read => ChildNews::Output(count),
+        else => future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

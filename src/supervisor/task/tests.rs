@@ -1,0 +1,154 @@
+//! The task's logic with a recording launcher in place of nats-server.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::*;
+use crate::logging::Output;
+use crate::settings::{LogFormat, Settings};
+
+#[derive(Default)]
+struct Recorded {
+    launches: usize,
+    signals: Vec<Signal>,
+    exit: Option<oneshot::Sender<Exit>>,
+    fails_to_launch: bool,
+}
+
+/// Stands for nats-server: records what is asked for; SIGINT and SIGKILL end it as told.
+#[derive(Clone, Default)]
+struct Recorder {
+    recorded: Arc<Mutex<Recorded>>,
+    ignores_interrupt: bool,
+}
+
+impl Recorder {
+    fn with<T>(&self, look: impl FnOnce(&mut Recorded) -> T) -> T {
+        look(&mut self.recorded.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn die(&self, exit: Exit) {
+        let sender = self
+            .with(|recorded| recorded.exit.take())
+            .expect("a server is running");
+        sender.send(exit).expect("the supervisor waits for it");
+    }
+}
+
+impl Launch for Recorder {
+    fn launch(&mut self) -> io::Result<Launched> {
+        let (sender, exit) = oneshot::channel();
+        self.with(|recorded| {
+            recorded.launches += 1;
+            recorded.exit = Some(sender);
+            if recorded.fails_to_launch {
+                Err(io::Error::from(io::ErrorKind::OutOfMemory))
+            } else {
+                Ok(())
+            }
+        })?;
+        Ok(Launched {
+            pid: Pid::from_raw(1),
+            exit,
+            output: None,
+        })
+    }
+
+    fn signal(&mut self, _: Pid, signal: Signal) {
+        self.with(|recorded| recorded.signals.push(signal));
+        match signal {
+            Signal::SIGINT if !self.ignores_interrupt => self.die(Exit::Code(0)),
+            Signal::SIGKILL => self.die(Exit::Signal(Signal::SIGKILL)),
+            _ => {}
+        }
+    }
+}
+
+fn supervise(recorder: &Recorder, restart_max: &str) -> (tokio::task::JoinHandle<Ending>, Handle) {
+    let settings = Settings::load(&[("RESTART_MAX", restart_max)], &[])
+        .unwrap()
+        .settings;
+    let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
+    let timing = Timing {
+        drain_delay: Duration::from_secs(3),
+        kill_after: Duration::from_secs(20),
+    };
+    let policy = RestartPolicy::new(&settings.supervision);
+    let (supervisor, handle) = Supervisor::new(recorder.clone(), policy, timing, log, None);
+    (tokio::spawn(supervisor.run()), handle)
+}
+
+async fn until(handle: &Handle, condition: impl FnMut(&Snapshot) -> bool) -> Snapshot {
+    handle
+        .watch()
+        .wait_for(condition)
+        .await
+        .expect("the supervisor runs")
+        .clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_drains_interrupts_and_ends() {
+    let recorder = Recorder::default();
+    let (task, handle) = supervise(&recorder, "10");
+    handle.sound(Generation(1)).await;
+    until(&handle, |s| s.state.is_ready()).await;
+    let asked = Instant::now();
+    handle.stop().await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(
+        asked.elapsed().as_secs(),
+        3,
+        "the drain delay is kept, and nothing more"
+    );
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGINT]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_ignores_the_interrupt_is_killed_in_time() {
+    let recorder = Recorder {
+        ignores_interrupt: true,
+        ..Recorder::default()
+    };
+    let (task, handle) = supervise(&recorder, "10");
+    let asked = Instant::now();
+    handle.stop().await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(asked.elapsed().as_secs(), 20);
+    assert_eq!(
+        recorder.with(|r| r.signals.clone()),
+        [Signal::SIGINT, Signal::SIGKILL]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_dies_is_launched_again_until_the_budget_is_spent() {
+    let recorder = Recorder::default();
+    let (task, handle) = supervise(&recorder, "2");
+    for launch in 1..=3 {
+        until(&handle, |s| {
+            s.state.generation() == Some(Generation(launch)) && s.pid.is_some()
+        })
+        .await;
+        assert_eq!(handle.watch().borrow().restarts, launch - 1);
+        recorder.die(Exit::Code(1));
+    }
+    match task.await.unwrap() {
+        Ending::Failed {
+            failure: Failure::CrashLoop { reason },
+            ..
+        } => {
+            assert_eq!(reason, "nats-server ended with exit code 1");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(recorder.with(|r| r.launches), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_fails_counts_as_a_death() {
+    let recorder = Recorder::default();
+    recorder.with(|r| r.fails_to_launch = true);
+    let (task, _handle) = supervise(&recorder, "3");
+    assert!(matches!(task.await.unwrap(), Ending::Failed { .. }));
+    assert_eq!(recorder.with(|r| r.launches), 4);
+}
