@@ -127,7 +127,9 @@ impl<L: Launch> Supervisor<L> {
 
     /// Launches the server and keeps it running until it is asked to stop or the policy gives up.
     pub async fn run(mut self) -> Ending {
-        self.act(vec![Action::Launch]);
+        if let Some(event) = self.act(vec![Action::Launch]) {
+            self.handle(event);
+        }
         while !self.state.is_final() {
             let event = self.next_event().await;
             self.handle(event);
