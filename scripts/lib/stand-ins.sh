@@ -66,6 +66,7 @@ stand_ins_debootstrap() {
     shift
     apt_options=$(mktemp) || return 1
     apt-config dump | grep -E '^Acquire::(Check|http|https|Retries)' >"$apt_options"
+    # shellcheck disable=SC2016  # $1 is for the shell that runs the hook
     mmdebstrap --quiet --variant=minbase --aptopt="$apt_options" \
         --customize-hook='mkdir -p "$1/etc/ssl/certs"' \
         --customize-hook='upload /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt' \
