@@ -41,7 +41,8 @@ docker_ensure_engine() {
         fi
     fi
 
-    dockerd >"$log" 2>&1 &
+    # In a session of its own: an interrupt ends the tests, which need the daemon to clean up.
+    setsid dockerd >"$log" 2>&1 &
     DOCKERD_PID=$!
     deadline=$((SECONDS + 60))
     until docker_answers; do

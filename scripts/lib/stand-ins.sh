@@ -3,6 +3,9 @@
 # machine that reaches package registries but no image registry. For tests only: what is
 # published is built from the real ones. Source this file after nats-server.sh.
 
+# Tells a stand-in from the real image of that name: docker images --filter label=...
+STAND_IN_LABEL='LABEL unified-nats.stand-in=true'
+
 # stand_ins_ensure DOCKERFILE: makes sure every base image of the file is present.
 stand_ins_ensure() {
     local image images
@@ -81,7 +84,8 @@ stand_in_debian() {
     stand_ins_need_mmdebstrap || return 1
     (
         set -o pipefail
-        stand_ins_debootstrap "${suite%-slim}" | docker import --change 'CMD ["bash"]' - "$1" >/dev/null
+        stand_ins_debootstrap "${suite%-slim}" | docker import --change 'CMD ["bash"]' \
+            --change "$STAND_IN_LABEL" - "$1" >/dev/null
     )
 }
 
@@ -104,7 +108,7 @@ stand_in_rust() {
         config+=("--customize-hook=mkdir -p \"\$1/usr/local/cargo\"")
         config+=("--customize-hook=upload ${CARGO_HOME:-$HOME/.cargo}/config.toml /usr/local/cargo/config.toml")
     fi
-    local changes=(--change 'ENV CARGO_HOME=/usr/local/cargo' --change 'CMD ["bash"]'
+    local changes=(--change "$STAND_IN_LABEL" --change 'ENV CARGO_HOME=/usr/local/cargo' --change 'CMD ["bash"]'
         --change 'ENV PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin')
     for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
         if [ -n "${!name:-}" ]; then
@@ -127,5 +131,5 @@ stand_in_nats() {
     binary=$(nats_server_ensure "$version") || return 1
     tar -C "$(dirname "$binary")" --owner=0 --group=0 -c nats-server |
         docker import --change 'ENTRYPOINT ["/nats-server"]' --change 'EXPOSE 4222 8222 6222' \
-            --change 'ENV PATH=/' - "$image" >/dev/null
+            --change 'ENV PATH=/' --change "$STAND_IN_LABEL" - "$image" >/dev/null
 }
