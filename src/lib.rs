@@ -1,5 +1,9 @@
+pub mod api;
+pub mod app;
+pub mod cli;
 pub mod domain;
 pub mod files;
+pub mod health;
 pub mod logging;
 pub mod nats;
 pub mod nats_conf;

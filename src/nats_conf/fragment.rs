@@ -16,18 +16,16 @@ const SYNONYMS: &[&[&str]] = &[
     &["logtime", "log_file", "logfile"],
 ];
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FragmentError {
     /// The fragment sets a key that is written already; `ours` is the key as we write it.
-    Clash {
-        key: String,
-        ours: String,
-    },
+    #[error("the key {key:?} is written as {ours} already")]
+    Clash { key: String, ours: String },
+    #[error("include is not allowed")]
     Include,
     /// A brace, bracket, quote or block that does not match, as on the line given.
-    Unbalanced {
-        line: usize,
-    },
+    #[error("something does not match near line {line}")]
+    Unbalanced { line: usize },
 }
 
 /// Checks `fragment` against the top-level keys of `rendered`, our own part of the file. In

@@ -11,7 +11,9 @@ use tera::{Context, Tera};
 pub use quote::quote;
 
 use crate::domain::{Secret, format_span};
-use crate::settings::{Authentication, REDACTED, Settings, SyncInterval};
+use crate::settings::variables::NATS_EXTRA_CONFIG;
+use crate::settings::{Authentication, Problem, REDACTED, Settings, SyncInterval};
+use fragment::FragmentError;
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
 
@@ -38,29 +40,42 @@ pub enum RenderError {
     Template(#[from] tera::Error),
     #[error("cannot hash a password that looks like a bcrypt hash")]
     Hash(#[from] bcrypt::BcryptError),
-    #[error(
-        "NATS_EXTRA_CONFIG: cannot use the key {key:?}: {ours} is written from the settings already; set the \
-         variable instead and take the key out of the fragment"
-    )]
-    Clash { key: String, ours: String },
-    #[error(
-        "NATS_EXTRA_CONFIG: cannot use include: the fragment is copied into nats.conf; put the text itself there"
-    )]
-    Include,
-    #[error(
-        "NATS_EXTRA_CONFIG: cannot use the fragment: a brace, bracket or quote does not match near its line {line}"
-    )]
-    Unbalanced { line: usize },
+    #[error("NATS_EXTRA_CONFIG cannot be used")]
+    Fragment(#[from] FragmentError),
 }
 
-impl From<fragment::FragmentError> for RenderError {
-    fn from(error: fragment::FragmentError) -> Self {
-        use fragment::FragmentError;
-        match error {
-            FragmentError::Clash { key, ours } => Self::Clash { key, ours },
-            FragmentError::Include => Self::Include,
-            FragmentError::Unbalanced { line } => Self::Unbalanced { line },
-        }
+impl RenderError {
+    /// The problem in the settings that the error comes from, if it does.
+    pub fn as_problem(&self) -> Option<Problem> {
+        let Self::Fragment(error) = self else {
+            return None;
+        };
+        let (found, rule, remedy) = match error {
+            FragmentError::Clash { key, ours } => (
+                format!("the key {key:?} in the fragment"),
+                format!(
+                    "{ours} is written from the settings already, and the last of two would win without a word"
+                ),
+                "set the variable instead and take the key out of the fragment",
+            ),
+            FragmentError::Include => (
+                "include in the fragment".to_owned(),
+                "the fragment is copied into nats.conf, where the path would mean something else"
+                    .to_owned(),
+                "put the text of the included file into the fragment",
+            ),
+            FragmentError::Unbalanced { line } => (
+                format!("the fragment near its line {line}"),
+                "a brace, bracket or quote does not match".to_owned(),
+                "correct the fragment",
+            ),
+        };
+        Some(Problem {
+            variable: NATS_EXTRA_CONFIG.name.into(),
+            found,
+            rule,
+            remedy: remedy.into(),
+        })
     }
 }
 
@@ -391,7 +406,11 @@ mod tests {
                 .unwrap()
                 .ends_with("mqtt { port: 1883 }\n")
         );
-        let error = render_with("max_conn: 5").unwrap_err().to_string();
+        let error = render_with("max_conn: 5")
+            .unwrap_err()
+            .as_problem()
+            .unwrap()
+            .to_string();
         assert!(
             error.contains("max_conn") && error.contains("max_connections"),
             "{error}"

@@ -312,7 +312,7 @@ pub const COMPOSE_ONLY: [(&str, &str); 11] = [
     ("PUBLISH_ADDRESS", "127.0.0.1"),
     ("MEMORY_LIMIT", "2G"),
     ("MEMORY_RESERVATION", "256M"),
-    ("CPU_LIMIT", "2.0"),
+    ("CPU_LIMIT", "0"),
     ("CPU_RESERVATION", "0.25"),
     ("NETWORK_SUBNET", "172.31.77.0/24"),
     ("LOG_MAX_SIZE", "50m"),

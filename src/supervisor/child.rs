@@ -11,6 +11,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::reaper::{Exit, Reaper};
+use crate::files::write_atomically;
 
 /// Starts servers and sends them signals. The real one runs nats-server; tests of the supervisor's
 /// logic record what was asked for.
@@ -31,7 +32,10 @@ pub struct Launched {
 /// How nats-server is run.
 pub struct NatsServer {
     pub executable: PathBuf,
-    pub config: PathBuf,
+    pub config_file: PathBuf,
+    /// What nats.conf holds. Written before each launch: whatever happened to the file meanwhile,
+    /// the server gets the configuration that was validated.
+    pub config: String,
     /// The whole environment of the child.
     pub environment: Vec<(&'static str, String)>,
     pub reaper: Reaper,
@@ -39,12 +43,13 @@ pub struct NatsServer {
 
 impl Launch for NatsServer {
     fn launch(&mut self) -> io::Result<Launched> {
+        write_atomically(&self.config_file, self.config.as_bytes())?;
         let (reader, writer) = io::pipe()?;
         let supervisor = getpid();
         let mut command = Command::new(&self.executable);
         command
             .arg("--config")
-            .arg(&self.config)
+            .arg(&self.config_file)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

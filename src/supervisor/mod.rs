@@ -20,10 +20,10 @@ mod task;
 
 pub use child::{Launch, Launched, NatsServer};
 pub use executable::{Executable, ExecutableError, MINIMUM_VERSION};
-pub use handle::Handle;
+pub use handle::{Handle, Snapshot};
 pub use log_file::LogFile;
 pub use output::{Recent, ServerLine};
 pub use policy::{Decision, RestartPolicy};
 pub use reaper::{Exit, Reaper};
-pub use state::{Generation, State};
+pub use state::{Failure, Generation, State};
 pub use task::{Ending, Supervisor, Timing};

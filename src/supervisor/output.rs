@@ -17,12 +17,12 @@ impl<'a> ServerLine<'a> {
     /// another form, such as a Go stack trace, are errors in full.
     pub fn parse(line: &'a str) -> Self {
         for (mark, level) in [
-            ("[INF] ", Level::INFO),
-            ("[WRN] ", Level::WARN),
-            ("[ERR] ", Level::ERROR),
-            ("[FTL] ", Level::ERROR),
-            ("[DBG] ", Level::DEBUG),
-            ("[TRC] ", Level::TRACE),
+            ("[INF]", Level::INFO),
+            ("[WRN]", Level::WARN),
+            ("[ERR]", Level::ERROR),
+            ("[FTL]", Level::ERROR),
+            ("[DBG]", Level::DEBUG),
+            ("[TRC]", Level::TRACE),
         ] {
             // The mark comes right after process id and time; further on it is part of a message.
             if let Some((before, message)) = line.split_once(mark)
@@ -138,6 +138,7 @@ mod tests {
                 "Version:  2.15.1",
             ),
             ("[7] [WRN] x", Level::WARN, "x"),
+            ("[7] 2026/11/21 06:22:57.724291 [INF]", Level::INFO, ""),
             (
                 "[7] 2026/11/21 06:22:57 [DBG] 127.0.0.1:5 - [INF] y",
                 Level::DEBUG,

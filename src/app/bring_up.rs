@@ -1,0 +1,176 @@
+//! Takes each server that is launched from its first answer to streams in place.
+
+use std::time::{Duration, Instant};
+
+use async_nats::Client;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::phases::Phases;
+use crate::nats::{JetStream, Link};
+use crate::settings::Settings;
+use crate::streams::{Applied, Desired, apply};
+use crate::supervisor::{Generation, Handle, State};
+
+pub struct BringUp {
+    pub settings: Settings,
+    pub link: Link,
+    pub handle: Handle,
+    /// The connection to the server that runs now, for everybody who needs one.
+    pub client: watch::Sender<Option<Client>>,
+    pub phases: Phases,
+}
+
+/// The first wait between two attempts to connect; doubles up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LAST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest wait between two attempts to bring the streams in place.
+const LAST_APPLY_PAUSE: Duration = Duration::from_secs(5);
+/// Time for one request to JetStream.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+impl BringUp {
+    /// Runs as long as the program does: from the stop on it only waits.
+    pub async fn run_until_over(mut self) {
+        self.run().await;
+        std::future::pending().await
+    }
+
+    async fn run(&mut self) {
+        let mut snapshots = self.handle.watch();
+        let mut done = Generation::default();
+        loop {
+            let generation = {
+                let launched = snapshots.wait_for(|s| {
+                    s.state.is_stopping()
+                        || (s.pid.is_some() && s.state.generation().is_some_and(|g| g > done))
+                });
+                match launched
+                    .await
+                    .map(|s| (s.state.is_stopping(), s.state.generation()))
+                {
+                    Ok((false, Some(generation))) => generation,
+                    _ => break,
+                }
+            };
+            let mut watching = self.handle.watch();
+            tokio::select! {
+                () = self.serve(generation) => {}
+                _ = watching.wait_for(|s| s.state.is_stopping() || s.state.generation() != Some(generation)) => {}
+            }
+            self.client.send_replace(None);
+            done = generation;
+        }
+    }
+
+    /// Brings one server into service and holds the connection to it, for ever.
+    async fn serve(&mut self, generation: Generation) {
+        let client = self.connect(generation).await;
+        self.handle.answers(generation).await;
+        self.phases.reached("server");
+        self.client.send_replace(Some(client.clone()));
+        if self.settings.jetstream.enabled {
+            self.provision(generation, client).await;
+        }
+        self.phases.reached("streams");
+        self.handle.sound(generation).await;
+        self.announce(generation).await;
+        std::future::pending().await
+    }
+
+    async fn connect(&self, generation: Generation) -> Client {
+        let started = Instant::now();
+        let patience = self.settings.supervision.init_timeout;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match self
+                .link
+                .connect(self.settings.supervision.connect_timeout)
+                .await
+            {
+                Ok(client) => return client,
+                Err(error) => error,
+            };
+            if started.elapsed() >= patience || error.is_refusal() {
+                let reason = format!(
+                    "nats-server does not let us in yet: {:#}",
+                    anyhow::Error::from(error)
+                );
+                self.handle.impaired(generation, reason).await;
+            }
+            tokio::select! {
+                () = self.handle.ready_line().notified() => {}
+                () = sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+            }
+        }
+    }
+
+    /// Until the streams are in place, however long that takes.
+    async fn provision(&self, generation: Generation, client: Client) {
+        let info = client.server_info();
+        let version = major_minor(&info.version);
+        let jetstream = JetStream::new(client, REQUEST_DEADLINE);
+        let desired = Desired::market_data(&self.settings.market_data);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let reason = match apply(&jetstream, &desired, version).await {
+                Ok(applied) => match self.judge(&applied, &desired) {
+                    Ok(()) => return,
+                    Err(reason) => reason,
+                },
+                Err(error) => format!("{:#}", anyhow::Error::from(error)),
+            };
+            self.handle.impaired(generation, reason).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_APPLY_PAUSE);
+        }
+    }
+
+    fn judge(&self, applied: &Applied, desired: &Desired) -> Result<(), String> {
+        for conflict in &applied.conflicts {
+            tracing::warn!(stream = desired.name, "stream conflict: {conflict}");
+        }
+        if applied.is_usable(desired) {
+            return Ok(());
+        }
+        Err(format!(
+            "stream {} does not capture every family",
+            desired.name
+        ))
+    }
+
+    async fn announce(&mut self, generation: Generation) {
+        // The state changes when the supervisor has heard; saying so earlier would be a lie.
+        let mut snapshots = self.handle.watch();
+        let ready = snapshots.wait_for(|s| match &s.state {
+            State::Ready {
+                generation: ready, ..
+            } => *ready == generation,
+            other => other.generation() != Some(generation),
+        });
+        if ready.await.is_ok_and(|s| s.state.is_ready()) {
+            self.phases.log(&self.settings);
+        }
+    }
+}
+
+/// `2.15.1` → (2, 15); what cannot be read is taken for the oldest version we know.
+fn major_minor(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|n| n.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor),
+        _ => crate::supervisor::MINIMUM_VERSION,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major_minor;
+
+    #[test]
+    fn versions() {
+        assert_eq!(major_minor("2.15.1"), (2, 15));
+        assert_eq!(major_minor("2.12.0-RC.1"), (2, 12));
+        assert_eq!(major_minor("odd"), (2, 10));
+    }
+}

@@ -1,0 +1,47 @@
+use std::time::Instant;
+
+use crate::settings::Settings;
+
+/// How long each part of a start took.
+#[derive(Clone, Debug)]
+pub struct Phases {
+    started: Instant,
+    last: Instant,
+    /// Milliseconds.
+    taken: Vec<(&'static str, f64)>,
+}
+
+impl Phases {
+    pub fn begin(started: Instant) -> Self {
+        Self {
+            started,
+            last: started,
+            taken: Vec::new(),
+        }
+    }
+
+    /// Notes that `phase` has just ended.
+    pub fn reached(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.taken.push((phase, millis(now - self.last)));
+        self.last = now;
+    }
+
+    /// One line with all of them, once; a restart later on says only that it is ready again.
+    pub fn log(&mut self, settings: &Settings) {
+        let phases = std::mem::take(&mut self.taken);
+        let phases: Vec<_> = phases
+            .iter()
+            .map(|(name, taken)| format!("{name} {taken} ms"))
+            .collect();
+        let nats = format!("{}:{}", settings.server.host.as_str(), settings.server.port);
+        let total = millis(self.last - self.started);
+        tracing::info!(nats, millis = total, phases = phases.join(", "), "ready");
+        self.started = Instant::now();
+        self.last = self.started;
+    }
+}
+
+fn millis(span: std::time::Duration) -> f64 {
+    (span.as_secs_f64() * 1e4).round() / 10.0
+}

@@ -1,0 +1,87 @@
+use super::args::HealthCheck;
+use super::exit::Code;
+use crate::app::config_file_candidates;
+use crate::health::{Examination, Outcome, Report};
+use crate::nats::{Link, OwnCertificate};
+use crate::settings::{ProcessEnvironment, Settings};
+
+pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -> Code {
+    let settings = match Settings::load(&ProcessEnvironment, flags) {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Code::Settings;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return Code::Internal;
+        }
+    };
+    let link = match Link::new(&settings, own_certificate(&settings).as_ref()) {
+        Ok(link) => link,
+        Err(error) => {
+            eprintln!("{error}");
+            return Code::Failed;
+        }
+    };
+    let examination = Examination {
+        settings: &settings,
+        link,
+        timeout: arguments.timeout,
+    };
+    let report = runtime.block_on(async {
+        let made = tokio::time::timeout(arguments.timeout, examination.make(arguments.kind));
+        made.await
+            .unwrap_or_else(|_| Report::late(arguments.timeout))
+    });
+    runtime.shutdown_background();
+    print(&report, arguments.output.json);
+    if report.is_healthy() {
+        Code::Success
+    } else {
+        Code::Failed
+    }
+}
+
+/// The client certificate that the running broker made, where it asks for one.
+fn own_certificate(settings: &Settings) -> Option<OwnCertificate> {
+    if !settings.tls.as_ref().is_some_and(|tls| tls.verify) {
+        return None;
+    }
+    let configured = settings.server.config_file.clone();
+    let candidates = configured.map_or_else(config_file_candidates, |path| vec![path]);
+    let beside = candidates
+        .iter()
+        .filter_map(|path| Some(OwnCertificate::beside(path.parent()?)));
+    beside.into_iter().find(|own| own.cert.is_file())
+}
+
+fn print(report: &Report, json: bool) {
+    if json {
+        let result = serde_json::json!({ "healthy": report.is_healthy(), "checks": report.checks });
+        println!("{result:#}");
+        return;
+    }
+    for check in &report.checks {
+        let mark = match check.outcome {
+            Outcome::Pass => "ok  ",
+            Outcome::Warn => "warn",
+            Outcome::Fail => "FAIL",
+        };
+        println!("{mark}  {:<13} {}", check.name, check.detail);
+    }
+    println!(
+        "{}",
+        if report.is_healthy() {
+            "healthy"
+        } else {
+            "unhealthy"
+        }
+    );
+}

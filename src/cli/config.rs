@@ -1,0 +1,265 @@
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use super::args::{OutputFlags, Reference, Render};
+use super::exit::Code;
+use crate::app::host_name;
+use crate::files::write_atomically;
+use crate::nats_conf::{self, RenderError, Secrets, Surroundings};
+use crate::settings::{
+    Loaded, Problem, Problems, ProcessEnvironment, Settings, reference, variables,
+};
+use crate::supervisor::Executable;
+
+type Flags = [(&'static str, String)];
+
+fn load(flags: &Flags) -> Result<Loaded, Problems> {
+    Settings::load(&ProcessEnvironment, flags)
+}
+
+fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
+    nats_conf::render(
+        settings,
+        &Surroundings {
+            host_name: host_name(),
+            ca_bundle: None,
+        },
+        secrets,
+    )
+}
+
+/// Like [`rendered`]; what is wrong is printed.
+fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Code> {
+    rendered(settings, secrets).map_err(|error| match error.as_problem() {
+        Some(problem) => {
+            eprintln!("{}", Problems(vec![problem]));
+            Code::Settings
+        }
+        None => {
+            eprintln!("{:#}", anyhow::Error::from(error));
+            Code::Internal
+        }
+    })
+}
+
+fn loaded_or_told(flags: &Flags) -> Result<Loaded, Code> {
+    let loaded = load(flags).map_err(|problems| {
+        eprintln!("{problems}");
+        Code::Settings
+    })?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded)
+}
+
+pub fn render(flags: &Flags, arguments: &Render) -> Code {
+    let result = || -> Result<(), Code> {
+        let settings = loaded_or_told(flags)?.settings;
+        let Some(path) = &arguments.output else {
+            let text = rendered_or_told(&settings, Secrets::Redacted)?;
+            match arguments.json {
+                true => println!("{:#}", json!({ "nats_conf": text })),
+                false => print!("{text}"),
+            }
+            return Ok(());
+        };
+        let text = rendered_or_told(&settings, Secrets::Written)?;
+        write_atomically(path, text.as_bytes()).map_err(|error| {
+            eprintln!(
+                "cannot write {}: {error}; name a path in a directory that you may write",
+                path.display()
+            );
+            Code::Failed
+        })?;
+        if arguments.json {
+            println!("{:#}", json!({ "written": path }));
+        }
+        Ok(())
+    };
+    result().map_or_else(|code| code, |()| Code::Success)
+}
+
+pub fn show(flags: &Flags, arguments: &OutputFlags) -> Code {
+    let loaded = match loaded_or_told(flags) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    if arguments.json {
+        println!("{:#}", json!(loaded.effective));
+        return Code::Success;
+    }
+    for entry in &loaded.effective {
+        let value = entry.value.as_deref().unwrap_or("–");
+        println!("{:<30} {value:<40} {}", entry.name, entry.origin);
+    }
+    Code::Success
+}
+
+pub fn reference(arguments: &Reference) -> Code {
+    if arguments.json {
+        let entries: Vec<_> = variables::ALL
+            .iter()
+            .map(|v| {
+                json!({
+                    "name": v.name, "section": v.section, "default": v.default.fixed(),
+                    "allowed": v.allowed, "doc": v.doc, "secret": v.secret,
+                })
+            })
+            .collect();
+        println!("{:#}", json!(entries));
+    } else if arguments.env {
+        print!("{}", reference::env_file());
+    } else {
+        print!("{}", reference::markdown());
+    }
+    Code::Success
+}
+
+/// What `config validate` found.
+struct Verdict {
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+    /// What nats-server said about nats.conf; [`None`] when it was not asked.
+    server: Option<Result<String, String>>,
+    code: Code,
+}
+
+pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
+    let verdict = judge(flags);
+    if arguments.json {
+        let problems: Vec<_> = verdict
+            .problems
+            .iter()
+            .map(|p| json!({ "variable": p.variable, "found": p.found, "rule": p.rule, "remedy": p.remedy }))
+            .collect();
+        let server = verdict.server.as_ref().map(|said| match said {
+            Ok(text) | Err(text) => json!({ "accepted": said.is_ok(), "answer": text }),
+        });
+        let result = json!({
+            "valid": verdict.code == Code::Success,
+            "problems": problems,
+            "warnings": verdict.warnings,
+            "nats_server": server,
+        });
+        println!("{result:#}");
+        return verdict.code;
+    }
+    for warning in &verdict.warnings {
+        println!("warning: {warning}");
+    }
+    if !verdict.problems.is_empty() {
+        println!("{}", Problems(verdict.problems));
+    }
+    match verdict.server {
+        Some(Ok(text)) => println!("valid; {text}"),
+        Some(Err(text)) => println!("{text}"),
+        None => {}
+    }
+    verdict.code
+}
+
+fn judge(flags: &Flags) -> Verdict {
+    let refused = |problems: Vec<Problem>, warnings| Verdict {
+        problems,
+        warnings,
+        server: None,
+        code: Code::Settings,
+    };
+    let loaded = match load(flags) {
+        Ok(loaded) => loaded,
+        Err(problems) => return refused(problems.0, vec![]),
+    };
+    let warnings = loaded.warnings;
+    let text = match rendered(&loaded.settings, Secrets::Written) {
+        Ok(text) => text,
+        Err(error) => match error.as_problem() {
+            Some(problem) => return refused(vec![problem], warnings),
+            None => {
+                let server = Some(Err(format!("{:#}", anyhow::Error::from(error))));
+                return Verdict {
+                    problems: vec![],
+                    warnings,
+                    server,
+                    code: Code::Internal,
+                };
+            }
+        },
+    };
+    let search_path = std::env::var("PATH").unwrap_or_default();
+    let (server, code) = match Executable::find(&loaded.settings.server.executable, &search_path) {
+        Err(error) => (Err(error.to_string()), Code::Unavailable),
+        Ok(executable) => match ask_server(&executable, &text) {
+            Ok(answer) => (Ok(answer), Code::Success),
+            Err(answer) => (Err(answer), Code::Settings),
+        },
+    };
+    Verdict {
+        problems: vec![],
+        warnings,
+        server: Some(server),
+        code,
+    }
+}
+
+/// Has nats-server read the file (`-t`); the answer is its own.
+fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
+    let file = TemporaryFile::create(text)
+        .map_err(|error| format!("cannot write a file for nats-server -t: {error}"))?;
+    let output = Command::new(&executable.path)
+        .args(["-t", "--config"])
+        .arg(&file.0)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run {}: {error}", executable.path.display()))?;
+    let answer = String::from_utf8_lossy(if output.stderr.is_empty() {
+        &output.stdout
+    } else {
+        &output.stderr
+    });
+    let (major, minor, patch) = executable.version;
+    let answer = answer
+        .trim()
+        .replace(&*file.0.to_string_lossy(), "nats.conf");
+    let answer = format!("nats-server {major}.{minor}.{patch}: {answer}");
+    if output.status.success() {
+        Ok(answer)
+    } else {
+        Err(answer)
+    }
+}
+
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    /// In the first directory that can be written: a read-only container has few.
+    fn create(text: &str) -> std::io::Result<Self> {
+        let name = format!(
+            "unified-nats-{}-{:016x}.conf",
+            std::process::id(),
+            fastrand::u64(..)
+        );
+        let mut result = Err(std::io::ErrorKind::NotFound.into());
+        for directory in [
+            std::env::temp_dir().as_path(),
+            Path::new("/dev/shm"),
+            Path::new("/run/unified-nats"),
+        ] {
+            let path = directory.join(&name);
+            result = write_atomically(&path, text.as_bytes()).map(|()| Self(path));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,40 @@
+use std::process::ExitCode;
+
+use crate::app::Fault;
+
+/// Exit codes, documented and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// A clean stop, or the check passed.
+    Success = 0,
+    /// The check failed, or the command did not succeed.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 64,
+    /// nats-server cannot be run, or a port is taken.
+    Unavailable = 69,
+    /// A panic, or a task that died.
+    Internal = 70,
+    /// The restart budget is spent.
+    GaveUp = 75,
+    /// The settings are invalid.
+    Settings = 78,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        ExitCode::from(code as u8)
+    }
+}
+
+impl From<&Fault> for Code {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::Settings(_) => Self::Settings,
+            Fault::Executable(_) | Fault::Port(_) | Fault::ServerPort(_) => Self::Unavailable,
+            Fault::CrashLoop { .. } => Self::GaveUp,
+            Fault::Internal(_) => Self::Internal,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Arguments → command → exit code.
+
+mod alias;
+mod args;
+mod check;
+mod config;
+mod exit;
+mod run;
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use clap::Parser;
+
+pub use args::Cli;
+use args::{Command, ConfigCommand};
+pub use exit::Code;
+
+/// Runs the command that the arguments ask for. `started` is when the program began.
+pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
+    let arguments = match alias::translate(arguments.collect()) {
+        Ok(arguments) => arguments,
+        Err(refusal) => {
+            eprintln!("{refusal}");
+            return Code::Usage;
+        }
+    };
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // --help and --version are answers, not errors.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Code::Usage
+            } else {
+                Code::Success
+            };
+        }
+    };
+    let flags = cli.settings.as_variables();
+    match cli.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&flags, started),
+        Command::HealthCheck(arguments) => check::health_check(&flags, &arguments),
+        Command::Config { command } => match command {
+            ConfigCommand::Render(arguments) => config::render(&flags, &arguments),
+            ConfigCommand::Validate(arguments) => config::validate(&flags, &arguments),
+            ConfigCommand::Show(arguments) => config::show(&flags, &arguments),
+            ConfigCommand::Reference(arguments) => config::reference(&arguments),
+        },
+        Command::Completions { shell } => {
+            use clap::CommandFactory;
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "unified-nats",
+                &mut std::io::stdout(),
+            );
+            Code::Success
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Single looks at a broker. Each says what is fine, or why it is not.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::domain::{ByteSize, DataType};
+use crate::nats::{JetStream, Monitor, StreamInfo};
+use crate::settings::{MarketDataSettings, Settings};
+use crate::streams::plan::subjects_of;
+use crate::streams::spec::captures;
+
+type Finding = Result<String, String>;
+
+/// The full `/healthz`, and what the server says about itself.
+pub async fn http(monitor: &Monitor, deadline: Duration) -> Finding {
+    let (health, varz) = tokio::join!(monitor.healthz(deadline), monitor.varz(deadline));
+    health.map_err(|e| e.to_string())?;
+    let varz = varz.map_err(|e| e.to_string())?;
+    let text = |name: &str| {
+        varz.get(name)
+            .and_then(Value::as_str)
+            .unwrap_or("?")
+            .to_owned()
+    };
+    let number = |name: &str| varz.get(name).and_then(Value::as_u64).unwrap_or_default();
+    Ok(format!(
+        "{} {}, {} connections",
+        text("server_name"),
+        text("version"),
+        number("connections")
+    ))
+}
+
+/// Only `/healthz`.
+pub async fn healthz(monitor: &Monitor, deadline: Duration) -> Finding {
+    monitor
+        .healthz(deadline)
+        .await
+        .map(|()| "/healthz answers 200".to_owned())
+        .map_err(|e| e.to_string())
+}
+
+/// JetStream's API answers, and `/jsz` where there is monitoring.
+pub async fn jetstream(api: &JetStream, monitor: Option<&Monitor>, deadline: Duration) -> Finding {
+    let jsz = async {
+        match monitor {
+            Some(monitor) => monitor.jsz(deadline).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (account, jsz) = tokio::join!(api.account_info(), jsz);
+    let account = account.map_err(|e| e.to_string())?;
+    if let Some(jsz) = jsz.map_err(|e| e.to_string())?
+        && jsz.get("disabled").and_then(Value::as_bool) == Some(true)
+    {
+        return Err("/jsz says that JetStream is disabled".into());
+    }
+    let number = |name: &str| {
+        account
+            .get(name)
+            .and_then(Value::as_u64)
+            .unwrap_or_default()
+    };
+    Ok(format!(
+        "{} streams, {} consumers, {} on disk, {} in memory",
+        number("streams"),
+        number("consumers"),
+        ByteSize::new(number("storage")),
+        ByteSize::new(number("memory"))
+    ))
+}
+
+/// The MARKET_DATA stream exists.
+pub async fn stream(api: &JetStream, settings: &MarketDataSettings) -> Finding {
+    let info = stream_info(api, settings).await?;
+    let state = &info.state;
+    Ok(format!(
+        "{}: {} messages, {} bytes, sequences {} to {}, {} consumers",
+        settings.name,
+        state.messages,
+        state.bytes,
+        state.first_seq,
+        state.last_seq,
+        state.consumer_count
+    ))
+}
+
+/// Each family is captured by the stream.
+pub async fn data_types(api: &JetStream, settings: &MarketDataSettings) -> Finding {
+    let subjects = subjects_of(&stream_info(api, settings).await?.config);
+    let lost: Vec<_> = DataType::ALL
+        .into_iter()
+        .flat_map(|family| family.subjects(settings.style))
+        .filter(|filter| !captures(&subjects, filter))
+        .collect();
+    if lost.is_empty() {
+        return Ok(format!(
+            "{} captures all {} families",
+            settings.name,
+            DataType::ALL.len()
+        ));
+    }
+    Err(format!(
+        "{} does not capture {}",
+        settings.name,
+        lost.join(", ")
+    ))
+}
+
+async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<StreamInfo, String> {
+    let info = api
+        .stream_info(settings.name.as_str())
+        .await
+        .map_err(|e| e.to_string())?;
+    info.ok_or_else(|| format!("stream {} does not exist", settings.name))
+}
+
+/// The supervisor itself says that traffic may come.
+pub async fn readyz(settings: &Settings, deadline: Duration) -> Finding {
+    let url = format!(
+        "http://{}:{}/readyz",
+        settings.api.host.to_reach(),
+        settings.api.port
+    );
+    let (url, status, body) = crate::nats::get(&reqwest::Client::new(), url, deadline)
+        .await
+        .map_err(|e| e.to_string())?;
+    if status == 200 {
+        return Ok("the supervisor is ready".into());
+    }
+    let state: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let text = |name: &str| state.get(name).and_then(Value::as_str).map(str::to_owned);
+    let reason = text("reason")
+        .map(|reason| format!(": {reason}"))
+        .unwrap_or_default();
+    Err(format!(
+        "{url} answers {status}, {}{reason}",
+        text("state").unwrap_or_default()
+    ))
+}

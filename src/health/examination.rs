@@ -1,0 +1,151 @@
+use std::time::Duration;
+
+use super::checks;
+use super::report::{Check, Report};
+use crate::nats::{JetStream, Link, Monitor, greeting};
+use crate::settings::Settings;
+
+/// Which checks to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// The NATS port answers, /healthz, and the supervisor's /readyz.
+    Quick,
+    /// Everything below.
+    Full,
+    /// A client gets in with the configured credentials.
+    Connectivity,
+    /// nats-server's HTTP monitoring.
+    Http,
+    /// JetStream answers.
+    Jetstream,
+    /// The MARKET_DATA stream exists.
+    Stream,
+    /// All eight families are captured.
+    Datatypes,
+}
+
+/// Looks at a running broker from outside, with the settings that it runs with.
+pub struct Examination<'a> {
+    pub settings: &'a Settings,
+    pub link: Link,
+    /// Time for the whole examination.
+    pub timeout: Duration,
+}
+
+impl Examination<'_> {
+    pub async fn make(&self, kind: Kind) -> Report {
+        let mut report = Report::default();
+        let monitor = Monitor::new(self.settings);
+        if kind == Kind::Quick {
+            let greeting = Check::run("nats", async {
+                let answer = greeting(&self.link.address, self.timeout).await;
+                answer
+                    .map(|()| format!("NATS answers at {}", self.link.address))
+                    .map_err(|e| format!("NATS does not answer at {}: {e}", self.link.address))
+            });
+            let ready = Check::run("ready", checks::readyz(self.settings, self.timeout));
+            let healthz = async {
+                match &monitor {
+                    Some(monitor) => {
+                        Some(Check::run("http", checks::healthz(monitor, self.timeout)).await)
+                    }
+                    None => None,
+                }
+            };
+            let (greeting, healthz, ready) = tokio::join!(greeting, healthz, ready);
+            report.checks.push(greeting);
+            report.checks.extend(healthz);
+            report.checks.push(ready);
+            return report;
+        }
+        if kind == Kind::Full {
+            report
+                .checks
+                .push(Check::run("ready", checks::readyz(self.settings, self.timeout)).await);
+        }
+        if matches!(kind, Kind::Full | Kind::Http) {
+            match &monitor {
+                Some(monitor) => {
+                    report
+                        .checks
+                        .push(Check::run("http", checks::http(monitor, self.timeout)).await);
+                }
+                None => report.checks.push(Check::warning(
+                    "http",
+                    "MONITORING_ENABLED is false: not looked at",
+                )),
+            }
+        }
+        if kind != Kind::Http {
+            self.over_nats(kind, monitor.as_ref(), &mut report).await;
+        }
+        if kind == Kind::Full {
+            let doors = self.settings.open_doors.iter();
+            report
+                .checks
+                .extend(doors.map(|door| Check::warning("security", door.describe())));
+        }
+        report
+    }
+
+    /// The checks that need a client connection.
+    async fn over_nats(&self, kind: Kind, monitor: Option<&Monitor>, report: &mut Report) {
+        let mut client = None;
+        let connectivity = Check::run("connectivity", async {
+            let connected = self
+                .link
+                .connect(self.timeout)
+                .await
+                .map_err(|e| chain(&e))?;
+            let info = connected.server_info();
+            client = Some(connected);
+            Ok(format!(
+                "connected to {} at {}",
+                info.server_name, self.link.address
+            ))
+        });
+        report.checks.push(connectivity.await);
+        let Some(client) = client else { return };
+        if !self.settings.jetstream.enabled {
+            if kind != Kind::Connectivity {
+                report.checks.push(Check::warning(
+                    "jetstream",
+                    "JETSTREAM_ENABLED is false: there are no streams",
+                ));
+            }
+            return;
+        }
+        let api = JetStream::new(client, self.timeout);
+        let market_data = &self.settings.market_data;
+        let wanted = |this: Kind| kind == Kind::Full || kind == this;
+        if wanted(Kind::Jetstream) {
+            let look = checks::jetstream(&api, monitor, self.timeout);
+            report.checks.push(Check::run("jetstream", look).await);
+        }
+        if wanted(Kind::Stream) {
+            report
+                .checks
+                .push(Check::run("stream", checks::stream(&api, market_data)).await);
+        }
+        if wanted(Kind::Datatypes) {
+            report
+                .checks
+                .push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
+        }
+    }
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

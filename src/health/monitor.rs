@@ -1,0 +1,86 @@
+use std::time::{Duration, SystemTime};
+
+use async_nats::Client;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::checks;
+use super::report::{Check, Report};
+use crate::nats::{JetStream, Monitor};
+use crate::settings::Settings;
+
+/// Examines the running server again and again, over the connection that the broker holds.
+pub struct HealthMonitor {
+    pub settings: Settings,
+    /// The connection to the server that runs now.
+    pub client: watch::Receiver<Option<Client>>,
+    /// The last examination and when it was made.
+    pub reports: watch::Sender<Option<(SystemTime, Report)>>,
+}
+
+impl HealthMonitor {
+    /// Runs for ever.
+    pub async fn run(self) {
+        let Some(period) = self.settings.health.interval else {
+            return std::future::pending().await;
+        };
+        let mut ticks = interval(period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is immediate; the start has just looked at everything.
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            // Without a connection a server is starting or restarting, and that is known already.
+            let Some(client) = self.client.borrow().clone() else {
+                continue;
+            };
+            let report = self.examine(client).await;
+            let _ = self.reports.send(Some((SystemTime::now(), report)));
+        }
+    }
+
+    async fn examine(&self, client: Client) -> Report {
+        let deadline = self.settings.health.timeout;
+        let look = async {
+            let monitor = Monitor::new(&self.settings);
+            let mut report = Report::default();
+            if let Some(monitor) = &monitor {
+                report
+                    .checks
+                    .push(Check::run("http", checks::http(monitor, deadline)).await);
+            }
+            if self.settings.jetstream.enabled {
+                let api = JetStream::new(client, deadline);
+                let look = checks::jetstream(&api, monitor.as_ref(), deadline);
+                report.checks.push(Check::run("jetstream", look).await);
+                let market_data = &self.settings.market_data;
+                report
+                    .checks
+                    .push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
+            } else {
+                report
+                    .checks
+                    .push(Check::run("connectivity", flush(&client, deadline)).await);
+            }
+            report
+        };
+        match timeout(deadline, look).await {
+            Ok(report) => report,
+            Err(_) => {
+                let late = async { Err(format!("no result within {} s", deadline.as_secs_f32())) };
+                Report {
+                    checks: vec![Check::run("health check", late).await],
+                }
+            }
+        }
+    }
+}
+
+/// A round trip to the server.
+async fn flush(client: &Client, deadline: Duration) -> Result<String, String> {
+    match timeout(deadline, client.flush()).await {
+        Ok(Ok(())) => Ok("the server answers".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the server does not answer".into()),
+    }
+}

@@ -1,0 +1,116 @@
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Pass,
+    /// Works, and somebody should know.
+    Warn,
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    pub detail: String,
+    /// Milliseconds that looking took.
+    pub millis: f64,
+}
+
+impl Check {
+    /// Waits for `look`: what is fine, or why it is not.
+    pub async fn run(
+        name: &'static str,
+        look: impl Future<Output = Result<String, String>>,
+    ) -> Self {
+        let started = Instant::now();
+        let (outcome, detail) = match look.await {
+            Ok(detail) => (Outcome::Pass, detail),
+            Err(detail) => (Outcome::Fail, detail),
+        };
+        Self {
+            name,
+            outcome,
+            detail,
+            millis: millis(started.elapsed()),
+        }
+    }
+
+    pub fn warning(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            outcome: Outcome::Warn,
+            detail: detail.into(),
+            millis: 0.0,
+        }
+    }
+}
+
+fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// All checks of one examination.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub checks: Vec<Check>,
+}
+
+impl Report {
+    /// An examination that did not end within `timeout`.
+    pub fn late(timeout: Duration) -> Self {
+        let detail = format!("no result within {} s", timeout.as_secs_f32());
+        let outcome = Outcome::Fail;
+        let millis = millis(timeout);
+        Self {
+            checks: vec![Check {
+                name: "timeout",
+                outcome,
+                detail,
+                millis,
+            }],
+        }
+    }
+
+    pub fn is_healthy(&self) -> bool {
+        self.checks
+            .iter()
+            .all(|check| check.outcome != Outcome::Fail)
+    }
+
+    /// What failed, as one sentence; [`None`] when nothing did.
+    pub fn failure(&self) -> Option<String> {
+        let failed: Vec<_> = self
+            .checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Fail)
+            .map(|check| format!("{}: {}", check.name, check.detail))
+            .collect();
+        (!failed.is_empty()).then(|| failed.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn warnings_do_not_make_a_broker_unhealthy_and_failures_do() {
+        let mut report = Report {
+            checks: vec![Check::warning("open", "anybody may connect")],
+        };
+        report
+            .checks
+            .push(Check::run("a", async { Ok("fine".into()) }).await);
+        assert!(report.is_healthy() && report.failure().is_none());
+        report
+            .checks
+            .push(Check::run("b", async { Err("broken".into()) }).await);
+        assert!(!report.is_healthy());
+        assert_eq!(report.failure().as_deref(), Some("b: broken"));
+    }
+}
