@@ -75,9 +75,7 @@ pub fn init(level: Level, format: LogFormat, output: Output) -> Log {
             Output::Stderr => write_lines(lines, std::io::stderr(), &dropped, style),
         };
         // Without the thread every line is dropped and counted; the program works on.
-        let _ = std::thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(writer);
+        let _ = std::thread::Builder::new().name("log-writer".into()).spawn(writer);
         let subscriber = tracing_subscriber::registry().with(Forward(log.clone()));
         let _ = tracing::subscriber::set_global_default(subscriber);
         log
@@ -100,8 +98,7 @@ fn write_lines(lines: Receiver<Entry>, mut out: impl Write, dropped: &AtomicU64,
         }
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let message =
-                format!("{lost} log lines were dropped: the reader of the log does not keep up");
+            let message = format!("{lost} log lines were dropped: the reader of the log does not keep up");
             let line = format_line(style, Level::WARN, "log", &message, Map::new());
             let _ = out.write_all(line.as_bytes());
         }
@@ -137,13 +134,7 @@ pub fn timestamp(at: SystemTime) -> impl fmt::Display {
     humantime::format_rfc3339_millis(at)
 }
 
-fn format_line(
-    style: Style,
-    level: Level,
-    logger: &str,
-    message: &str,
-    fields: Map<String, Value>,
-) -> String {
+fn format_line(style: Style, level: Level, logger: &str, message: &str, fields: Map<String, Value>) -> String {
     let now = timestamp(SystemTime::now());
     let mut line = String::with_capacity(160);
     match style {
@@ -273,17 +264,8 @@ mod tests {
 
     #[test]
     fn json_lines_begin_with_the_documented_fields() {
-        let fields = Map::from_iter([
-            ("port".to_owned(), 4222.into()),
-            ("level".to_owned(), "x".into()),
-        ]);
-        let line = format_line(
-            Style::Json,
-            Level::INFO,
-            "app",
-            "two\nlines \"quoted\"",
-            fields,
-        );
+        let fields = Map::from_iter([("port".to_owned(), 4222.into()), ("level".to_owned(), "x".into())]);
+        let line = format_line(Style::Json, Level::INFO, "app", "two\nlines \"quoted\"", fields);
         let body = line.strip_suffix('\n').unwrap();
         assert!(!body.contains('\n'), "{body}");
         let keys: Vec<_> = serde_json::from_str::<Map<String, Value>>(body)
@@ -291,30 +273,15 @@ mod tests {
             .keys()
             .cloned()
             .collect();
-        assert_eq!(
-            keys,
-            ["timestamp", "level", "logger", "message", "service", "port"]
-        );
+        assert_eq!(keys, ["timestamp", "level", "logger", "message", "service", "port"]);
         let stamp = &body[14..38];
-        assert!(
-            stamp.ends_with('Z') && stamp.as_bytes()[19] == b'.',
-            "{stamp}"
-        );
+        assert!(stamp.ends_with('Z') && stamp.as_bytes()[19] == b'.', "{stamp}");
     }
 
     #[test]
     fn text_lines_stay_single() {
-        let line = format_line(
-            Style::Text,
-            Level::WARN,
-            "nats-server",
-            "a\nb\x1b[31m",
-            Map::new(),
-        );
-        assert!(
-            line.ends_with(" WARN  nats-server: a\\nb\\u{1b}[31m\n"),
-            "{line}"
-        );
+        let line = format_line(Style::Text, Level::WARN, "nats-server", "a\nb\x1b[31m", Map::new());
+        assert!(line.ends_with(" WARN  nats-server: a\\nb\\u{1b}[31m\n"), "{line}");
     }
 
     #[test]

@@ -45,10 +45,7 @@ fn answer(ok: bool, body: Value) -> (StatusCode, Json<Value>) {
 /// the server holds the other end of the channel.
 async fn livez(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     let alive = views.supervisor.has_changed().is_ok();
-    answer(
-        alive,
-        json!({ "status": if alive { "alive" } else { "dead" } }),
-    )
+    answer(alive, json!({ "status": if alive { "alive" } else { "dead" } }))
 }
 
 /// Traffic may come.
@@ -60,14 +57,8 @@ async fn readyz(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
 /// The server has been ready once, or runs into trouble that waiting does not cure.
 async fn startupz(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     let snapshot = views.supervisor.borrow();
-    let starting = matches!(
-        snapshot.state,
-        State::Starting { .. } | State::Provisioning { .. }
-    );
-    answer(
-        !starting || snapshot.restarts > 0,
-        describe(&snapshot.state),
-    )
+    let starting = matches!(snapshot.state, State::Starting { .. } | State::Provisioning { .. });
+    answer(!starting || snapshot.restarts > 0, describe(&snapshot.state))
 }
 
 fn describe(state: &State) -> Value {

@@ -42,13 +42,9 @@ impl BringUp {
         loop {
             let generation = {
                 let launched = snapshots.wait_for(|s| {
-                    s.state.is_stopping()
-                        || (s.pid.is_some() && s.state.generation().is_some_and(|g| g > done))
+                    s.state.is_stopping() || (s.pid.is_some() && s.state.generation().is_some_and(|g| g > done))
                 });
-                match launched
-                    .await
-                    .map(|s| (s.state.is_stopping(), s.state.generation()))
-                {
+                match launched.await.map(|s| (s.state.is_stopping(), s.state.generation())) {
                     Ok((false, Some(generation))) => generation,
                     _ => break,
                 }
@@ -83,19 +79,12 @@ impl BringUp {
         let patience = self.settings.supervision.init_timeout;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self
-                .link
-                .connect(self.settings.supervision.connect_timeout)
-                .await
-            {
+            let error = match self.link.connect(self.settings.supervision.connect_timeout).await {
                 Ok(client) => return client,
                 Err(error) => error,
             };
             if started.elapsed() >= patience || error.is_refusal() {
-                let reason = format!(
-                    "nats-server does not let us in yet: {:#}",
-                    anyhow::Error::from(error)
-                );
+                let reason = format!("nats-server does not let us in yet: {:#}", anyhow::Error::from(error));
                 self.handle.impaired(generation, reason).await;
             }
             tokio::select! {
@@ -133,19 +122,14 @@ impl BringUp {
         if applied.is_usable(desired) {
             return Ok(());
         }
-        Err(format!(
-            "stream {} does not capture every family",
-            desired.name
-        ))
+        Err(format!("stream {} does not capture every family", desired.name))
     }
 
     async fn announce(&mut self, generation: Generation) {
         // The state changes when the supervisor has heard; saying so earlier would be a lie.
         let mut snapshots = self.handle.watch();
         let ready = snapshots.wait_for(|s| match &s.state {
-            State::Ready {
-                generation: ready, ..
-            } => *ready == generation,
+            State::Ready { generation: ready, .. } => *ready == generation,
             other => other.generation() != Some(generation),
         });
         if ready.await.is_ok_and(|s| s.state.is_ready()) {

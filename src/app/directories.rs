@@ -17,9 +17,7 @@ pub fn prepare(settings: &Settings) -> Result<Vec<PathBuf>, Problems> {
     let mut full = Vec::new();
     let mut prove = |variable: &str, directory: &Path| match prove_writable(directory) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-            full.push(directory.to_path_buf())
-        }
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => full.push(directory.to_path_buf()),
         Err(error) => {
             let reason = fs::metadata(directory).map_or_else(
                 |_| format!("it cannot be created: {error}"),
@@ -36,34 +34,17 @@ pub fn prepare(settings: &Settings) -> Result<Vec<PathBuf>, Problems> {
     if settings.jetstream.enabled {
         prove("JETSTREAM_STORE_DIR", &settings.jetstream.store_dir);
     }
-    if let Some(directory) = settings
-        .logs
-        .server_log
-        .as_ref()
-        .and_then(|log| log.path.parent())
-    {
+    if let Some(directory) = settings.logs.server_log.as_ref().and_then(|log| log.path.parent()) {
         prove("NATS_LOG_FILE", directory);
     }
-    if let Some(directory) = settings
-        .server
-        .config_file
-        .as_ref()
-        .and_then(|path| path.parent())
-    {
+    if let Some(directory) = settings.server.config_file.as_ref().and_then(|path| path.parent()) {
         prove("NATS_CONFIG_FILE", directory);
     }
-    if problems.is_empty() {
-        Ok(full)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(full) } else { Err(problems) }
 }
 
 fn prove_writable(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o770)
-        .create(directory)?;
+    fs::DirBuilder::new().recursive(true).mode(0o770).create(directory)?;
     let probe = directory.join(format!(".unified-nats-{}.probe", std::process::id()));
     let written = write_atomically(&probe, b"x");
     // Nothing to remove where nothing could be written.
@@ -114,9 +95,7 @@ fn private_directory(directory: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(directory)?;
     let trusted = metadata.is_dir() && metadata.mode() & 0o002 == 0;
     if !trusted || (metadata.uid() != geteuid().as_raw() && !directory.starts_with("/run")) {
-        return Err(io::Error::other(
-            "it belongs to somebody else, or others may write it",
-        ));
+        return Err(io::Error::other("it belongs to somebody else, or others may write it"));
     }
     prove_writable(directory)
 }
@@ -147,7 +126,11 @@ pub fn check_store_mode(settings: &Settings) -> Result<(), Problems> {
             let mut problems = Problems::default();
             problems.add(
                 "NATS_CLUSTER_ENABLED, JETSTREAM_STORE_DIR",
-                format!("a cluster over the standalone store {} with streams {}", store.display(), streams.join(", ")),
+                format!(
+                    "a cluster over the standalone store {} with streams {}",
+                    store.display(),
+                    streams.join(", ")
+                ),
                 "nats-server would delete these streams: a cluster does not adopt streams that were written standalone",
                 "set NATS_CLUSTER_ENABLED=false; to move into a cluster, back the streams up and verify the backup, \
                  start the cluster on an empty JETSTREAM_STORE_DIR, and restore them there",
@@ -195,9 +178,7 @@ mod tests {
     fn a_cluster_over_a_standalone_store_with_streams_is_refused_untouched() {
         let store = tempfile::tempdir().unwrap();
         with_stream(store.path());
-        let refused = check_store_mode(&settings(store.path(), true))
-            .unwrap_err()
-            .to_string();
+        let refused = check_store_mode(&settings(store.path(), true)).unwrap_err().to_string();
         assert!(refused.contains("MARKET_DATA"), "{refused}");
         assert!(!store.path().join(MARKER).exists());
         check_store_mode(&settings(store.path(), false)).unwrap();
@@ -234,9 +215,6 @@ mod tests {
         })
         .unwrap_err()
         .to_string();
-        assert!(
-            problems.contains(below_a_file.to_str().unwrap()),
-            "{problems}"
-        );
+        assert!(problems.contains(below_a_file.to_str().unwrap()), "{problems}");
     }
 }

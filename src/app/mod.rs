@@ -21,8 +21,8 @@ use crate::nats::{Link, OwnCertificate};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Problems, Settings, variables};
 use crate::supervisor::{
-    Ending, Executable, ExecutableError, Failure, Generation, Handle, LogFile, NatsServer, Reaper,
-    RestartPolicy, State, Supervisor, Timing,
+    Ending, Executable, ExecutableError, Failure, Generation, Handle, LogFile, NatsServer, Reaper, RestartPolicy,
+    State, Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
@@ -73,8 +73,7 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         let rest = prepare_surroundings(&settings);
         (executable.join(), rest)
     });
-    let executable =
-        executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
+    let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
     let Surrounded {
         listener,
         config_file,
@@ -88,9 +87,7 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
     let log_file = settings.logs.server_log.as_ref().and_then(|server_log| {
         let opened = LogFile::open(server_log);
         opened
-            .inspect_err(|error| {
-                tracing::warn!("cannot open {}: {error}", server_log.path.display())
-            })
+            .inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display()))
             .ok()
     });
     let reaper = Reaper::default();
@@ -126,10 +123,7 @@ struct Surrounded {
 
 fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     for full in directories::prepare(settings)? {
-        tracing::warn!(
-            "the disk of {} is full: starting all the same",
-            full.display()
-        );
+        tracing::warn!("the disk of {} is full: starting all the same", full.display());
     }
     if settings.jetstream.enabled {
         directories::check_store_mode(settings)?;
@@ -142,8 +136,7 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
         host_name: host_name(),
         ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()),
     };
-    let rendered =
-        nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
+    let rendered = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
     let link = Link::new(settings, own_certificate.as_ref()).map_err(anyhow::Error::from)?;
     Ok(Surrounded {
         listener,
@@ -161,10 +154,7 @@ fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
     }
 }
 
-fn renew_own_certificate(
-    settings: &Settings,
-    config_file: &std::path::Path,
-) -> Result<Option<OwnCertificate>, Fault> {
+fn renew_own_certificate(settings: &Settings, config_file: &std::path::Path) -> Result<Option<OwnCertificate>, Fault> {
     let Some(ca) = settings
         .tls
         .as_ref()
@@ -236,10 +226,7 @@ impl Prepared {
             reports,
         };
         tasks.spawn(name("health", monitor.run()));
-        tasks.spawn(name(
-            "verdicts",
-            relay_verdicts(views.health.clone(), handle.clone()),
-        ));
+        tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
         tasks.spawn(name("api", serve_api(listener, views)));
         supervise_tasks(tasks, &handle).await
     }
@@ -262,9 +249,7 @@ async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(
                     None => into_result(ending),
                 };
             }
-            Ok((task, None)) => {
-                internal = Some(anyhow::anyhow!("the task {task:?} ended unexpectedly"))
-            }
+            Ok((task, None)) => internal = Some(anyhow::anyhow!("the task {task:?} ended unexpectedly")),
             Err(error) => internal = Some(anyhow::anyhow!("a task failed: {error}")),
         }
         if let Some(error) = &internal {
@@ -279,11 +264,7 @@ async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(
 }
 
 fn into_result(ending: Ending) -> Result<(), Fault> {
-    let Ending::Failed {
-        failure,
-        last_lines,
-    } = ending
-    else {
+    let Ending::Failed { failure, last_lines } = ending else {
         return Ok(());
     };
     let last_lines = last_lines.join("\n");
@@ -301,10 +282,7 @@ fn kill_after(shutdown_timeout: Duration) -> Duration {
 }
 
 /// Tells the supervisor what the examinations find.
-async fn relay_verdicts(
-    mut reports: watch::Receiver<Option<(SystemTime, Report)>>,
-    handle: Handle,
-) {
+async fn relay_verdicts(mut reports: watch::Receiver<Option<(SystemTime, Report)>>, handle: Handle) {
     let snapshots = handle.watch();
     while reports.changed().await.is_ok() {
         let failure = reports

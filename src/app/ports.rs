@@ -44,9 +44,8 @@ fn bind(variable: &'static str, host: &Host, port: u16) -> Result<TcpListener, P
     TcpListener::bind((host.to_bind().as_str(), port)).map_err(|error| {
         let reason = match error.kind() {
             io::ErrorKind::AddrInUse => {
-                let owner = owner_of(port).map_or("another process has it".to_owned(), |owner| {
-                    format!("{owner} has it")
-                });
+                let owner =
+                    owner_of(port).map_or("another process has it".to_owned(), |owner| format!("{owner} has it"));
                 format!("{owner}; stop that process, or set {variable} to a free port")
             }
             io::ErrorKind::PermissionDenied => {
@@ -75,9 +74,7 @@ fn owner_of(port: u16) -> Option<String> {
             continue;
         };
         for descriptor in descriptors.flatten() {
-            if fs::read_link(descriptor.path())
-                .is_ok_and(|link| link.as_os_str() == wanted.as_str())
-            {
+            if fs::read_link(descriptor.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str()) {
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
                 let uid = process.metadata().map(|m| m.uid()).unwrap_or_default();
                 return Some(format!("process {pid} ({}, uid {uid})", name.trim()));

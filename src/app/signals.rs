@@ -10,8 +10,7 @@ pub struct Signals(signal_hook_tokio::SignalsInfo);
 impl Signals {
     /// Must be called within a runtime.
     pub fn listen() -> std::io::Result<Self> {
-        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2])
-            .map(Self)
+        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2]).map(Self)
     }
 
     pub(super) async fn run(mut self, handle: Handle, reaper: Reaper) {

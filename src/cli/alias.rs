@@ -12,10 +12,7 @@ pub fn translate(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
             None => Err(format!(
                 "cannot run {:?}: this is unified-nats under the name {name}, which runs only the scripts it replaces \
                  ({}); see `unified-nats --help`",
-                arguments
-                    .get(1)
-                    .map(|a| a.to_string_lossy())
-                    .unwrap_or_default(),
+                arguments.get(1).map(|a| a.to_string_lossy()).unwrap_or_default(),
                 SCRIPTS.map(|(script, _)| script).join(", "),
             )),
         },
@@ -35,12 +32,7 @@ const SCRIPTS: [(&str, Script); 2] = [
 
 /// The script of that name, with or without its ending.
 fn script(name: &str) -> Option<Script> {
-    let matches = |script: &str| {
-        script == name
-            || script
-                .rsplit_once('.')
-                .is_some_and(|(stem, _)| stem == name)
-    };
+    let matches = |script: &str| script == name || script.rsplit_once('.').is_some_and(|(stem, _)| stem == name);
     SCRIPTS
         .iter()
         .find(|(script, _)| matches(script))
@@ -49,8 +41,7 @@ fn script(name: &str) -> Option<Script> {
 
 fn base_name(argument: Option<&OsString>) -> String {
     let name = argument.and_then(|a| Path::new(a).file_name());
-    name.map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 fn health_check(options: &[OsString]) -> Result<Vec<OsString>, String> {
@@ -84,20 +75,13 @@ mod tests {
 
     fn translated(line: &str) -> Result<String, String> {
         let words = translate(line.split(' ').map(OsString::from).collect())?;
-        Ok(words
-            .iter()
-            .map(|w| w.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" "))
+        Ok(words.iter().map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
     fn old_names_become_commands() {
         for (old, new) in [
-            (
-                "/app/scripts/health_check.sh full",
-                "unified-nats health-check full",
-            ),
+            ("/app/scripts/health_check.sh full", "unified-nats health-check full"),
             ("health_check", "unified-nats health-check"),
             (
                 "python3 /app/scripts/config_renderer.py --validate",
@@ -111,10 +95,7 @@ mod tests {
                 "python3 config_renderer.py --summary --json",
                 "unified-nats config show --json",
             ),
-            (
-                "/usr/local/bin/unified-nats run",
-                "/usr/local/bin/unified-nats run",
-            ),
+            ("/usr/local/bin/unified-nats run", "/usr/local/bin/unified-nats run"),
         ] {
             assert_eq!(translated(old).as_deref(), Ok(new));
         }

@@ -19,12 +19,7 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
-const VERSION: &str = concat!(
-    env!("CARGO_PKG_VERSION"),
-    " (",
-    env!("UNIFIED_NATS_REVISION"),
-    ")"
-);
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("UNIFIED_NATS_REVISION"), ")");
 
 const AFTER_HELP: &str = "Settings come from environment variables; `unified-nats config reference` \
 lists them.\n\nExit codes: 0 success, 1 failed, 64 wrong command line, 69 nats-server or a port \

@@ -13,10 +13,7 @@ pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -
             return Code::Settings;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("cannot start: {error}");
@@ -37,8 +34,7 @@ pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -
     };
     let report = runtime.block_on(async {
         let made = tokio::time::timeout(arguments.timeout, examination.make(arguments.kind));
-        made.await
-            .unwrap_or_else(|_| Report::late(arguments.timeout))
+        made.await.unwrap_or_else(|_| Report::late(arguments.timeout))
     });
     runtime.shutdown_background();
     print(&report, arguments.output.json);
@@ -76,12 +72,5 @@ fn print(report: &Report, json: bool) {
         };
         println!("{mark}  {:<13} {}", check.name, check.detail);
     }
-    println!(
-        "{}",
-        if report.is_healthy() {
-            "healthy"
-        } else {
-            "unhealthy"
-        }
-    );
+    println!("{}", if report.is_healthy() { "healthy" } else { "unhealthy" });
 }

@@ -8,9 +8,7 @@ use super::exit::Code;
 use crate::app::host_name;
 use crate::files::write_atomically;
 use crate::nats_conf::{self, RenderError, Secrets, Surroundings};
-use crate::settings::{
-    Loaded, Problem, Problems, ProcessEnvironment, Settings, reference, variables,
-};
+use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Settings, reference, variables};
 use crate::supervisor::Executable;
 
 type Flags = [(&'static str, String)];
@@ -206,8 +204,8 @@ fn judge(flags: &Flags) -> Verdict {
 
 /// Has nats-server read the file (`-t`); the answer is its own.
 fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
-    let file = TemporaryFile::create(text)
-        .map_err(|error| format!("cannot write a file for nats-server -t: {error}"))?;
+    let file =
+        TemporaryFile::create(text).map_err(|error| format!("cannot write a file for nats-server -t: {error}"))?;
     let output = Command::new(&executable.path)
         .args(["-t", "--config"])
         .arg(&file.0)
@@ -221,9 +219,7 @@ fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
         &output.stderr
     });
     let (major, minor, patch) = executable.version;
-    let answer = answer
-        .trim()
-        .replace(&*file.0.to_string_lossy(), "nats.conf");
+    let answer = answer.trim().replace(&*file.0.to_string_lossy(), "nats.conf");
     let answer = format!("nats-server {major}.{minor}.{patch}: {answer}");
     if output.status.success() {
         Ok(answer)
@@ -237,11 +233,7 @@ struct TemporaryFile(PathBuf);
 impl TemporaryFile {
     /// In the first directory that can be written: a read-only container has few.
     fn create(text: &str) -> std::io::Result<Self> {
-        let name = format!(
-            "unified-nats-{}-{:016x}.conf",
-            std::process::id(),
-            fastrand::u64(..)
-        );
+        let name = format!("unified-nats-{}-{:016x}.conf", std::process::id(), fastrand::u64(..));
         let mut result = Err(std::io::ErrorKind::NotFound.into());
         for directory in [
             std::env::temp_dir().as_path(),

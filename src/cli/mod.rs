@@ -30,11 +30,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code
         Err(error) => {
             // --help and --version are answers, not errors.
             let _ = error.print();
-            return if error.use_stderr() {
-                Code::Usage
-            } else {
-                Code::Success
-            };
+            return if error.use_stderr() { Code::Usage } else { Code::Success };
         }
     };
     let flags = cli.settings.as_variables();
@@ -49,12 +45,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code
         },
         Command::Completions { shell } => {
             use clap::CommandFactory;
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "unified-nats",
-                &mut std::io::stdout(),
-            );
+            clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());
             Code::Success
         }
     }

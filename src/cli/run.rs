@@ -16,11 +16,7 @@ pub fn run(flags: &[(&'static str, String)], started: Instant) -> Code {
             return Code::Settings;
         }
     };
-    let log = logging::init(
-        loaded.settings.logs.level,
-        loaded.settings.logs.format,
-        Output::Stdout,
-    );
+    let log = logging::init(loaded.settings.logs.level, loaded.settings.logs.format, Output::Stdout);
     stop_on_panic();
     let outcome = broker(loaded.settings, loaded.warnings, log.clone(), started);
     let code = match &outcome {
@@ -38,12 +34,7 @@ pub fn run(flags: &[(&'static str, String)], started: Instant) -> Code {
 }
 
 /// The main thread runs everything: nats-server ends with the thread that spawned it.
-fn broker(
-    settings: Settings,
-    warnings: Vec<String>,
-    log: Log,
-    started: Instant,
-) -> Result<(), Fault> {
+fn broker(settings: Settings, warnings: Vec<String>, log: Log, started: Instant) -> Result<(), Fault> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

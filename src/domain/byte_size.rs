@@ -28,10 +28,7 @@ impl FromStr for ByteSize {
         let (number, unit) = text.split_at(digits_end);
         let unit = unit.to_ascii_uppercase();
         let unit = unit.strip_suffix('B').unwrap_or(&unit);
-        let unit = unit
-            .strip_suffix('I')
-            .filter(|u| !u.is_empty())
-            .unwrap_or(unit);
+        let unit = unit.strip_suffix('I').filter(|u| !u.is_empty()).unwrap_or(unit);
         let shift = match unit {
             "" => 0,
             _ => UNITS
@@ -41,18 +38,13 @@ impl FromStr for ByteSize {
                 .ok_or("the unit is not one of KB, MB, GB, TB")?,
         };
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() || (number.contains('.') && fraction.is_empty()) || fraction.len() > 12
-        {
+        if whole.is_empty() || (number.contains('.') && fraction.is_empty()) || fraction.len() > 12 {
             return Err("not a number of bytes".into());
         }
         let scale = 10u128.pow(fraction.len() as u32);
         let parse = |digits: &str| digits.parse::<u128>().map_err(|_| "not a number of bytes");
         let whole = parse(whole)?;
-        let fraction = if fraction.is_empty() {
-            0
-        } else {
-            parse(fraction)?
-        };
+        let fraction = if fraction.is_empty() { 0 } else { parse(fraction)? };
         let scaled = whole
             .checked_mul(scale)
             .and_then(|v| v.checked_add(fraction))

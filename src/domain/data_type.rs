@@ -98,10 +98,7 @@ mod tests {
                 "liquidation-data.>",
             ]
         );
-        assert_eq!(
-            DataType::FundingRate.subjects(SubjectStyle::Plain),
-            ["funding_rate.>"]
-        );
+        assert_eq!(DataType::FundingRate.subjects(SubjectStyle::Plain), ["funding_rate.>"]);
         assert_eq!(
             DataType::Trade.subjects(SubjectStyle::Both),
             ["trade-data.>", "trade.>"]

@@ -20,11 +20,7 @@ pub struct StreamName(String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerName(String);
 
-fn checked(
-    text: &str,
-    longest: usize,
-    allowed: impl Fn(char) -> bool,
-) -> Result<String, NameError> {
+fn checked(text: &str, longest: usize, allowed: impl Fn(char) -> bool) -> Result<String, NameError> {
     match text {
         "" => Err(NameError::Empty),
         _ if text.chars().count() > longest => Err(NameError::TooLong(longest)),
@@ -37,10 +33,7 @@ impl FromStr for StreamName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        checked(text, 255, |c| {
-            c.is_ascii_alphanumeric() || c == '_' || c == '-'
-        })
-        .map(Self)
+        checked(text, 255, |c| c.is_ascii_alphanumeric() || c == '_' || c == '-').map(Self)
     }
 }
 
@@ -80,10 +73,7 @@ mod tests {
         assert_eq!("".parse::<StreamName>(), Err(NameError::Empty));
         assert_eq!("a.b".parse::<StreamName>(), Err(NameError::Character));
         assert_eq!("é".parse::<StreamName>(), Err(NameError::Character));
-        assert_eq!(
-            "x".repeat(256).parse::<StreamName>(),
-            Err(NameError::TooLong(255))
-        );
+        assert_eq!("x".repeat(256).parse::<StreamName>(), Err(NameError::TooLong(255)));
     }
 
     #[test]
@@ -91,9 +81,6 @@ mod tests {
         assert!("🦀-\"$x}".parse::<ServerName>().is_ok());
         assert_eq!("a b".parse::<ServerName>(), Err(NameError::Character));
         assert_eq!("a\nb".parse::<ServerName>(), Err(NameError::Character));
-        assert_eq!(
-            "x".repeat(129).parse::<ServerName>(),
-            Err(NameError::TooLong(128))
-        );
+        assert_eq!("x".repeat(129).parse::<ServerName>(), Err(NameError::TooLong(128)));
     }
 }

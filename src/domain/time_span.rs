@@ -16,23 +16,16 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
     while !rest.is_empty() {
         let unit_start = rest.find(|c: char| !c.is_ascii_digit()).ok_or(RULE)?;
         let (digits, tail) = rest.split_at(unit_start);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
+        let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_end);
-        let millis = UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .map(|(_, ms)| *ms);
+        let millis = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, ms)| *ms);
         let millis = millis.ok_or("the unit is not one of h, m, s, ms")?;
         if millis >= smallest_seen {
             return Err(RULE.into());
         }
         smallest_seen = millis;
         let part = parse_digits(digits)?.checked_mul(millis);
-        total = part
-            .and_then(|part| total.checked_add(part))
-            .ok_or("too long")?;
+        total = part.and_then(|part| total.checked_add(part)).ok_or("too long")?;
         rest = tail;
     }
     if text.is_empty() {
@@ -90,11 +83,7 @@ mod tests {
             ("1h30m5s10ms", 5_405_010),
             ("90m", 5_400_000),
         ] {
-            assert_eq!(
-                parse_span(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
         }
     }
 

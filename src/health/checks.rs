@@ -17,12 +17,7 @@ pub async fn http(monitor: &Monitor, deadline: Duration) -> Finding {
     let (health, varz) = tokio::join!(monitor.healthz(deadline), monitor.varz(deadline));
     health.map_err(|e| e.to_string())?;
     let varz = varz.map_err(|e| e.to_string())?;
-    let text = |name: &str| {
-        varz.get(name)
-            .and_then(Value::as_str)
-            .unwrap_or("?")
-            .to_owned()
-    };
+    let text = |name: &str| varz.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
     let number = |name: &str| varz.get(name).and_then(Value::as_u64).unwrap_or_default();
     Ok(format!(
         "{} {}, {} connections",
@@ -56,12 +51,7 @@ pub async fn jetstream(api: &JetStream, monitor: Option<&Monitor>, deadline: Dur
     {
         return Err("/jsz says that JetStream is disabled".into());
     }
-    let number = |name: &str| {
-        account
-            .get(name)
-            .and_then(Value::as_u64)
-            .unwrap_or_default()
-    };
+    let number = |name: &str| account.get(name).and_then(Value::as_u64).unwrap_or_default();
     Ok(format!(
         "{} streams, {} consumers, {} on disk, {} in memory",
         number("streams"),
@@ -77,12 +67,7 @@ pub async fn stream(api: &JetStream, settings: &MarketDataSettings) -> Finding {
     let state = &info.state;
     Ok(format!(
         "{}: {} messages, {} bytes, sequences {} to {}, {} consumers",
-        settings.name,
-        state.messages,
-        state.bytes,
-        state.first_seq,
-        state.last_seq,
-        state.consumer_count
+        settings.name, state.messages, state.bytes, state.first_seq, state.last_seq, state.consumer_count
     ))
 }
 
@@ -101,11 +86,7 @@ pub async fn data_types(api: &JetStream, settings: &MarketDataSettings) -> Findi
             DataType::ALL.len()
         ));
     }
-    Err(format!(
-        "{} does not capture {}",
-        settings.name,
-        lost.join(", ")
-    ))
+    Err(format!("{} does not capture {}", settings.name, lost.join(", ")))
 }
 
 async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<StreamInfo, String> {
@@ -118,11 +99,7 @@ async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<S
 
 /// The supervisor itself says that traffic may come.
 pub async fn readyz(settings: &Settings, deadline: Duration) -> Finding {
-    let url = format!(
-        "http://{}:{}/readyz",
-        settings.api.host.to_reach(),
-        settings.api.port
-    );
+    let url = format!("http://{}:{}/readyz", settings.api.host.to_reach(), settings.api.port);
     let (url, status, body) = crate::nats::get(&reqwest::Client::new(), url, deadline)
         .await
         .map_err(|e| e.to_string())?;
@@ -131,9 +108,7 @@ pub async fn readyz(settings: &Settings, deadline: Duration) -> Finding {
     }
     let state: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| state.get(name).and_then(Value::as_str).map(str::to_owned);
-    let reason = text("reason")
-        .map(|reason| format!(": {reason}"))
-        .unwrap_or_default();
+    let reason = text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
     Err(format!(
         "{url} answers {status}, {}{reason}",
         text("state").unwrap_or_default()

@@ -46,9 +46,7 @@ impl Examination<'_> {
             let ready = Check::run("ready", checks::readyz(self.settings, self.timeout));
             let healthz = async {
                 match &monitor {
-                    Some(monitor) => {
-                        Some(Check::run("http", checks::healthz(monitor, self.timeout)).await)
-                    }
+                    Some(monitor) => Some(Check::run("http", checks::healthz(monitor, self.timeout)).await),
                     None => None,
                 }
             };
@@ -70,10 +68,9 @@ impl Examination<'_> {
                         .checks
                         .push(Check::run("http", checks::http(monitor, self.timeout)).await);
                 }
-                None => report.checks.push(Check::warning(
-                    "http",
-                    "MONITORING_ENABLED is false: not looked at",
-                )),
+                None => report
+                    .checks
+                    .push(Check::warning("http", "MONITORING_ENABLED is false: not looked at")),
             }
         }
         if kind != Kind::Http {
@@ -92,17 +89,10 @@ impl Examination<'_> {
     async fn over_nats(&self, kind: Kind, monitor: Option<&Monitor>, report: &mut Report) {
         let mut client = None;
         let connectivity = Check::run("connectivity", async {
-            let connected = self
-                .link
-                .connect(self.timeout)
-                .await
-                .map_err(|e| chain(&e))?;
+            let connected = self.link.connect(self.timeout).await.map_err(|e| chain(&e))?;
             let info = connected.server_info();
             client = Some(connected);
-            Ok(format!(
-                "connected to {} at {}",
-                info.server_name, self.link.address
-            ))
+            Ok(format!("connected to {} at {}", info.server_name, self.link.address))
         });
         report.checks.push(connectivity.await);
         let Some(client) = client else { return };

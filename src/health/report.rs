@@ -23,10 +23,7 @@ pub struct Check {
 
 impl Check {
     /// Waits for `look`: what is fine, or why it is not.
-    pub async fn run(
-        name: &'static str,
-        look: impl Future<Output = Result<String, String>>,
-    ) -> Self {
+    pub async fn run(name: &'static str, look: impl Future<Output = Result<String, String>>) -> Self {
         let started = Instant::now();
         let (outcome, detail) = match look.await {
             Ok(detail) => (Outcome::Pass, detail),
@@ -77,9 +74,7 @@ impl Report {
     }
 
     pub fn is_healthy(&self) -> bool {
-        self.checks
-            .iter()
-            .all(|check| check.outcome != Outcome::Fail)
+        self.checks.iter().all(|check| check.outcome != Outcome::Fail)
     }
 
     /// What failed, as one sentence; [`None`] when nothing did.
@@ -103,9 +98,7 @@ mod tests {
         let mut report = Report {
             checks: vec![Check::warning("open", "anybody may connect")],
         };
-        report
-            .checks
-            .push(Check::run("a", async { Ok("fine".into()) }).await);
+        report.checks.push(Check::run("a", async { Ok("fine".into()) }).await);
         assert!(report.is_healthy() && report.failure().is_none());
         report
             .checks

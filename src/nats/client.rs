@@ -53,20 +53,13 @@ impl ConnectError {
 
 impl Link {
     /// `own_certificate` is needed where the server asks clients for one.
-    pub fn new(
-        settings: &Settings,
-        own_certificate: Option<&OwnCertificate>,
-    ) -> Result<Self, ConnectError> {
+    pub fn new(settings: &Settings, own_certificate: Option<&OwnCertificate>) -> Result<Self, ConnectError> {
         let tls = match &settings.tls {
             Some(tls) => Some(client_config(&tls.leaf, own_certificate)?),
             None => None,
         };
         Ok(Self {
-            address: format!(
-                "{}:{}",
-                settings.server.host.to_reach(),
-                settings.server.port
-            ),
+            address: format!("{}:{}", settings.server.host.to_reach(), settings.server.port),
             authentication: settings.authentication.clone(),
             tls,
             timeout: settings.supervision.connect_timeout,
@@ -117,9 +110,7 @@ pub async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
         if &start == b"INFO " {
             Ok(())
         } else {
-            Err(io::Error::other(
-                "something else than a nats-server answers",
-            ))
+            Err(io::Error::other("something else than a nats-server answers"))
         }
     };
     timeout(patience, read)
@@ -186,12 +177,7 @@ impl ServerCertVerifier for ExactCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -200,17 +186,10 @@ impl ServerCertVerifier for ExactCertificate {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

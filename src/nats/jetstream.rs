@@ -65,33 +65,20 @@ impl JetStream {
 
     /// [`None`] when there is no such stream.
     pub async fn stream_info(&self, name: &str) -> Result<Option<StreamInfo>, ApiError> {
-        match self
-            .ask(format!("$JS.API.STREAM.INFO.{name}"), &Value::Null)
-            .await
-        {
+        match self.ask(format!("$JS.API.STREAM.INFO.{name}"), &Value::Null).await {
             Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Ok(None),
             other => other.map(Some),
         }
     }
 
     /// Creates a stream; does nothing when it exists with this very configuration.
-    pub async fn create_stream(
-        &self,
-        name: &str,
-        config: &Map<String, Value>,
-    ) -> Result<StreamInfo, ApiError> {
-        self.ask(format!("$JS.API.STREAM.CREATE.{name}"), config)
-            .await
+    pub async fn create_stream(&self, name: &str, config: &Map<String, Value>) -> Result<StreamInfo, ApiError> {
+        self.ask(format!("$JS.API.STREAM.CREATE.{name}"), config).await
     }
 
     /// Replaces the whole configuration of a stream.
-    pub async fn update_stream(
-        &self,
-        name: &str,
-        config: &Map<String, Value>,
-    ) -> Result<StreamInfo, ApiError> {
-        self.ask(format!("$JS.API.STREAM.UPDATE.{name}"), config)
-            .await
+    pub async fn update_stream(&self, name: &str, config: &Map<String, Value>) -> Result<StreamInfo, ApiError> {
+        self.ask(format!("$JS.API.STREAM.UPDATE.{name}"), config).await
     }
 
     /// The streams that capture `subject`.
@@ -123,11 +110,7 @@ impl JetStream {
             null if null == b"null" => Vec::new(),
             payload => payload,
         };
-        let answer = timeout(
-            self.deadline,
-            self.client.request(subject.clone(), payload.into()),
-        )
-        .await;
+        let answer = timeout(self.deadline, self.client.request(subject.clone(), payload.into())).await;
         let message = match answer {
             Err(_) => {
                 return Err(ApiError::Timeout {
@@ -150,9 +133,7 @@ impl JetStream {
     }
 }
 
-fn parse_answer<T: serde::de::DeserializeOwned>(
-    payload: &[u8],
-) -> Result<Result<T, ApiError>, String> {
+fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, String> {
     #[derive(Deserialize)]
     struct Refusal {
         #[serde(default)]
@@ -160,17 +141,10 @@ fn parse_answer<T: serde::de::DeserializeOwned>(
         #[serde(default)]
         description: String,
     }
-    let mut answer: Map<String, Value> =
-        serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+    let mut answer: Map<String, Value> = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
     if let Some(error) = answer.remove("error") {
-        let Refusal {
-            err_code,
-            description,
-        } = serde_json::from_value(error).map_err(|e| e.to_string())?;
-        return Ok(Err(ApiError::Refused {
-            err_code,
-            description,
-        }));
+        let Refusal { err_code, description } = serde_json::from_value(error).map_err(|e| e.to_string())?;
+        return Ok(Err(ApiError::Refused { err_code, description }));
     }
     serde_json::from_value(Value::Object(answer))
         .map(Ok)
@@ -186,10 +160,7 @@ mod tests {
         let answer = br#"{"type":"x","error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
         let error = parse_answer::<StreamInfo>(answer).unwrap().unwrap_err();
         assert!(error.is(ApiError::STREAM_NOT_FOUND));
-        assert_eq!(
-            error.to_string(),
-            "stream not found (JetStream error 10059)"
-        );
+        assert_eq!(error.to_string(), "stream not found (JetStream error 10059)");
     }
 
     #[test]

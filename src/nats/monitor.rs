@@ -20,11 +20,7 @@ pub enum MonitorError {
     Unreachable { url: String, reason: String },
     /// The server answered that something is wrong.
     #[error("{url} answers {status}: {error}")]
-    Unhealthy {
-        url: String,
-        status: u16,
-        error: String,
-    },
+    Unhealthy { url: String, status: u16, error: String },
     #[error("the answer of {url} cannot be read: {reason}")]
     Unreadable { url: String, reason: String },
 }
@@ -84,31 +80,18 @@ impl Monitor {
         })
     }
 
-    async fn get(
-        &self,
-        path: &str,
-        deadline: Duration,
-    ) -> Result<(String, u16, Vec<u8>), MonitorError> {
+    async fn get(&self, path: &str, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
         get(&self.client, format!("{}{path}", self.base), deadline).await
     }
 }
 
 /// One GET with a deadline for everything and a bound on the answer's length.
-pub async fn get(
-    client: &Client,
-    url: String,
-    deadline: Duration,
-) -> Result<(String, u16, Vec<u8>), MonitorError> {
+pub async fn get(client: &Client, url: String, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
     let unreachable = |error: reqwest::Error| MonitorError::Unreachable {
         url: url.clone(),
         reason: explain(&error),
     };
-    let mut answer = client
-        .get(&url)
-        .timeout(deadline)
-        .send()
-        .await
-        .map_err(unreachable)?;
+    let mut answer = client.get(&url).timeout(deadline).send().await.map_err(unreachable)?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {

@@ -8,8 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
 use crate::files::write_atomically;
@@ -53,9 +52,7 @@ impl OwnCertificate {
         let authority_cert = authority.self_signed(&authority_key)?;
 
         let mut client = CertificateParams::default();
-        client
-            .distinguished_name
-            .push(DnType::CommonName, "unified-nats");
+        client.distinguished_name.push(DnType::CommonName, "unified-nats");
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let client_key = KeyPair::generate()?;
         let client_cert = client.signed_by(&client_key, &Issuer::new(authority, authority_key))?;

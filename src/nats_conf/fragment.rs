@@ -65,9 +65,9 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
         match token {
             Token::Open => depth += 1,
             Token::Close => {
-                depth = depth.checked_sub(1).ok_or(FragmentError::Unbalanced {
-                    line: scanner.line(),
-                })?;
+                depth = depth
+                    .checked_sub(1)
+                    .ok_or(FragmentError::Unbalanced { line: scanner.line() })?;
                 expects_key |= depth == 0;
             }
             Token::End if depth == 0 => expects_key = true,
@@ -76,16 +76,12 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
                 // `include 'file'` may stand anywhere, also right after its own argument.
                 expects_key = false;
             }
-            Token::Word(word) if word.eq_ignore_ascii_case("include") => {
-                keys.push("include".into())
-            }
+            Token::Word(word) if word.eq_ignore_ascii_case("include") => keys.push("include".into()),
             Token::Word(_) | Token::End => {}
         }
     }
     if depth > 0 {
-        return Err(FragmentError::Unbalanced {
-            line: scanner.line(),
-        });
+        return Err(FragmentError::Unbalanced { line: scanner.line() });
     }
     Ok(keys)
 }
@@ -167,9 +163,7 @@ impl Scanner<'_> {
         let mut offset = 0;
         for text in rest.split_inclusive(|b| *b == b'\n') {
             offset += text.len();
-            if text.trim_ascii() == b")"
-                || (offset == text.len() && text.trim_ascii().ends_with(b")"))
-            {
+            if text.trim_ascii() == b")" || (offset == text.len() && text.trim_ascii().ends_with(b")")) {
                 self.at += offset;
                 return Ok(Token::Word(String::new()));
             }
@@ -222,14 +216,8 @@ mod tests {
 
     #[test]
     fn includes_and_unbalanced_text_are_refused() {
-        assert_eq!(
-            check("include 'other.conf'", OURS),
-            Err(FragmentError::Include)
-        );
-        assert_eq!(
-            check("mqtt {\n include \"x\"\n}", OURS),
-            Err(FragmentError::Include)
-        );
+        assert_eq!(check("include 'other.conf'", OURS), Err(FragmentError::Include));
+        assert_eq!(check("mqtt {\n include \"x\"\n}", OURS), Err(FragmentError::Include));
         for fragment in ["a {", "}", "a: \"x", "a: [1", "b: (\nx"] {
             assert!(
                 matches!(check(fragment, OURS), Err(FragmentError::Unbalanced { .. })),

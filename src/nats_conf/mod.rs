@@ -53,15 +53,12 @@ impl RenderError {
         let (found, rule, remedy) = match error {
             FragmentError::Clash { key, ours } => (
                 format!("the key {key:?} in the fragment"),
-                format!(
-                    "{ours} is written from the settings already, and the last of two would win without a word"
-                ),
+                format!("{ours} is written from the settings already, and the last of two would win without a word"),
                 "set the variable instead and take the key out of the fragment",
             ),
             FragmentError::Include => (
                 "include in the fragment".to_owned(),
-                "the fragment is copied into nats.conf, where the path would mean something else"
-                    .to_owned(),
+                "the fragment is copied into nats.conf, where the path would mean something else".to_owned(),
                 "put the text of the included file into the fragment",
             ),
             FragmentError::Unbalanced { line } => (
@@ -80,11 +77,7 @@ impl RenderError {
 }
 
 /// The whole text of nats.conf.
-pub fn render(
-    settings: &Settings,
-    surroundings: &Surroundings,
-    secrets: Secrets,
-) -> Result<String, RenderError> {
+pub fn render(settings: &Settings, surroundings: &Surroundings, secrets: Secrets) -> Result<String, RenderError> {
     let model = Model::new(settings, surroundings, secrets)?;
     let rendered = lay_out(&model)?;
     let Some(extra) = &settings.server.extra_config else {
@@ -98,11 +91,7 @@ pub fn render(
 }
 
 fn lay_out(model: &Model) -> Result<String, RenderError> {
-    Ok(Tera::one_off(
-        TEMPLATE,
-        &Context::from_serialize(model)?,
-        false,
-    )?)
+    Ok(Tera::one_off(TEMPLATE, &Context::from_serialize(model)?, false)?)
 }
 
 /// The file's content; every text is a finished literal.
@@ -172,11 +161,7 @@ struct Cluster {
 }
 
 impl Model {
-    fn new(
-        settings: &Settings,
-        surroundings: &Surroundings,
-        secrets: Secrets,
-    ) -> Result<Self, RenderError> {
+    fn new(settings: &Settings, surroundings: &Surroundings, secrets: Secrets) -> Result<Self, RenderError> {
         let server = &settings.server;
         let limits = &server.limits;
         let jetstream = &settings.jetstream;
@@ -212,20 +197,13 @@ impl Model {
                     SyncInterval::Always => quote("always"),
                     SyncInterval::Every(span) => quote(format_span(span)),
                 },
-                domain: jetstream
-                    .domain
-                    .as_ref()
-                    .map(|domain| quote(domain.as_str())),
+                domain: jetstream.domain.as_ref().map(|domain| quote(domain.as_str())),
             }),
             authorization: authorization(&settings.authentication, secrets)?,
             tls: settings.tls.as_ref().map(|tls| Tls {
                 cert_file: path(&tls.cert),
                 key_file: path(&tls.key),
-                ca_file: surroundings
-                    .ca_bundle
-                    .as_ref()
-                    .or(tls.ca.as_ref())
-                    .map(path),
+                ca_file: surroundings.ca_bundle.as_ref().or(tls.ca.as_ref()).map(path),
                 verify: tls.verify,
             }),
             cluster: settings.cluster.as_ref().map(|cluster| Cluster {
@@ -239,23 +217,17 @@ impl Model {
                 advertise: cluster.advertise.as_ref().map(quote),
                 user: cluster.credentials.as_ref().map(|(user, _)| quote(user)),
                 // Routes are dialled with it, too, so it is never hashed.
-                password: cluster
-                    .credentials
-                    .as_ref()
-                    .map(|(_, password)| match secrets {
-                        Secrets::Written => quote(password.expose()),
-                        Secrets::Redacted => quote(REDACTED),
-                    }),
+                password: cluster.credentials.as_ref().map(|(_, password)| match secrets {
+                    Secrets::Written => quote(password.expose()),
+                    Secrets::Redacted => quote(REDACTED),
+                }),
             }),
             extra: None,
         })
     }
 }
 
-fn authorization(
-    authentication: &Authentication,
-    secrets: Secrets,
-) -> Result<Option<Authorization>, RenderError> {
+fn authorization(authentication: &Authentication, secrets: Secrets) -> Result<Option<Authorization>, RenderError> {
     Ok(match authentication {
         Authentication::Open => None,
         Authentication::User { name, password } => Some(Authorization {
@@ -276,9 +248,7 @@ fn credential(secret: &Secret, secrets: Secrets) -> Result<String, RenderError> 
     Ok(match secrets {
         Secrets::Redacted => quote(REDACTED),
         // nats-server would take such a text for a hash and let in whoever knows its pre-image.
-        Secrets::Written if secret.expose().starts_with("$2") => {
-            quote(bcrypt::hash(secret.expose(), COST)?)
-        }
+        Secrets::Written if secret.expose().starts_with("$2") => quote(bcrypt::hash(secret.expose(), COST)?),
         Secrets::Written => quote(secret.expose()),
     })
 }
@@ -306,9 +276,7 @@ mod tests {
     use super::*;
 
     fn conf(pairs: &[(&str, &str)]) -> String {
-        let settings = Settings::load(&pairs, &[])
-            .unwrap_or_else(|p| panic!("{p}"))
-            .settings;
+        let settings = Settings::load(&pairs, &[]).unwrap_or_else(|p| panic!("{p}")).settings;
         let surroundings = Surroundings {
             host_name: "node1".into(),
             ca_bundle: None,

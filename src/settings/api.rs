@@ -32,8 +32,7 @@ impl ApiSettings {
                 .split(',')
                 .try_for_each(|o| super::reader::parse_url(o, &["http", "https"]).map(drop)),
         });
-        let stages =
-            ["development", "testing", "staging", "production"].map(|stage| (stage, stage));
+        let stages = ["development", "testing", "staging", "production"].map(|stage| (stage, stage));
         Self {
             host: reader.host(&API_HOST, None),
             port: reader.port(&API_PORT),

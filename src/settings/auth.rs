@@ -62,11 +62,7 @@ impl Authentication {
             (None, None, Some(token)) => Self::Token(token),
             // A value that was set but broke its rule has been reported already.
             _ => {
-                let missing = match (
-                    given(&NATS_AUTH_USERNAME),
-                    given(&NATS_AUTH_PASSWORD),
-                    any_token,
-                ) {
+                let missing = match (given(&NATS_AUTH_USERNAME), given(&NATS_AUTH_PASSWORD), any_token) {
                     (true, false, false) => "a user name without a password",
                     (false, true, false) => "a password without a user name",
                     (false, false, false) => "no credentials",

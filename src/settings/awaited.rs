@@ -35,10 +35,7 @@ pub fn read(reader: &mut Reader) -> EnabledPorts {
     }
     EnabledPorts {
         grpc: (reader.bool(&GRPC_ENABLED), reader.port(&GRPC_PORT).get()),
-        prometheus: (
-            reader.bool(&PROMETHEUS_ENABLED),
-            reader.port(&PROMETHEUS_PORT).get(),
-        ),
+        prometheus: (reader.bool(&PROMETHEUS_ENABLED), reader.port(&PROMETHEUS_PORT).get()),
     }
 }
 
@@ -87,11 +84,7 @@ fn read_alerts(reader: &mut Reader) {
     reader.url(&ALERT_SMTP_URL, &["smtp", "smtps"]);
     for variable in [&ALERT_EMAIL, &ALERT_EMAIL_FROM] {
         reader.optional(variable, |text| match text.split_once('@') {
-            Some((name, host))
-                if !name.is_empty()
-                    && host.contains('.')
-                    && !text.contains(char::is_whitespace) =>
-            {
+            Some((name, host)) if !name.is_empty() && host.contains('.') && !text.contains(char::is_whitespace) => {
                 Ok(())
             }
             _ => Err(String::new()),
@@ -132,9 +125,7 @@ fn read_backup(reader: &mut Reader) {
     for variable in [&BACKUP_S3_BUCKET, &BACKUP_S3_REGION, &BACKUP_S3_PREFIX] {
         reader.text(variable);
     }
-    reader.optional(&BACKUP_S3_ENDPOINT, |text| {
-        parse_url(text, &["http", "https"])
-    });
+    reader.optional(&BACKUP_S3_ENDPOINT, |text| parse_url(text, &["http", "https"]));
     for variable in [&AWS_ACCESS_KEY_ID, &AWS_SECRET_ACCESS_KEY] {
         reader.secret(variable);
     }
@@ -151,11 +142,7 @@ pub fn warning(collected: &Collected) -> Option<String> {
             let value = (variable.value)(&collected.environment);
             value.is_some() && value != variable.default.fixed()
         })
-        .filter_map(|variable| {
-            variable
-                .awaits
-                .map(|part| format!("{} ({part})", variable.name))
-        })
+        .filter_map(|variable| variable.awaits.map(|part| format!("{} ({part})", variable.name)))
         .collect();
     (!in_vain.is_empty()).then(|| {
         format!(

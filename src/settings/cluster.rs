@@ -21,9 +21,7 @@ impl ClusterSettings {
     /// [`None`] when clustering is off.
     pub fn read(reader: &mut Reader, server_host: &Host) -> Option<Self> {
         let enabled = reader.bool(&NATS_CLUSTER_ENABLED);
-        let name = reader.required(&NATS_CLUSTER_NAME, |text| {
-            text.parse().map_err(|e| format!("it {e}"))
-        });
+        let name = reader.required(&NATS_CLUSTER_NAME, |text| text.parse().map_err(|e| format!("it {e}")));
         let host = reader.host(&NATS_CLUSTER_HOST, Some(server_host));
         let port = reader.port(&NATS_CLUSTER_PORT);
         let routes = reader.urls(&NATS_CLUSTER_ROUTES, &["nats", "nats-route"]);
@@ -32,10 +30,7 @@ impl ClusterSettings {
         });
         let username = reader.text(&NATS_CLUSTER_USERNAME);
         let password = reader.secret(&NATS_CLUSTER_PASSWORD);
-        if password
-            .as_ref()
-            .is_some_and(|p| p.expose().starts_with("$2"))
-        {
+        if password.as_ref().is_some_and(|p| p.expose().starts_with("$2")) {
             // It is also sent to other nodes, so it cannot be hashed for nats-server.
             reader.refuse(
                 &NATS_CLUSTER_PASSWORD,

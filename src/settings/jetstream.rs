@@ -39,9 +39,7 @@ impl JetStreamSettings {
                 .unwrap_or_else(|| "/data/jetstream".into()),
             max_memory: reader.size(&JETSTREAM_MAX_MEMORY, 1..=i64::MAX as u64),
             max_file: reader.size(&JETSTREAM_MAX_FILE, 1..=i64::MAX as u64),
-            domain: reader.optional(&JETSTREAM_DOMAIN, |text| {
-                text.parse().map_err(|e| format!("it {e}"))
-            }),
+            domain: reader.optional(&JETSTREAM_DOMAIN, |text| text.parse().map_err(|e| format!("it {e}"))),
             sync_interval: reader.required(&JETSTREAM_SYNC_INTERVAL, |text| match text {
                 "always" => Ok(SyncInterval::Always),
                 _ => match parse_span(text)? {
@@ -61,9 +59,7 @@ impl JetStreamSettings {
 /// The start then proves it by writing.
 fn check_store_dir(reader: &mut Reader, path: &std::path::Path) {
     match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_dir() => {
-            reader.refuse(&JETSTREAM_STORE_DIR, "it is not a directory")
-        }
+        Ok(metadata) if !metadata.is_dir() => reader.refuse(&JETSTREAM_STORE_DIR, "it is not a directory"),
         Ok(metadata) => {
             if let Err(reason) = nix::unistd::access(path, nix::unistd::AccessFlags::W_OK) {
                 let reason = describe_unwritable(path, &metadata, reason.desc());
@@ -76,11 +72,7 @@ fn check_store_dir(reader: &mut Reader, path: &std::path::Path) {
 }
 
 /// Why a directory cannot be used, with what an operator needs to mend it.
-pub fn describe_unwritable(
-    path: &std::path::Path,
-    metadata: &std::fs::Metadata,
-    reason: &str,
-) -> String {
+pub fn describe_unwritable(path: &std::path::Path, metadata: &std::fs::Metadata, reason: &str) -> String {
     use std::os::unix::fs::MetadataExt;
     format!(
         "{} is not writable: {reason}; it belongs to {}:{} with mode {:04o}, this process runs as {}:{}",

@@ -38,12 +38,10 @@ impl LogSettings {
         let path = reader.path(&NATS_LOG_FILE);
         let max_size = reader.size(&NATS_LOG_MAX_SIZE, 64 * 1024..=i64::MAX as u64);
         let max_files = reader.number(&NATS_LOG_MAX_FILES, 1..=1000) as usize;
-        let format = reader.optional(&LOG_FORMAT, |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "json" => Ok(LogFormat::Json),
-                "text" => Ok(LogFormat::Text),
-                _ => Err(String::new()),
-            }
+        let format = reader.optional(&LOG_FORMAT, |text| match text.to_ascii_lowercase().as_str() {
+            "json" => Ok(LogFormat::Json),
+            "text" => Ok(LogFormat::Text),
+            _ => Err(String::new()),
         });
         if path.as_ref().is_some_and(|path| path.is_dir()) {
             reader.refuse(&NATS_LOG_FILE, "it is a directory");

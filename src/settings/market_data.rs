@@ -57,9 +57,7 @@ words! {
 impl MarketDataSettings {
     pub fn read(reader: &mut Reader, jetstream: &JetStreamSettings, clustered: bool) -> Self {
         let settings = Self {
-            name: reader.required(&STREAM_NAME, |text| {
-                text.parse().map_err(|e| format!("it {e}"))
-            }),
+            name: reader.required(&STREAM_NAME, |text| text.parse().map_err(|e| format!("it {e}"))),
             style: reader.choice(
                 &STREAM_SUBJECT_STYLE,
                 &[
@@ -101,10 +99,7 @@ impl MarketDataSettings {
         {
             reader.problems.add(
                 "STREAM_DUPLICATE_WINDOW, STREAM_MAX_AGE",
-                format!(
-                    "a window of {:?} with an age of {age:?}",
-                    self.duplicate_window
-                ),
+                format!("a window of {:?} with an age of {age:?}", self.duplicate_window),
                 "STREAM_DUPLICATE_WINDOW must not be above STREAM_MAX_AGE",
                 "shorten STREAM_DUPLICATE_WINDOW or raise STREAM_MAX_AGE",
             );

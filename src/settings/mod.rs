@@ -185,12 +185,7 @@ impl Settings {
         if self.authentication.is_open() && !certificates && !self.server.host.is_loopback() {
             self.open_doors.push(OpenDoor::Nats);
         }
-        if self
-            .server
-            .monitoring
-            .as_ref()
-            .is_some_and(|m| !m.host.is_loopback())
-        {
+        if self.server.monitoring.as_ref().is_some_and(|m| !m.host.is_loopback()) {
             self.open_doors.push(OpenDoor::Monitoring);
         }
         if self.api.strict {
@@ -208,10 +203,7 @@ impl Settings {
     /// The name nats-server gives itself. In a cluster every node needs a name of its own, so the
     /// host name follows the default.
     pub fn server_name(&self, host_name: &str) -> String {
-        let default = variables::NATS_SERVER_NAME
-            .default
-            .fixed()
-            .unwrap_or_default();
+        let default = variables::NATS_SERVER_NAME.default.fixed().unwrap_or_default();
         match (&self.server.name, &self.cluster) {
             (Some(name), _) => name.to_string(),
             (None, None) => default.to_owned(),
@@ -225,10 +217,7 @@ impl Settings {
     }
 }
 
-fn effective(
-    environment: &variables::Environment,
-    origins: &BTreeMap<&'static str, Origin>,
-) -> Vec<Effective> {
+fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static str, Origin>) -> Vec<Effective> {
     variables::ALL
         .iter()
         .map(|variable| {
@@ -240,10 +229,7 @@ fn effective(
                 (None, variables::Preset::Derived(words)) => Some(format!("({words})")),
                 (None, variables::Preset::Unset) => None,
             };
-            let origin = origins
-                .get(variable.name)
-                .unwrap_or(&Origin::Default)
-                .to_string();
+            let origin = origins.get(variable.name).unwrap_or(&Origin::Default).to_string();
             Effective {
                 name: variable.name,
                 value,
@@ -259,11 +245,7 @@ fn redact_urls(value: &str) -> String {
         (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{REDACTED}@{address}"),
         _ => url.to_owned(),
     };
-    value
-        .split(',')
-        .map(redact_one)
-        .collect::<Vec<_>>()
-        .join(",")
+    value.split(',').map(redact_one).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -51,11 +51,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0.len() == 1 {
-            "problem"
-        } else {
-            "problems"
-        };
+        let plural = if self.0.len() == 1 { "problem" } else { "problems" };
         write!(f, "the settings are invalid: {} {plural}", self.0.len())?;
         for problem in &self.0 {
             write!(f, "\n  - {problem}")?;

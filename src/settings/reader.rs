@@ -27,16 +27,11 @@ impl Host {
     }
 
     fn ip(&self) -> Option<IpAddr> {
-        self.0
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse()
-            .ok()
+        self.0.trim_start_matches('[').trim_end_matches(']').parse().ok()
     }
 
     pub fn is_loopback(&self) -> bool {
-        self.ip()
-            .map_or(self.0 == "localhost", |ip| ip.is_loopback())
+        self.ip().map_or(self.0 == "localhost", |ip| ip.is_loopback())
     }
 
     /// Where a client on this machine reaches a server that listens on this address.
@@ -51,8 +46,7 @@ impl Host {
 
     /// The form without brackets, for `bind` and nats.conf.
     pub fn to_bind(&self) -> String {
-        self.ip()
-            .map_or_else(|| self.0.clone(), |ip| ip.to_string())
+        self.ip().map_or_else(|| self.0.clone(), |ip| ip.to_string())
     }
 }
 
@@ -88,11 +82,7 @@ impl Reader<'_> {
     }
 
     /// The value read by `rule`, or nothing when it is not set or breaks the rule.
-    pub fn optional<T>(
-        &mut self,
-        variable: &Variable,
-        rule: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    pub fn optional<T>(&mut self, variable: &Variable, rule: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = self.set(variable).or(variable.default.fixed())?;
         if !variable.secret && value.trim() != value {
             self.refuse(variable, "it has surrounding white space");
@@ -109,11 +99,7 @@ impl Reader<'_> {
 
     /// The value read by `rule`; the default stands in for one that breaks the rule, so that
     /// reading goes on.
-    pub fn required<T>(
-        &mut self,
-        variable: &Variable,
-        rule: impl Fn(&str) -> Result<T, String>,
-    ) -> T {
+    pub fn required<T>(&mut self, variable: &Variable, rule: impl Fn(&str) -> Result<T, String>) -> T {
         let default = variable.default.fixed().map(&rule);
         match (self.optional(variable, rule), default) {
             (Some(value), _) | (None, Some(Ok(value))) => value,
@@ -126,9 +112,7 @@ impl Reader<'_> {
     }
 
     pub fn port(&mut self, variable: &Variable) -> NonZeroU16 {
-        self.required(variable, |text| {
-            digits(text)?.parse().map_err(|_| String::new())
-        })
+        self.required(variable, |text| digits(text)?.parse().map_err(|_| String::new()))
     }
 
     pub fn number(&mut self, variable: &Variable, range: RangeInclusive<i64>) -> i64 {
@@ -138,10 +122,7 @@ impl Reader<'_> {
     pub fn ratio(&mut self, variable: &Variable) -> f64 {
         self.required(variable, |text| {
             let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            let value = text
-                .parse()
-                .ok()
-                .filter(|v| plain && (0.0..=1.0).contains(v));
+            let value = text.parse().ok().filter(|v| plain && (0.0..=1.0).contains(v));
             value.ok_or_else(String::new)
         })
     }
@@ -170,9 +151,7 @@ impl Reader<'_> {
 
     pub fn choice<T: Copy>(&mut self, variable: &Variable, choices: &[(&str, T)]) -> T {
         self.required(variable, |text| {
-            let found = choices
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(text));
+            let found = choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
             found.map(|(_, choice)| *choice).ok_or_else(String::new)
         })
     }
@@ -266,9 +245,7 @@ fn digits(text: &str) -> Result<&str, String> {
 }
 
 pub fn number_in(text: &str, range: &RangeInclusive<i64>) -> Result<i64, String> {
-    let number = digits(text)?
-        .parse()
-        .map_err(|_| "it is out of range".to_owned())?;
+    let number = digits(text)?.parse().map_err(|_| "it is out of range".to_owned())?;
     if range.contains(&number) {
         Ok(number)
     } else {
@@ -304,9 +281,7 @@ pub fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
         ));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let address = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, address)| address);
+    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (address, None),
@@ -329,26 +304,10 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for good in [
-            "0.0.0.0",
-            "::",
-            "[::1]",
-            "localhost",
-            "nats-1.example.org",
-            "my_host",
-        ] {
+        for good in ["0.0.0.0", "::", "[::1]", "localhost", "nats-1.example.org", "my_host"] {
             assert!(parse_host(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "256.1.1.1",
-            "1.2.3",
-            "a b",
-            "host:4222",
-            "http://x",
-            "a..b",
-            "${X}",
-        ] {
+        for bad in ["", "256.1.1.1", "1.2.3", "a b", "host:4222", "http://x", "a..b", "${X}"] {
             assert!(parse_host(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_host("0.0.0.0").unwrap().to_reach(), "127.0.0.1");

@@ -20,10 +20,7 @@ pub fn markdown() -> String {
     let mut text = String::new();
     for (section, variables) in sections() {
         let _ = writeln!(text, "#### {section}\n");
-        let _ = writeln!(
-            text,
-            "| variable | default | allowed | meaning |\n|---|---|---|---|"
-        );
+        let _ = writeln!(text, "| variable | default | allowed | meaning |\n|---|---|---|---|");
         for v in variables {
             let default = match v.default {
                 Preset::Fixed(value) => format!("`{value}`"),
@@ -37,11 +34,7 @@ pub fn markdown() -> String {
             if let Some(part) = v.awaits {
                 let _ = write!(notes, ". *Acts once {part} arrives*");
             }
-            let _ = writeln!(
-                text,
-                "| `{}` | {default} | {} | {}{notes} |",
-                v.name, v.allowed, v.doc
-            );
+            let _ = writeln!(text, "| `{}` | {default} | {} | {}{notes} |", v.name, v.allowed, v.doc);
         }
         text.push('\n');
     }
@@ -57,10 +50,7 @@ pub fn env_file() -> String {
          # Secrets can come from files instead: NAME_FILE=/run/secrets/name\n",
     );
     for (section, variables) in sections() {
-        let _ = writeln!(
-            text,
-            "\n# ==================== {section} ===================="
-        );
+        let _ = writeln!(text, "\n# ==================== {section} ====================");
         for v in variables {
             let _ = writeln!(text, "# {} ({}).", v.doc, v.allowed);
             match v.default {

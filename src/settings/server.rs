@@ -65,15 +65,10 @@ impl ServerSettings {
         let lame_duck_duration = reader.span(&NATS_LAME_DUCK_DURATION, Duration::from_secs(30));
         let lame_duck_grace = reader.span(&NATS_LAME_DUCK_GRACE, SOME_TIME);
         if lame_duck_grace >= lame_duck_duration {
-            reader.refuse(
-                &NATS_LAME_DUCK_GRACE,
-                "it is not below NATS_LAME_DUCK_DURATION",
-            );
+            reader.refuse(&NATS_LAME_DUCK_GRACE, "it is not below NATS_LAME_DUCK_DURATION");
         }
         Self {
-            executable: reader
-                .text(&NATS_SERVER_BIN)
-                .unwrap_or_else(|| "nats-server".into()),
+            executable: reader.text(&NATS_SERVER_BIN).unwrap_or_else(|| "nats-server".into()),
             name: read_name(reader),
             port: reader.port(&NATS_PORT),
             monitoring: monitoring.then_some(Monitoring {
@@ -141,11 +136,7 @@ fn read_mode(reader: &mut Reader) {
         urls = preferred;
     }
     reader.url(&NATS_MONITOR_URL, &["http", "https"]);
-    for variable in [
-        &NATS_CREDS_FILE,
-        &NATS_TLS_CLIENT_CERT,
-        &NATS_TLS_CLIENT_KEY,
-    ] {
+    for variable in [&NATS_CREDS_FILE, &NATS_TLS_CLIENT_CERT, &NATS_TLS_CLIENT_KEY] {
         reader.readable_file(variable);
     }
     if external {
@@ -166,9 +157,7 @@ fn read_mode(reader: &mut Reader) {
 
 fn is_local(url: &str) -> bool {
     let address = without_credentials(url);
-    let address = address
-        .split_once("://")
-        .map_or(address.as_str(), |(_, rest)| rest);
+    let address = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest);
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     // A container's own service name in compose files of this project counts as local, too.
     ["localhost", "[::1]", "0.0.0.0", "nats-unified"].contains(&host) || host.starts_with("127.")

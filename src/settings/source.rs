@@ -31,9 +31,7 @@ impl<const N: usize> Source for [(&str, &str); N] {
 
 impl Source for &[(&str, &str)] {
     fn variables(&self) -> Vec<(OsString, OsString)> {
-        self.iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect()
+        self.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 }
 
@@ -72,11 +70,7 @@ pub struct Collected {
 /// The longest file that a `NAME_FILE` may point to.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
-pub fn collect(
-    source: &dyn Source,
-    flags: &[(&'static str, String)],
-    problems: &mut Problems,
-) -> Collected {
+pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: &mut Problems) -> Collected {
     let given: BTreeMap<String, String> = decode(source.variables(), problems);
     let mut values: BTreeMap<&'static str, (String, Origin)> = BTreeMap::new();
     let mut warnings = Vec::new();
@@ -124,10 +118,7 @@ pub fn collect(
         .map(|(name, (value, _))| ((*name).to_owned(), value.clone()));
     // Every field is an optional string, so nothing here can fail to deserialise.
     let environment = envy::from_iter(pairs).unwrap_or_default();
-    let origins = values
-        .into_iter()
-        .map(|(name, (_, origin))| (name, origin))
-        .collect();
+    let origins = values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
     Collected {
         environment,
         origins,
@@ -136,17 +127,11 @@ pub fn collect(
 }
 
 fn set<'a>(given: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
-    given
-        .get(name)
-        .map(String::as_str)
-        .filter(|value| !value.is_empty())
+    given.get(name).map(String::as_str).filter(|value| !value.is_empty())
 }
 
 /// Names that are not UTF-8 cannot be ours; values that are not UTF-8 are problems if the name is.
-fn decode(
-    variables: Vec<(OsString, OsString)>,
-    problems: &mut Problems,
-) -> BTreeMap<String, String> {
+fn decode(variables: Vec<(OsString, OsString)>, problems: &mut Problems) -> BTreeMap<String, String> {
     let mut given = BTreeMap::new();
     for (name, value) in variables {
         let Ok(name) = name.into_string() else {
@@ -194,10 +179,7 @@ fn read_secret_file(
             file_variable,
             shown(path),
             "the file is empty",
-            format!(
-                "write the value of {} into it, or unset the variable",
-                variable.name
-            ),
+            format!("write the value of {} into it, or unset the variable", variable.name),
         ),
         Ok(text) => {
             values.insert(variable.name, (text, Origin::File(path.into())));
@@ -240,26 +222,18 @@ fn is_service_link(value: &str) -> bool {
 /// The other names that Kubernetes and Docker links inject: `NATS_SERVICE_HOST`,
 /// `NATS_PORT_4222_TCP_ADDR`, …
 fn is_injected_name(name: &str) -> bool {
-    let port_part = name
-        .split_once("_PORT_")
-        .map(|(_, rest)| rest)
-        .unwrap_or_default();
+    let port_part = name.split_once("_PORT_").map(|(_, rest)| rest).unwrap_or_default();
     name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
         || (port_part.starts_with(|c: char| c.is_ascii_digit())
-            && ["_TCP", "_UDP", "_SCTP"]
-                .iter()
-                .any(|p| port_part.contains(p)))
+            && ["_TCP", "_UDP", "_SCTP"].iter().any(|p| port_part.contains(p)))
 }
 
 fn warn_about_unknown_names(given: &BTreeMap<String, String>, warnings: &mut Vec<String>) {
     let mut message_bus_leftovers = Vec::new();
     for (name, value) in given {
-        if !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || is_known(name)
-            || is_injected_name(name)
-        {
+        if !PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || is_known(name) || is_injected_name(name) {
             continue;
         }
         if name.starts_with("MB_KAFKA_") || name.starts_with("MB_REDIS_") {
@@ -272,9 +246,7 @@ fn warn_about_unknown_names(given: &BTreeMap<String, String>, warnings: &mut Vec
         let hint = nearest(name)
             .map(|near| format!("; did you mean {near}?"))
             .unwrap_or_default();
-        warnings.push(format!(
-            "{name} is not a variable of this program and is ignored{hint}"
-        ));
+        warnings.push(format!("{name} is not a variable of this program and is ignored{hint}"));
     }
     if !message_bus_leftovers.is_empty() {
         warnings.push(format!(
@@ -308,11 +280,7 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 /// What a password-like value looks like in messages.
 pub fn shown_value(variable: &Variable, value: &str) -> String {
-    if variable.secret {
-        REDACTED.into()
-    } else {
-        shown(value)
-    }
+    if variable.secret { REDACTED.into() } else { shown(value) }
 }
 
 #[cfg(test)]
@@ -327,8 +295,7 @@ mod tests {
 
     #[test]
     fn typing_errors_are_named_with_the_nearest_variable() {
-        let (collected, _) =
-            collected(&[("NATS_PROT", "4222"), ("HOME", "/"), ("STREAM_MAXAGE", "1")]);
+        let (collected, _) = collected(&[("NATS_PROT", "4222"), ("HOME", "/"), ("STREAM_MAXAGE", "1")]);
         assert_eq!(collected.warnings.len(), 2, "{:?}", collected.warnings);
         assert!(
             collected.warnings[0].contains("did you mean NATS_PORT?"),
@@ -368,14 +335,8 @@ mod tests {
             ("DEBUG_MODE", "true"),
         ]);
         assert_eq!(collected.warnings, Vec::<String>::new());
-        assert_eq!(
-            (variables::GRPC_PORT.value)(&collected.environment),
-            Some("50052")
-        );
-        assert_eq!(
-            (variables::LOG_LEVEL.value)(&collected.environment),
-            Some("DEBUG")
-        );
+        assert_eq!((variables::GRPC_PORT.value)(&collected.environment), Some("50052"));
+        assert_eq!((variables::LOG_LEVEL.value)(&collected.environment), Some("DEBUG"));
         assert_eq!(collected.origins["ENVIRONMENT"], Origin::Alias("APP_ENV"));
     }
 
@@ -384,8 +345,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("password");
         std::fs::write(&path, " pass word\n\n").unwrap();
-        let (collected, problems) =
-            collected(&[("NATS_AUTH_PASSWORD_FILE", path.to_str().unwrap())]);
+        let (collected, problems) = collected(&[("NATS_AUTH_PASSWORD_FILE", path.to_str().unwrap())]);
         assert!(problems.is_empty(), "{problems}");
         assert_eq!(
             (variables::NATS_AUTH_PASSWORD.value)(&collected.environment),
@@ -400,19 +360,11 @@ mod tests {
         std::fs::write(&empty, "\n").unwrap();
         let not_text = directory.path().join("not-text");
         std::fs::write(&not_text, [0xff, 0xfe]).unwrap();
-        for path in [
-            directory.path(),
-            &empty,
-            &not_text,
-            &directory.path().join("missing"),
-        ] {
+        for path in [directory.path(), &empty, &not_text, &directory.path().join("missing")] {
             let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", path.to_str().unwrap())]);
             assert_eq!(problems.0.len(), 1, "{}", path.display());
         }
-        let (_, problems) = collected(&[
-            ("NATS_AUTH_TOKEN_FILE", "/dev/zero"),
-            ("NATS_AUTH_TOKEN", "x"),
-        ]);
+        let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "/dev/zero"), ("NATS_AUTH_TOKEN", "x")]);
         assert_eq!(problems.0[0].rule, "only one of the two may be set");
     }
 }

@@ -34,8 +34,7 @@ impl SupervisionSettings {
         let settings = Self {
             init_timeout: reader.span(&INIT_TIMEOUT, SOME_TIME),
             connect_timeout: reader.span(&NATS_CONNECT_TIMEOUT, SOME_TIME),
-            max_reconnects: usize::try_from(reader.number(&NATS_MAX_RECONNECT, -1..=MAX_COUNT))
-                .ok(),
+            max_reconnects: usize::try_from(reader.number(&NATS_MAX_RECONNECT, -1..=MAX_COUNT)).ok(),
             shutdown_timeout: reader.span(&SHUTDOWN_TIMEOUT, Duration::from_secs(1)),
             drain_delay: reader.span(&SHUTDOWN_DRAIN_DELAY, Duration::ZERO),
             backoff_min: reader.span(&RESTART_BACKOFF_MIN, Duration::ZERO),

@@ -15,9 +15,7 @@ fn defaults_are_valid() {
     assert_eq!(settings.server.port.get(), 4222);
     assert_eq!(settings.market_data.max_bytes, Some(1 << 30));
     assert_eq!(settings.supervision.shutdown_timeout.as_secs(), 25);
-    assert!(
-        settings.tls.is_none() && settings.cluster.is_none() && settings.authentication.is_open()
-    );
+    assert!(settings.tls.is_none() && settings.cluster.is_none() && settings.authentication.is_open());
     assert_eq!(settings.open_doors, [OpenDoor::Nats, OpenDoor::Monitoring]);
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
@@ -46,12 +44,7 @@ fn bad_values_are_refused_one_problem_each() {
         ("NATS_MODE", &["both", " embedded", "1"]),
         (
             "NATS_URL",
-            &[
-                "localhost:4222",
-                "http://localhost",
-                "nats://",
-                "nats://a:0",
-            ],
+            &["localhost:4222", "http://localhost", "nats://", "nats://a:0"],
         ),
         ("MARKETPRISM_NATS_URL", &["nats//x", ","]),
         ("NATS_MONITOR_URL", &["nats://x", "x"]),
@@ -63,16 +56,11 @@ fn bad_values_are_refused_one_problem_each() {
         ("NATS_HOST", &["256.0.0.1", "a b", "host:1", " 0.0.0.0"]),
         (
             "NATS_PORT",
-            &[
-                "0", "65536", "-1", "4222 ", "abc", "4222.0", "0x10", "+4222", "4kB",
-            ],
+            &["0", "65536", "-1", "4222 ", "abc", "4222.0", "0x10", "+4222", "4kB"],
         ),
         ("NATS_HTTP_HOST", &["a/b"]),
         ("NATS_HTTP_PORT", &["70000", "x"]),
-        (
-            "NATS_MAX_CONNECTIONS",
-            &["0", "-5", "1k", "99999999999", "1.5"],
-        ),
+        ("NATS_MAX_CONNECTIONS", &["0", "-5", "1k", "99999999999", "1.5"]),
         ("NATS_MAX_SUBSCRIPTIONS", &["-1", "x"]),
         ("NATS_MAX_CONTROL_LINE", &["100", "2MB", "4s"]),
         ("NATS_MAX_PAYLOAD", &["65MB", "0", "-1", "1 MB", "5s"]),
@@ -194,10 +182,7 @@ fn bad_values_are_refused_one_problem_each() {
             assert_eq!(found.len(), 1, "{variable}={value:?}: {found:?}");
             let line = found[0].to_string();
             assert!(line.contains(variable), "{line}");
-            assert!(
-                !found[0].rule.is_empty() && !found[0].remedy.is_empty(),
-                "{line}"
-            );
+            assert!(!found[0].rule.is_empty() && !found[0].remedy.is_empty(), "{line}");
         }
     }
 }
@@ -213,10 +198,7 @@ fn contradictory_pairs_are_refused() {
         ],
         &[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", "u")],
         &[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_PASSWORD", "p")],
-        &[
-            ("NATS_AUTH_ENABLED", "true"),
-            ("NATS_USERS_FILE", "/etc/hostname"),
-        ],
+        &[("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", "/etc/hostname")],
         &[("STREAM_REPLICAS", "3")],
         &[("NATS_PORT", "5000"), ("NATS_HTTP_PORT", "5000")],
         &[("GRPC_ENABLED", "true"), ("GRPC_PORT", "8086")],
@@ -310,18 +292,14 @@ fn what_awaits_its_part_is_named_in_one_warning() {
     ])
     .unwrap();
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-    assert!(
-        loaded.warnings[0].contains("GRPC_ENABLED (the gRPC message bus), BACKUP_ENABLED (backup)")
-    );
+    assert!(loaded.warnings[0].contains("GRPC_ENABLED (the gRPC message bus), BACKUP_ENABLED (backup)"));
 }
 
 #[test]
 fn a_remote_url_asks_whether_external_mode_is_meant() {
     let loaded = load(&[("NATS_URL", "nats://user:pw@nats.example.org:4222")]).unwrap();
     assert_eq!(loaded.warnings.len(), 1);
-    assert!(
-        loaded.warnings[0].contains("NATS_MODE=external") && !loaded.warnings[0].contains("pw")
-    );
+    assert!(loaded.warnings[0].contains("NATS_MODE=external") && !loaded.warnings[0].contains("pw"));
 }
 
 #[test]
@@ -329,11 +307,7 @@ fn flags_win_over_the_environment() {
     let flags = [(variables::NATS_PORT.name, "5222".to_owned())];
     let loaded = Settings::load(&[("NATS_PORT", "4333")], &flags).unwrap();
     assert_eq!(loaded.settings.server.port.get(), 5222);
-    let shown = loaded
-        .effective
-        .iter()
-        .find(|e| e.name == "NATS_PORT")
-        .unwrap();
+    let shown = loaded.effective.iter().find(|e| e.name == "NATS_PORT").unwrap();
     assert_eq!(shown.origin, "command line");
 }
 
@@ -346,8 +320,5 @@ fn the_default_server_name_follows_the_host_in_a_cluster() {
     ];
     assert_eq!(name(&[]), "marketprism-nats-unified");
     assert_eq!(name(&clustered), "marketprism-nats-unified-node1");
-    assert_eq!(
-        name(&[clustered[0], clustered[1], ("NATS_SERVER_NAME", "x")]),
-        "x"
-    );
+    assert_eq!(name(&[clustered[0], clustered[1], ("NATS_SERVER_NAME", "x")]), "x");
 }

@@ -30,8 +30,7 @@ impl TlsSettings {
     pub fn read(reader: &mut Reader) -> Option<Self> {
         let enabled = reader.bool(&NATS_TLS_ENABLED);
         let verify = reader.bool(&NATS_TLS_VERIFY);
-        let [cert, key, ca] =
-            [&NATS_TLS_CERT, &NATS_TLS_KEY, &NATS_TLS_CA].map(|v| reader.readable_file(v));
+        let [cert, key, ca] = [&NATS_TLS_CERT, &NATS_TLS_KEY, &NATS_TLS_CA].map(|v| reader.readable_file(v));
         if !enabled {
             if verify {
                 reader.refuse(&NATS_TLS_VERIFY, "NATS_TLS_ENABLED is false");
@@ -63,20 +62,11 @@ impl TlsSettings {
             reader.refuse(&NATS_TLS_CA, &reason);
         }
         let (cert, key) = (cert?, key?);
-        let chain = or_refuse(
-            reader,
-            &NATS_TLS_CERT,
-            read_certificates(&cert).and_then(checked_chain),
-        )?;
-        let private = PrivateKeyDer::from_pem_file(&key)
-            .map_err(|_| "it holds no private key in PEM form".to_owned());
+        let chain = or_refuse(reader, &NATS_TLS_CERT, read_certificates(&cert).and_then(checked_chain))?;
+        let private = PrivateKeyDer::from_pem_file(&key).map_err(|_| "it holds no private key in PEM form".to_owned());
         let private = or_refuse(reader, &NATS_TLS_KEY, private)?;
         or_refuse(reader, &NATS_TLS_KEY, check_pair(&chain, private))?;
-        let not_after = or_refuse(
-            reader,
-            &NATS_TLS_CERT,
-            check_dates(&chain[0], SystemTime::now()),
-        )?;
+        let not_after = or_refuse(reader, &NATS_TLS_CERT, check_dates(&chain[0], SystemTime::now()))?;
         if let Ok(left) = not_after.duration_since(SystemTime::now())
             && left < EXPIRY_WARNING
         {
@@ -99,9 +89,7 @@ impl TlsSettings {
 }
 
 fn or_refuse<T>(reader: &mut Reader, variable: &Variable, result: Result<T, String>) -> Option<T> {
-    result
-        .map_err(|reason| reader.refuse(variable, &reason))
-        .ok()
+    result.map_err(|reason| reader.refuse(variable, &reason)).ok()
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -116,33 +104,23 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String
 }
 
 fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
-    let (_, certificate) = X509Certificate::from_der(certificate)
-        .map_err(|_| "it holds a certificate that cannot be read".to_owned())?;
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| "it holds a certificate that cannot be read".to_owned())?;
     Ok(certificate)
 }
 
 /// Each certificate must be signed by the one after it.
-fn checked_chain(
-    chain: Vec<CertificateDer<'static>>,
-) -> Result<Vec<CertificateDer<'static>>, String> {
+fn checked_chain(chain: Vec<CertificateDer<'static>>) -> Result<Vec<CertificateDer<'static>>, String> {
     for pair in chain.windows(2) {
         let issuer = parsed(&pair[1])?;
-        if parsed(&pair[0])?
-            .verify_signature(Some(issuer.public_key()))
-            .is_err()
-        {
-            return Err(
-                "its chain is broken: a certificate is not signed by the one after it".into(),
-            );
+        if parsed(&pair[0])?.verify_signature(Some(issuer.public_key())).is_err() {
+            return Err("its chain is broken: a certificate is not signed by the one after it".into());
         }
     }
     Ok(chain)
 }
 
-fn check_pair(
-    chain: &[CertificateDer<'static>],
-    key: PrivateKeyDer<'static>,
-) -> Result<(), String> {
+fn check_pair(chain: &[CertificateDer<'static>], key: PrivateKeyDer<'static>) -> Result<(), String> {
     let provider = rustls::crypto::ring::default_provider();
     rustls::sign::CertifiedKey::from_der(chain.to_vec(), key, &provider)
         .map(drop)
@@ -153,10 +131,7 @@ fn check_dates(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<Syst
     let certificate = parsed(certificate)?;
     let validity = certificate.validity();
     let at = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64);
-    let (not_before, not_after) = (
-        at(validity.not_before.timestamp()),
-        at(validity.not_after.timestamp()),
-    );
+    let (not_before, not_after) = (at(validity.not_before.timestamp()), at(validity.not_after.timestamp()));
     if now < not_before {
         return Err(format!(
             "its certificate is not valid before {}",

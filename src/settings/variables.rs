@@ -350,12 +350,7 @@ mod tests {
         for variable in ALL {
             let pair = (variable.name.to_owned(), "x".to_owned());
             let environment: Environment = envy::from_iter([pair]).unwrap();
-            assert_eq!(
-                (variable.value)(&environment),
-                Some("x"),
-                "{}",
-                variable.name
-            );
+            assert_eq!((variable.value)(&environment), Some("x"), "{}", variable.name);
         }
     }
 }

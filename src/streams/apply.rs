@@ -36,20 +36,13 @@ impl Applied {
     /// Whether every family is captured, whatever else could not be made as desired.
     pub fn is_usable(&self, desired: &Desired) -> bool {
         let subjects = subjects_of(&self.info.config);
-        desired
-            .subjects
-            .iter()
-            .all(|subject| captures(&subjects, subject))
+        desired.subjects.iter().all(|subject| captures(&subjects, subject))
     }
 }
 
 /// Makes the stream as desired. Others may do the same at the same time: what is there is read
 /// again when it turned out to be something else than was read before.
-pub async fn apply(
-    jetstream: &JetStream,
-    desired: &Desired,
-    version: (u32, u32),
-) -> Result<Applied, ApplyError> {
+pub async fn apply(jetstream: &JetStream, desired: &Desired, version: (u32, u32)) -> Result<Applied, ApplyError> {
     const ATTEMPTS: usize = 5;
     let stream = || desired.name.clone();
     let mut attempt = 0;
@@ -128,10 +121,7 @@ pub async fn apply(
 
 async fn explain_overlap(jetstream: &JetStream, desired: &Desired, source: ApiError) -> ApplyError {
     for subject in &desired.subjects {
-        let streams = jetstream
-            .streams_with_subject(subject)
-            .await
-            .unwrap_or_default();
+        let streams = jetstream.streams_with_subject(subject).await.unwrap_or_default();
         if let Some(other) = streams.into_iter().find(|name| *name != desired.name) {
             return ApplyError::Overlap {
                 stream: desired.name.clone(),

@@ -80,10 +80,7 @@ pub fn plan(desired: &Desired, existing: Option<&StreamInfo>, version: (u32, u32
     let mut changes = Vec::new();
     let mut conflicts = Vec::new();
     let mut wanted = desired.config.clone();
-    wanted.insert(
-        "subjects".into(),
-        json!(wanted_subjects(desired, &existing.config)),
-    );
+    wanted.insert("subjects".into(), json!(wanted_subjects(desired, &existing.config)));
     if let Some(replicas) = desired.replicas {
         wanted.insert("num_replicas".into(), replicas.into());
     }
@@ -164,15 +161,12 @@ fn same(field: &str, now: &Value, wanted: &Value) -> bool {
     };
     match field {
         "compression" if now.is_null() => wanted == "none",
-        "max_consumers"
-        | "max_msgs"
-        | "max_bytes"
-        | "max_age"
-        | "max_msgs_per_subject"
-        | "max_msg_size" => match (number(now), number(wanted)) {
-            (Some(now), Some(wanted)) => now.max(0) == wanted.max(0),
-            _ => false,
-        },
+        "max_consumers" | "max_msgs" | "max_bytes" | "max_age" | "max_msgs_per_subject" | "max_msg_size" => {
+            match (number(now), number(wanted)) {
+                (Some(now), Some(wanted)) => now.max(0) == wanted.max(0),
+                _ => false,
+            }
+        }
         _ => now == wanted,
     }
 }
@@ -201,22 +195,14 @@ fn effect(field: &str, now: &Value, wanted: &Value, state: &StreamState) -> Opti
         }
         "max_age" => {
             let before = now.as_i64().filter(|age| *age > 0).unwrap_or(i64::MAX);
-            (limit? < before && state.messages > 0)
-                .then(|| "drops messages that are older".to_owned())
+            (limit? < before && state.messages > 0).then(|| "drops messages that are older".to_owned())
         }
         "subjects" => {
             let wanted = wanted.as_array()?;
-            let removed: Vec<_> = now
-                .as_array()?
-                .iter()
-                .filter(|s| !wanted.contains(s))
-                .collect();
+            let removed: Vec<_> = now.as_array()?.iter().filter(|s| !wanted.contains(s)).collect();
             (!removed.is_empty()).then(|| {
                 let removed: Vec<_> = removed.iter().filter_map(|s| s.as_str()).collect();
-                format!(
-                    "stops capturing {}; messages that are there stay",
-                    removed.join(", ")
-                )
+                format!("stops capturing {}; messages that are there stay", removed.join(", "))
             })
         }
         _ => None,
@@ -278,10 +264,7 @@ mod tests {
         }
         sparse.config.insert("max_msgs".into(), 0.into());
         let wanted = desired(&[("STREAM_MAX_AGE", "-1"), ("STREAM_MAX_MSGS", "0")]);
-        assert_eq!(
-            plan(&wanted, Some(&sparse), NEW),
-            Plan::Keep { conflicts: vec![] }
-        );
+        assert_eq!(plan(&wanted, Some(&sparse), NEW), Plan::Keep { conflicts: vec![] });
     }
 
     #[test]
@@ -317,10 +300,7 @@ mod tests {
     #[test]
     fn what_cannot_change_is_a_conflict_and_the_rest_is_changed() {
         let wanted = desired(&[("STORAGE_TYPE", "memory"), ("STREAM_MAX_MSGS", "10")]);
-        let Plan::Update {
-            config, conflicts, ..
-        } = plan(&wanted, Some(&existing(&[], 1)), NEW)
-        else {
+        let Plan::Update { config, conflicts, .. } = plan(&wanted, Some(&existing(&[], 1)), NEW) else {
             panic!()
         };
         assert_eq!(config["storage"], "file");
@@ -341,11 +321,7 @@ mod tests {
             (("STREAM_MAX_CONSUMERS", "60"), (2, 12), false),
         ] {
             let plan = plan(&desired(&[pairs]), Some(&existing(&[], 0)), version);
-            assert_eq!(
-                !plan.conflicts().is_empty(),
-                conflict,
-                "{pairs:?} {version:?}"
-            );
+            assert_eq!(!plan.conflicts().is_empty(), conflict, "{pairs:?} {version:?}");
         }
     }
 
@@ -353,10 +329,7 @@ mod tests {
     fn replicas_are_never_lowered_by_omission() {
         let mut three = existing(&[], 0);
         three.config.insert("num_replicas".into(), 3.into());
-        assert_eq!(
-            plan(&desired(&[]), Some(&three), NEW),
-            Plan::Keep { conflicts: vec![] }
-        );
+        assert_eq!(plan(&desired(&[]), Some(&three), NEW), Plan::Keep { conflicts: vec![] });
     }
 
     #[test]
@@ -366,32 +339,16 @@ mod tests {
             .as_array_mut()
             .unwrap()
             .push("custom.>".into());
-        let both = plan(
-            &desired(&[("STREAM_SUBJECT_STYLE", "both")]),
-            Some(&suffixed),
-            NEW,
-        );
-        let Plan::Update { config, .. } = both else {
-            panic!()
-        };
+        let both = plan(&desired(&[("STREAM_SUBJECT_STYLE", "both")]), Some(&suffixed), NEW);
+        let Plan::Update { config, .. } = both else { panic!() };
         assert_eq!(subjects_of(&config).len(), 17);
-        let plain = plan(
-            &desired(&[("STREAM_SUBJECT_STYLE", "plain")]),
-            Some(&suffixed),
-            NEW,
-        );
-        let Plan::Update {
-            config, changes, ..
-        } = plain
-        else {
+        let plain = plan(&desired(&[("STREAM_SUBJECT_STYLE", "plain")]), Some(&suffixed), NEW);
+        let Plan::Update { config, changes, .. } = plain else {
             panic!()
         };
         let subjects = subjects_of(&config);
         assert_eq!(subjects.len(), 9);
-        assert!(
-            subjects.contains(&"custom.>".to_owned())
-                && !subjects.contains(&"trade-data.>".to_owned())
-        );
+        assert!(subjects.contains(&"custom.>".to_owned()) && !subjects.contains(&"trade-data.>".to_owned()));
         assert!(
             changes[0]
                 .effect

@@ -61,15 +61,10 @@ fn nanoseconds(span: std::time::Duration) -> i64 {
 }
 
 fn family_subjects(style: SubjectStyle) -> Vec<String> {
-    DataType::ALL
-        .iter()
-        .flat_map(|family| family.subjects(style))
-        .collect()
+    DataType::ALL.iter().flat_map(|family| family.subjects(style)).collect()
 }
 
 /// Whether one of the filters `subjects` captures everything that `filter` (`token.>`) does.
 pub fn captures(subjects: &[String], filter: &str) -> bool {
-    subjects
-        .iter()
-        .any(|subject| subject == filter || subject == ">")
+    subjects.iter().any(|subject| subject == filter || subject == ">")
 }

@@ -115,10 +115,7 @@ fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(code) if code == nix::errno::Errno::ENOEXEC as i32 => {
-            format!(
-                "it is not a program for this machine ({})",
-                std::env::consts::ARCH
-            )
+            format!("it is not a program for this machine ({})", std::env::consts::ARCH)
         }
         _ => error.to_string(),
     }
@@ -167,9 +164,7 @@ mod tests {
             (other, "answers --version with \"hello\""),
             (old, "version 2.9.25"),
         ] {
-            let error = Executable::find(path.to_str().unwrap(), "")
-                .unwrap_err()
-                .to_string();
+            let error = Executable::find(path.to_str().unwrap(), "").unwrap_err().to_string();
             assert!(
                 error.contains(expected) && error.contains(path.to_str().unwrap()),
                 "{error}"

@@ -25,28 +25,24 @@ impl LogFile {
     pub fn open(settings: &ServerLog) -> io::Result<Self> {
         let mut rotation = Rotation::open(settings)?;
         let (queue, entries): (_, Receiver<Entry>) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("server-log".into())
-            .spawn(move || {
-                let mut failed = false;
-                for entry in entries {
-                    match entry {
-                        Entry::Line(line) => {
-                            let result = rotation.write_line(&line);
-                            if let (Err(error), false) = (&result, failed) {
-                                let path = rotation.path.display();
-                                tracing::warn!(
-                                    "cannot write nats-server's lines to {path}: {error}"
-                                );
-                            }
-                            failed = result.is_err();
+        std::thread::Builder::new().name("server-log".into()).spawn(move || {
+            let mut failed = false;
+            for entry in entries {
+                match entry {
+                    Entry::Line(line) => {
+                        let result = rotation.write_line(&line);
+                        if let (Err(error), false) = (&result, failed) {
+                            let path = rotation.path.display();
+                            tracing::warn!("cannot write nats-server's lines to {path}: {error}");
                         }
-                        Entry::Flush(done) => {
-                            let _ = done.try_send(());
-                        }
+                        failed = result.is_err();
+                    }
+                    Entry::Flush(done) => {
+                        let _ = done.try_send(());
                     }
                 }
-            })?;
+            }
+        })?;
         Ok(Self(queue))
     }
 
@@ -126,11 +122,7 @@ impl Rotation {
 }
 
 fn open_for_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o640)
-        .open(path)
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
 fn numbered(path: &Path, number: usize) -> PathBuf {

@@ -42,10 +42,7 @@ impl<'a> ServerLine<'a> {
 }
 
 fn is_prefix(text: &str) -> bool {
-    text.starts_with('[')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_digit() || b"[] /:.+-Z".contains(&b))
+    text.starts_with('[') && text.bytes().all(|b| b.is_ascii_digit() || b"[] /:.+-Z".contains(&b))
 }
 
 /// The longest line that is kept whole; the rest of a longer one is dropped.
@@ -69,8 +66,7 @@ impl Lines {
             if !self.overlong {
                 let room = MAX_LINE - self.partial.len();
                 self.overlong = text.len() > room;
-                self.partial
-                    .extend_from_slice(&text[..text.len().min(room)]);
+                self.partial.extend_from_slice(&text[..text.len().min(room)]);
             }
             if complete {
                 self.finish(&mut each);
@@ -110,8 +106,7 @@ impl Recent {
 
     /// Whether the last words were about a port that somebody else has.
     pub fn tells_of_taken_port(&self) -> bool {
-        self.lines()
-            .any(|line| line.contains("address already in use"))
+        self.lines().any(|line| line.contains("address already in use"))
     }
 
     pub fn clear(&mut self) {
@@ -152,11 +147,7 @@ mod tests {
             ("panic: [INF] boom", Level::ERROR, "panic: [INF] boom"),
             ("", Level::ERROR, ""),
         ] {
-            assert_eq!(
-                ServerLine::parse(line),
-                ServerLine { level, message },
-                "{line}"
-            );
+            assert_eq!(ServerLine::parse(line), ServerLine { level, message }, "{line}");
         }
     }
 

@@ -96,9 +96,7 @@ mod tests {
         let mut policy = policy(100);
         let now = Instant::now();
         assert_eq!(policy.on_death(now, Duration::from_secs(5), 0.0), wait(0));
-        for expected in [
-            50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000,
-        ] {
+        for expected in [50, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000] {
             assert_eq!(policy.on_death(now, Duration::ZERO, 0.0), wait(expected));
         }
         assert_eq!(policy.on_death(now, Duration::from_secs(5), 0.0), wait(0));
@@ -108,11 +106,7 @@ mod tests {
             "5 s do not forgive"
         );
         assert_eq!(policy.on_death(now, Duration::from_secs(60), 0.0), wait(0));
-        assert_eq!(
-            policy.on_death(now, Duration::ZERO, 0.0),
-            wait(50),
-            "60 s do"
-        );
+        assert_eq!(policy.on_death(now, Duration::ZERO, 0.0), wait(50), "60 s do");
     }
 
     #[test]
@@ -128,29 +122,14 @@ mod tests {
         let mut policy = policy(2);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_ne!(
-            policy.on_death(at(0), Duration::ZERO, 0.0),
-            Decision::GiveUp
-        );
-        assert_ne!(
-            policy.on_death(at(1), Duration::ZERO, 0.0),
-            Decision::GiveUp
-        );
-        assert_eq!(
-            policy.on_death(at(2), Duration::ZERO, 0.0),
-            Decision::GiveUp
-        );
-        assert_ne!(
-            policy.on_death(at(302), Duration::ZERO, 0.0),
-            Decision::GiveUp
-        );
+        assert_ne!(policy.on_death(at(0), Duration::ZERO, 0.0), Decision::GiveUp);
+        assert_ne!(policy.on_death(at(1), Duration::ZERO, 0.0), Decision::GiveUp);
+        assert_eq!(policy.on_death(at(2), Duration::ZERO, 0.0), Decision::GiveUp);
+        assert_ne!(policy.on_death(at(302), Duration::ZERO, 0.0), Decision::GiveUp);
     }
 
     #[test]
     fn no_budget_means_no_restart() {
-        assert_eq!(
-            policy(0).on_death(Instant::now(), FORGIVEN, 0.0),
-            Decision::GiveUp
-        );
+        assert_eq!(policy(0).on_death(Instant::now(), FORGIVEN, 0.0), Decision::GiveUp);
     }
 }

@@ -234,23 +234,14 @@ impl State {
         }
     }
 
-    fn after_exit(
-        self,
-        exit: Exit,
-        port_taken: bool,
-        surroundings: &mut Surroundings,
-    ) -> (Self, Vec<Action>) {
+    fn after_exit(self, exit: Exit, port_taken: bool, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
         if port_taken && !surroundings.ever_ready && !self.is_stopping() {
             return (Self::Failed(Failure::PortTaken), vec![]);
         }
         let healthy_for = self
             .healthy_since()
             .map_or(Duration::ZERO, |since| surroundings.now - since);
-        self.after_death(
-            format!("nats-server ended with {exit}"),
-            healthy_for,
-            surroundings,
-        )
+        self.after_death(format!("nats-server ended with {exit}"), healthy_for, surroundings)
     }
 
     fn after_death(
@@ -266,11 +257,10 @@ impl State {
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
-                match surroundings.policy.on_death(
-                    surroundings.now,
-                    healthy_for,
-                    surroundings.jitter,
-                ) {
+                match surroundings
+                    .policy
+                    .on_death(surroundings.now, healthy_for, surroundings.jitter)
+                {
                     Decision::RestartAfter(Duration::ZERO) => (
                         Self::Starting {
                             generation: Generation(generation.0 + 1),
@@ -305,10 +295,7 @@ impl State {
                         vec![Action::Deadline, Action::Interrupt],
                     )
                 } else {
-                    (
-                        Self::Draining { generation },
-                        vec![Action::Deadline, Action::Drain],
-                    )
+                    (Self::Draining { generation }, vec![Action::Deadline, Action::Drain])
                 }
             }
             Self::Draining { generation } => (
@@ -444,11 +431,7 @@ mod tests {
     #[test]
     fn news_about_another_server_changes_nothing() {
         for state in every_state() {
-            for event in [
-                Event::Answers(G2),
-                Event::Sound(G2),
-                Event::Impaired(G2, "x".into()),
-            ] {
+            for event in [Event::Answers(G2), Event::Sound(G2), Event::Impaired(G2, "x".into())] {
                 assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
             }
         }
@@ -481,10 +464,7 @@ mod tests {
     fn a_server_that_dies_early_waits_out_its_backoff() {
         for state in [starting(), provisioning(), ready(1), degraded()] {
             let (state, actions) = step(state, killed());
-            assert!(
-                matches!(state, State::Restarting { last: G1, .. }),
-                "{state:?}"
-            );
+            assert!(matches!(state, State::Restarting { last: G1, .. }), "{state:?}");
             assert_eq!(actions, [Action::Backoff(Duration::from_millis(50))]);
             let (state, actions) = step(state, Event::BackoffOver);
             assert_eq!(
@@ -543,10 +523,7 @@ mod tests {
             step(state.clone(), Event::DrainOver),
             (stopping(), vec![Action::Interrupt])
         );
-        assert_eq!(
-            step(state, Event::Stop),
-            (stopping(), vec![Action::Interrupt])
-        );
+        assert_eq!(step(state, Event::Stop), (stopping(), vec![Action::Interrupt]));
     }
 
     #[test]
@@ -560,10 +537,7 @@ mod tests {
         );
         assert_eq!(step(stopping(), Event::Deadline), expected);
         assert_eq!(step(stopping(), Event::Stop), expected);
-        assert_eq!(
-            step(State::Draining { generation: G1 }, Event::Deadline),
-            expected
-        );
+        assert_eq!(step(State::Draining { generation: G1 }, Event::Deadline), expected);
     }
 
     #[test]

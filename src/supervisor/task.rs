@@ -197,11 +197,7 @@ impl<L: Launch> Supervisor<L> {
                 Some(reason) => {
                     tracing::warn!(state = next.name(), was = self.state.name(), "{reason}")
                 }
-                None => tracing::debug!(
-                    state = next.name(),
-                    was = self.state.name(),
-                    "state changed"
-                ),
+                None => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
             }
         }
         self.ever_ready |= next.is_ready();
@@ -228,21 +224,15 @@ impl<L: Launch> Supervisor<L> {
             match action {
                 Action::Launch => {
                     if let Err(error) = self.launch() {
-                        return Some(Event::LaunchFailed(format!(
-                            "cannot start nats-server: {error}"
-                        )));
+                        return Some(Event::LaunchFailed(format!("cannot start nats-server: {error}")));
                     }
                 }
                 Action::Backoff(wait) => {
                     tracing::info!("nats-server is started again in {} ms", wait.as_millis());
                     self.wake_ups.set(now + wait, Event::BackoffOver);
                 }
-                Action::Drain => self
-                    .wake_ups
-                    .set(now + self.timing.drain_delay, Event::DrainOver),
-                Action::Deadline => self
-                    .wake_ups
-                    .set(now + self.timing.kill_after, Event::Deadline),
+                Action::Drain => self.wake_ups.set(now + self.timing.drain_delay, Event::DrainOver),
+                Action::Deadline => self.wake_ups.set(now + self.timing.kill_after, Event::Deadline),
                 // SIGINT, because 2.10 answers SIGTERM with exit code 1 and lame duck mode ignores it.
                 Action::Interrupt => self.signal(Signal::SIGINT),
                 Action::Kill => {
@@ -323,8 +313,7 @@ impl Sink<'_> {
     fn line(&mut self, line: &str) {
         let parsed = ServerLine::parse(line);
         if !parsed.message.is_empty() {
-            self.log
-                .foreign(parsed.level, "nats-server", parsed.message);
+            self.log.foreign(parsed.level, "nats-server", parsed.message);
         }
         if let Some(log_file) = self.log_file {
             log_file.write(line);

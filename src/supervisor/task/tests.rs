@@ -27,9 +27,7 @@ impl Recorder {
     }
 
     fn die(&self, exit: Exit) {
-        let sender = self
-            .with(|recorded| recorded.exit.take())
-            .expect("a server is running");
+        let sender = self.with(|recorded| recorded.exit.take()).expect("a server is running");
         sender.send(exit).expect("the supervisor waits for it");
     }
 }
@@ -64,9 +62,7 @@ impl Launch for Recorder {
 }
 
 fn supervise(recorder: &Recorder, restart_max: &str) -> (tokio::task::JoinHandle<Ending>, Handle) {
-    let settings = Settings::load(&[("RESTART_MAX", restart_max)], &[])
-        .unwrap()
-        .settings;
+    let settings = Settings::load(&[("RESTART_MAX", restart_max)], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
     let timing = Timing {
         drain_delay: Duration::from_secs(3),
@@ -114,10 +110,7 @@ async fn a_server_that_ignores_the_interrupt_is_killed_in_time() {
     handle.stop().await;
     assert!(matches!(task.await.unwrap(), Ending::Stopped));
     assert_eq!(asked.elapsed().as_secs(), 20);
-    assert_eq!(
-        recorder.with(|r| r.signals.clone()),
-        [Signal::SIGINT, Signal::SIGKILL]
-    );
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGINT, Signal::SIGKILL]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,112 @@
+//! Documents that cannot drift from the code.
+
+use std::collections::BTreeSet;
+
+use unified_nats::settings::variables::{self, ALL, COMPOSE_ONLY};
+use unified_nats::settings::{Settings, reference};
+
+fn repository(name: &str) -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn env_unified_is_what_the_code_generates() {
+    assert!(
+        repository(".env.unified") == reference::env_file(),
+        ".env.unified differs: run `cargo run -- config reference --env > .env.unified`"
+    );
+}
+
+#[test]
+fn env_unified_is_valid_as_it_stands_and_raises_no_warning() {
+    let text = repository(".env.unified");
+    let pairs: Vec<_> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    assert!(pairs.len() > 50);
+    let loaded = Settings::load(&pairs.as_slice(), &[]).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn the_readmes_hold_the_reference() {
+    for name in ["README.md", "README.zh.md"] {
+        let readme = repository(name);
+        let between = readme
+            .split("<!-- variables -->")
+            .nth(1)
+            .unwrap_or_else(|| panic!("{name} has no markers"));
+        assert!(
+            between.trim() == reference::markdown().trim(),
+            "{name} differs: put the output of `cargo run -- config reference` between its markers"
+        );
+    }
+}
+
+#[test]
+fn compose_passes_every_variable_through() {
+    let compose = repository("docker-compose.unified.yml");
+    let passed: BTreeSet<_> = compose
+        .lines()
+        .filter_map(|line| line.strip_prefix("      ")?.split_once(": ${"))
+        .filter(|(name, value)| value.starts_with(name))
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let mut wanted: BTreeSet<_> = ALL.iter().map(|v| v.name.to_owned()).collect();
+    wanted.extend(ALL.iter().filter(|v| v.secret).map(|v| format!("{}_FILE", v.name)));
+    wanted.extend(variables::ALIASES.map(|(old, _)| old.to_owned()));
+    let missing: Vec<_> = wanted.difference(&passed).collect();
+    assert!(
+        missing.is_empty(),
+        "docker-compose.unified.yml does not pass through {missing:?}"
+    );
+    for (name, default) in COMPOSE_ONLY {
+        assert!(
+            compose.contains(&format!("${{{name}:-{default}}}")) || name == "VCS_REF",
+            "{name}:-{default}"
+        );
+    }
+}
+
+/// Headings by level, and code blocks.
+fn skeleton(readme: &str) -> (Vec<usize>, Vec<String>) {
+    let mut levels = Vec::new();
+    let mut blocks = Vec::new();
+    let mut block: Option<String> = None;
+    for line in readme.lines() {
+        match (&mut block, line.starts_with("```")) {
+            (None, true) => block = Some(String::new()),
+            (Some(text), true) => {
+                blocks.push(std::mem::take(text));
+                block = None;
+            }
+            (Some(text), false) => {
+                // Comments are translated.
+                let code = line.split("  # ").next().unwrap_or_default().trim_end();
+                if !code.trim_start().starts_with('#') && !code.is_empty() {
+                    text.push_str(code);
+                    text.push('\n');
+                }
+            }
+            (None, false) => levels.extend(
+                line.split_once("# ")
+                    .map(|(marks, _)| marks.len() + 1)
+                    .filter(|_| line.starts_with('#')),
+            ),
+        }
+    }
+    (levels, blocks)
+}
+
+#[test]
+fn the_chinese_readme_has_the_same_headings_and_commands() {
+    let (english, chinese) = (repository("README.md"), repository("README.zh.md"));
+    let (levels, blocks) = skeleton(&english);
+    let (chinese_levels, chinese_blocks) = skeleton(&chinese);
+    assert_eq!(levels, chinese_levels, "the headings differ");
+    assert!(blocks.len() > 10);
+    assert_eq!(blocks, chinese_blocks, "the commands differ");
+}

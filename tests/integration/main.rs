@@ -1,0 +1,12 @@
+//! The real program with a real nats-server, on free ports, in directories of its own.
+
+mod commands;
+mod conf;
+mod documents;
+mod lifecycle;
+mod logs;
+mod refusals;
+mod security;
+mod streams;
+mod support;
+mod versions;
