@@ -52,10 +52,13 @@ fn a_server_that_cannot_be_run_is_69() {
     let elf = broker.path("other-machine");
     std::fs::write(&elf, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xf3\0").unwrap();
     std::fs::set_permissions(&elf, PermissionsExt::from_mode(0o755)).unwrap();
+    let plain = broker.path("plain-file");
+    std::fs::write(&plain, "").unwrap();
+    std::fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
     for (bin, expected) in [
         ("/nonexistent/nats-server", "No such file"),
         ("no-such-nats-server", "cannot find \"no-such-nats-server\" in PATH"),
-        ("/etc/hostname", "not executable"),
+        (plain.to_str().unwrap(), "not executable (mode 0644)"),
         (elf.to_str().unwrap(), "not a program for this machine"),
         (script.to_str().unwrap(), "version 2.9.25"),
     ] {
