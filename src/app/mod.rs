@@ -252,12 +252,15 @@ async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(
             Ok((task, None)) => internal = Some(anyhow::anyhow!("the task {task:?} ended unexpectedly")),
             Err(error) => internal = Some(anyhow::anyhow!("a task failed: {error}")),
         }
+        if handle.is_over() {
+            // The supervisor itself is gone, and the server goes with this process.
+            break;
+        }
         if let Some(error) = &internal {
             tracing::error!("{error}; stopping");
         }
         handle.stop().await;
     }
-    // Only without a supervisor does the set run empty.
     Err(Fault::Internal(
         internal.unwrap_or_else(|| anyhow::anyhow!("no task is left")),
     ))
@@ -312,3 +315,6 @@ async fn serve_api(listener: tokio::net::TcpListener, views: Views) {
         tracing::error!("the API port failed: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests;

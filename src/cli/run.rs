@@ -2,63 +2,72 @@ use std::time::{Duration, Instant};
 
 use super::exit::Code;
 use crate::app::{self, Fault, Signals};
-use crate::logging::{self, Log, Output};
-use crate::settings::{ProcessEnvironment, Settings};
+use crate::logging::{self, Output};
+use crate::settings::{Loaded, ProcessEnvironment, Settings};
 
 /// How long the last log lines may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 pub fn run(flags: &[(&'static str, String)], started: Instant) -> Code {
-    let loaded = match Settings::load(&ProcessEnvironment, flags) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return Code::Internal;
+        }
+    };
+    // The main thread runs everything: nats-server ends with the thread that spawned it.
+    let code = runtime.block_on(broker(flags, started));
+    // Nothing that still runs matters any more.
+    runtime.shutdown_background();
+    code
+}
+
+async fn broker(flags: &[(&'static str, String)], started: Instant) -> Code {
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("cannot listen for signals: {error}");
+            return Code::Internal;
+        }
+    };
+    let Loaded { settings, warnings, .. } = match Settings::load(&ProcessEnvironment, flags) {
         Ok(loaded) => loaded,
         Err(problems) => {
+            // Before the settings are known there is no log to write to.
             eprintln!("{problems}");
             return Code::Settings;
         }
     };
-    let log = logging::init(loaded.settings.logs.level, loaded.settings.logs.format, Output::Stdout);
+    let log = logging::init(settings.logs.level, settings.logs.format, Output::Stdout);
     stop_on_panic();
-    let outcome = broker(loaded.settings, loaded.warnings, log.clone(), started);
-    let code = match &outcome {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let outcome = async { app::prepare(settings, started)?.run(signals, log.clone()).await };
+    let code = match outcome.await {
         Ok(()) => {
             tracing::info!("stopped");
             Code::Success
         }
         Err(fault) => {
-            tell(fault);
-            Code::from(fault)
+            tell(&fault);
+            Code::from(&fault)
         }
     };
     log.flush(LAST_WORDS);
     code
 }
 
-/// The main thread runs everything: nats-server ends with the thread that spawned it.
-fn broker(settings: Settings, warnings: Vec<String>, log: Log, started: Instant) -> Result<(), Fault> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)?;
-    let outcome = runtime.block_on(async {
-        let signals = Signals::listen().map_err(anyhow::Error::from)?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        app::prepare(settings, started)?.run(signals, log).await
-    });
-    // Nothing that still runs matters any more.
-    runtime.shutdown_background();
-    outcome
-}
-
-/// In full on standard error, for people; its first line in the log, for machines.
+/// One log line for each line of the message: lists of problems, last words of nats-server.
 fn tell(fault: &Fault) {
     let text = match fault {
         Fault::Internal(error) => format!("internal error: {error:#}"),
         other => other.to_string(),
     };
-    tracing::error!("{}", text.lines().next().unwrap_or_default());
-    eprintln!("{text}");
+    for line in text.lines() {
+        tracing::error!("{line}");
+    }
 }
 
 /// A panic in a task is caught by the runtime and ends the broker in order; one on another thread

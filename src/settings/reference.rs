@@ -41,32 +41,32 @@ pub fn markdown() -> String {
     text
 }
 
-/// The template that operators copy to `.env`.
+/// The template that operators copy to `.env`. Defaults are comments: a line that sets one would
+/// hold on to it when the image, `scripts/up.sh` or a later version has a better one.
 pub fn env_file() -> String {
     let mut text = String::from(
         "# Settings of unified-nats. Copy this file to .env and change what you need:\n\
          #   cp .env.unified .env\n\
-         # Every line shows a default; an empty value means the default, too.\n\
-         # Secrets can come from files instead: NAME_FILE=/run/secrets/name\n",
+         # Every line shows a default; take away the leading # to set another value. An empty value\n\
+         # means the default. Secrets can come from files instead: NAME_FILE=/run/secrets/name\n",
     );
     for (section, variables) in sections() {
         let _ = writeln!(text, "\n# ==================== {section} ====================");
         for v in variables {
-            let _ = writeln!(text, "# {} ({}).", v.doc, v.allowed);
-            match v.default {
-                Preset::Fixed(value) => writeln!(text, "{}={value}", v.name),
-                Preset::Derived(words) => writeln!(text, "# Default: {words}.\n# {}=", v.name),
-                Preset::Unset => writeln!(text, "# {}=", v.name),
-            }
-            .unwrap_or_default();
+            let default = match v.default {
+                Preset::Derived(words) => format!("; default: {words}"),
+                _ => String::new(),
+            };
+            let _ = writeln!(text, "\n# {} ({}{default}).", v.doc, v.allowed);
+            let _ = writeln!(text, "#{}={}", v.name, v.default.fixed().unwrap_or_default());
         }
     }
     let _ = writeln!(
         text,
-        "\n# ==================== Read by docker-compose.unified.yml only ===================="
+        "\n# ==================== Read by docker-compose.unified.yml only ====================\n"
     );
     for (name, default) in COMPOSE_ONLY {
-        let _ = writeln!(text, "{name}={default}");
+        let _ = writeln!(text, "#{name}={default}");
     }
     text
 }

@@ -176,6 +176,34 @@ fn bad_values_are_refused_one_problem_each() {
         ("BACKUP_S3_ENDPOINT", &["x"]),
         ("CONFIG_FILE", &["/nonexistent/x"]),
     ];
+    // Any text is a valid value of these, or their rule needs a longer test of its own.
+    let free_text = [
+        "NATS_AUTH_USERNAME",
+        "NATS_AUTH_PASSWORD",
+        "NATS_AUTH_TOKEN",
+        "NATS_USERS_FILE",
+        "NATS_CLUSTER_USERNAME",
+        "NATS_CLUSTER_PASSWORD",
+        "NATS_CONFIG_FILE",
+        "GRPC_TLS_CERT",
+        "GRPC_TLS_KEY",
+        "GRPC_JWT_ISSUER",
+        "GRPC_JWT_AUDIENCE",
+        "BACKUP_DIR",
+        "BACKUP_S3_BUCKET",
+        "BACKUP_S3_REGION",
+        "BACKUP_S3_PREFIX",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ];
+    let covered: Vec<_> = cases.iter().map(|(variable, _)| *variable).chain(free_text).collect();
+    for variable in variables::ALL {
+        assert!(
+            covered.contains(&variable.name),
+            "{} has no bad value here",
+            variable.name
+        );
+    }
     for (variable, values) in cases {
         for value in *values {
             let found = problems(&[(variable, value)]);

@@ -57,6 +57,7 @@ impl Launch for NatsServer {
             .stderr(writer)
             // Signals meant for us (Ctrl-C in a terminal) do not reach it.
             .process_group(0);
+        #[allow(unsafe_code, reason = "the standard library offers prctl in no other way")]
         // SAFETY: only async-signal-safe calls (prctl, getppid) between fork and exec.
         unsafe {
             command.pre_exec(move || {

@@ -44,6 +44,11 @@ impl Handle {
         self.snapshots.clone()
     }
 
+    /// Whether the task that owns the server has ended, in whatever way.
+    pub fn is_over(&self) -> bool {
+        self.events.is_closed()
+    }
+
     /// Wakes when the server prints that it is ready. Only a hint when to look: whether it is ready
     /// is told by its answers.
     pub fn ready_line(&self) -> &Notify {

@@ -1,5 +1,7 @@
 //! The real program with a real nats-server, on free ports, in directories of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
+
 mod commands;
 mod conf;
 mod documents;

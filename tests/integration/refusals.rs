@@ -7,7 +7,7 @@ use crate::support::*;
 
 /// The exit code and everything printed by a start that ends by itself.
 fn refused(broker: &Broker) -> (Option<i32>, String) {
-    let output = broker.output(&["run"]);
+    let output = broker.output(&["run", "--log-format", "text"]);
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }

@@ -1,0 +1,52 @@
+use super::*;
+use crate::logging::Output;
+use crate::settings::LogFormat;
+
+struct NeverLaunches;
+
+impl crate::supervisor::Launch for NeverLaunches {
+    fn launch(&mut self) -> std::io::Result<crate::supervisor::Launched> {
+        Err(std::io::ErrorKind::NotFound.into())
+    }
+
+    fn signal(&mut self, _: nix::unistd::Pid, _: nix::sys::signal::Signal) {}
+}
+
+fn supervisor() -> (Supervisor<NeverLaunches>, Handle) {
+    let settings = Settings::load(&[("RESTART_MAX", "1000000")], &[]).unwrap().settings;
+    let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
+    let timing = Timing {
+        drain_delay: Duration::ZERO,
+        kill_after: Duration::from_secs(1),
+    };
+    Supervisor::new(
+        NeverLaunches,
+        RestartPolicy::new(&settings.supervision),
+        timing,
+        log,
+        None,
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ends_or_panics_stops_the_broker_with_an_internal_error() {
+    for panics in [false, true] {
+        let (supervisor, handle) = supervisor();
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
+        tasks.spawn(name("other", async move { assert!(!panics, "meant by the test") }));
+        tasks.spawn(name("lasting", std::future::pending()));
+        let outcome = supervise_tasks(tasks, &handle).await;
+        assert!(matches!(outcome, Err(Fault::Internal(_))), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_panics_ends_the_program() {
+    let (supervisor, handle) = supervisor();
+    drop(supervisor);
+    let mut tasks: JoinSet<Ended> = JoinSet::new();
+    tasks.spawn(async { panic!("meant by the test") });
+    tasks.spawn(name("lasting", std::future::pending()));
+    assert!(matches!(supervise_tasks(tasks, &handle).await, Err(Fault::Internal(_))));
+}
