@@ -1,0 +1,729 @@
+"""Measures unified-nats beside a bare nats-server. Run by scripts/bench.sh, which see.
+
+Both sides are measured in turn, A B B A A B ..., so that whatever else the machine does hits both
+alike, by the same polling code, and are told as medians. Numbers of ours are rounded up; whether
+a target is met is decided before rounding.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import datetime
+import json
+import math
+import os
+import platform
+import select
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+# ---- figures ----
+
+MILLISECOND = 1e-3
+MEGABYTE = 1e6
+
+
+def percentile(values, share):
+    """The value that this share of all is not above (nearest rank)."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def number(value, up=True):
+    """Three significant digits or so, up unless told otherwise; a negative one towards 0."""
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    scale = 10**digits
+    # What is left of a binary fraction is no reason to round up.
+    scaled = round(value * scale, 6)
+    rounded = math.ceil(scaled) if up else round(scaled)
+    return f"{rounded / scale:.{digits}f}"
+
+
+class Samples:
+    def __init__(self, values, unit, scale):
+        self.values = [value / scale for value in values]
+        self.unit = unit
+        self.median = statistics.median(self.values)
+
+    def show(self, up=True):
+        if len(self.values) == 1:
+            return f"{number(self.median, up)} {self.unit}"
+        low, high = min(self.values), percentile(self.values, 0.9)
+        return (
+            f"{number(self.median, up)} {self.unit}"
+            f" (min {number(low, up)}, p90 {number(high, up)}, n {len(self.values)})"
+        )
+
+
+def milliseconds(values):
+    return Samples(values, "ms", MILLISECOND)
+
+
+def megabytes(value):
+    return Samples([value], "MB", MEGABYTE)
+
+
+class Table:
+    def __init__(self):
+        self.rows = []
+        self.counts = {"yes": 0, "**NO**": 0, "not measured": 0}
+
+    def add(self, what, bare, ours, comparison, target, met):
+        word = met if isinstance(met, str) else "yes" if met else "**NO**"
+        self.counts[word] = self.counts.get(word, 0) + 1
+        row = [what, bare, ours, comparison, target, word]
+        self.rows.append(row)
+        print(" | ".join(row), file=sys.stderr, flush=True)
+
+    def ratio(self, what, bare, ours, limit):
+        ratio = ours.median / bare.median
+        self.add(what, bare.show(up=False), ours.show(), f"× {number(ratio)}", f"≤ × {limit}", ratio <= limit)
+
+    def difference(self, what, bare, ours, limit):
+        difference = ours.median - bare.median
+        shown = f"{number(difference)} {ours.unit}".replace("-", "−")
+        shown = shown if difference < 0 else f"+{shown}"
+        self.add(
+            what, bare.show(up=False), ours.show(), shown, f"≤ bare + {limit} {ours.unit}", difference <= limit
+        )
+
+    def limit(self, what, ours, limit, bare=None, strict=False):
+        met = ours.median < limit if strict else ours.median <= limit
+        sign = "<" if strict else "≤"
+        shown = bare.show(up=False) if bare else "–"
+        self.add(what, shown, ours.show(), "–", f"{sign} {limit} {ours.unit}", met)
+
+    def fact(self, what, ours, bare=None):
+        self.add(what, bare.show(up=False) if bare else "–", ours.show(), "–", "–", "–")
+
+    def not_measured(self, what, target, reason):
+        self.add(what, "–", "–", reason, target, "not measured")
+
+    def markdown(self):
+        head = ["What", "Bare nats-server", "unified-nats", "Difference", "Target", "Met"]
+        lines = [head, ["---"] * len(head), *self.rows]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+    def summary(self):
+        return f"{self.counts['yes']} met, {self.counts['**NO**']} missed, {self.counts['not measured']} not measured"
+
+
+# ---- processes ----
+
+STARTED = {}
+
+
+def spawn(arguments, environment, output):
+    """posix_spawn, because fork copies this interpreter's page tables first."""
+    pid = os.posix_spawn(
+        arguments[0],
+        arguments,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setpgroup=0,
+    )
+    STARTED[pid] = arguments
+    return pid
+
+
+def reap(pid):
+    _, status, usage = os.wait4(pid, 0)
+    STARTED.pop(pid, None)
+    return os.waitstatus_to_exitcode(status), usage
+
+
+def gone(pid, patience):
+    """Waits until a process has ended, ours or not."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], patience)[0])
+    finally:
+        os.close(descriptor)
+
+
+def end_what_is_left():
+    for pid in list(STARTED):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            reap(pid)
+
+
+def children(pid):
+    found = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+            found.extend(int(child) for child in file.read().split())
+    return found
+
+
+def kilobytes(path, name):
+    """A line such as `VmRSS:  1234 kB` of a file in /proc, in bytes; None where it is missing."""
+    try:
+        with open(path, encoding="ascii") as file:
+            for line in file:
+                if line.startswith(name + ":"):
+                    return int(line.split()[1]) * 1024
+    except PermissionError:
+        pass
+    return None
+
+
+def cpu_seconds(pid):
+    """Of all threads; by the scheduler's nanoseconds, because clock ticks are 10 ms long."""
+    try:
+        total = 0
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
+                total += int(file.read().split()[0])
+        return total / 1e9
+    except FileNotFoundError:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+PTRACE_CONT, PTRACE_SEIZE, PTRACE_O_TRACEEXIT, PTRACE_EVENT_EXIT = 7, 0x4206, 0x40, 6
+
+
+def peak_memory(arguments, environment):
+    """The most resident memory a program had, looked up at its exit.
+
+    ru_maxrss does not tell: it starts from what the process that spawns has, which is this
+    interpreter. It is the answer all the same where tracing is not allowed, being too much.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
+    pid = spawn(arguments, environment, os.devnull)
+    if libc.ptrace(PTRACE_SEIZE, pid, None, PTRACE_O_TRACEEXIT) != 0:
+        return reap(pid)[1].ru_maxrss * 1024
+    peak = None
+    while True:
+        _, status, usage = os.wait4(pid, 0)
+        if not os.WIFSTOPPED(status):
+            STARTED.pop(pid, None)
+            return peak if peak is not None else usage.ru_maxrss * 1024
+        event, stopped_by = status >> 16, os.WSTOPSIG(status)
+        if event == PTRACE_EVENT_EXIT:
+            peak = kilobytes(f"/proc/{pid}/status", "VmHWM")
+        libc.ptrace(PTRACE_CONT, pid, None, None if event else stopped_by)
+
+
+# ---- questions ----
+
+PAUSE = 0.0002
+
+
+def poll(question, patience, pid):
+    """Asks again and again; returns when the answer was yes."""
+    deadline = time.monotonic() + patience
+    while True:
+        if question.attempt():
+            return time.monotonic()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no answer from process {pid} within {patience} s")
+        time.sleep(PAUSE)
+
+
+class Question:
+    """A socket to 127.0.0.1 that is kept between attempts."""
+
+    def __init__(self, port):
+        self.port = port
+        self.socket = None
+        self.buffer = b""
+
+    def attempt(self):
+        try:
+            if self.socket is None:
+                self.buffer = b""
+                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=0.25)
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.greet()
+            return self.ask()
+        except OSError:
+            self.close()
+            return False
+
+    def close(self):
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+    def greet(self):
+        pass
+
+    def ask(self):
+        raise NotImplementedError
+
+    def more(self):
+        chunk = self.socket.recv(65536)
+        if not chunk:
+            raise ConnectionResetError
+        self.buffer += chunk
+
+    def line(self):
+        while b"\r\n" not in self.buffer:
+            self.more()
+        line, _, self.buffer = self.buffer.partition(b"\r\n")
+        return line
+
+    def take(self, count):
+        while len(self.buffer) < count:
+            self.more()
+        taken, self.buffer = self.buffer[:count], self.buffer[count:]
+        return taken
+
+
+class Healthz(Question):
+    """GET /healthz answers 200."""
+
+    def ask(self):
+        self.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        status = self.line().split()[1]
+        length = 0
+        while header := self.line():
+            name, _, value = header.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        self.take(length)
+        return status == b"200"
+
+
+class Nats(Question):
+    CONNECT = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "lang": "bench"}
+    INBOX = b"_INBOX.bench"
+
+    def greet(self):
+        self.line()
+        options = json.dumps(self.CONNECT).encode()
+        self.socket.sendall(b"CONNECT " + options + b"\r\nSUB " + self.INBOX + b" 1\r\n")
+
+    def message(self):
+        """The payload of the next message; None when nobody listens to what was asked."""
+        while True:
+            words = self.line().split()
+            match words[0]:
+                case b"MSG":
+                    return self.take(int(words[-1]) + 2)[:-2]
+                case b"HMSG":
+                    header, total = int(words[-2]), int(words[-1])
+                    return self.take(total + 2)[header:-2] or None
+                case b"PING":
+                    self.socket.sendall(b"PONG\r\n")
+                case b"-ERR":
+                    raise ConnectionResetError
+
+    def request(self, subject, payload=b""):
+        self.socket.sendall(b"PUB %s %s %d\r\n%s\r\n" % (subject, self.INBOX, len(payload), payload))
+        answer = self.message()
+        return None if answer is None else json.loads(answer)
+
+
+class Stream(Nats):
+    """MARKET_DATA exists, with a subject for each of the eight families."""
+
+    def info(self):
+        return self.request(b"$JS.API.STREAM.INFO.MARKET_DATA")
+
+    def ask(self):
+        info = self.info()
+        return bool(info) and len(info.get("config", {}).get("subjects", [])) == 8
+
+
+def free_ports(count):
+    sockets = []
+    for _ in range(count):
+        bound = socket.socket()
+        bound.bind(("127.0.0.1", 0))
+        sockets.append(bound)
+    ports = [bound.getsockname()[1] for bound in sockets]
+    for bound in sockets:
+        bound.close()
+    return ports
+
+
+# ---- the two sides ----
+
+
+class Side:
+    """A directory with a store, ports and an output file, and one way to run on them."""
+
+    PATIENCE = 60
+
+    def __init__(self, bench, name, store=None, **extra):
+        self.bench = bench
+        self.directory = os.path.join(bench.directory, name)
+        self.store = store or os.path.join(self.directory, "store")
+        self.output = os.path.join(self.directory, "output")
+        self.config_file = os.path.join(self.directory, "nats.conf")
+        self.extra = extra
+        self.pid = None
+        os.makedirs(self.directory)
+
+    def choose_ports(self):
+        self.nats_port, self.http_port, self.api_port = free_ports(3)
+        self.environment = {
+            "NATS_SERVER_BIN": self.bench.nats_server,
+            "JETSTREAM_STORE_DIR": self.store,
+            "NATS_CONFIG_FILE": self.config_file,
+            "NATS_HOST": "127.0.0.1",
+            "NATS_PORT": str(self.nats_port),
+            "NATS_HTTP_PORT": str(self.http_port),
+            "API_HOST": "127.0.0.1",
+            "API_PORT": str(self.api_port),
+            **self.extra,
+        }
+
+    def wipe(self):
+        shutil.rmtree(self.store, ignore_errors=True)
+        os.makedirs(self.store)
+
+    def start(self):
+        """Seconds from exec to the first good answer."""
+        self.choose_ports()
+        self.before_start()
+        question = self.question()
+        begin = time.monotonic()
+        self.pid = spawn(self.command(), self.child_environment(), self.output)
+        try:
+            return poll(question, self.PATIENCE, self.pid) - begin
+        except TimeoutError as error:
+            raise RuntimeError(f"{error}; its last lines:\n{self.last_lines()}") from None
+        finally:
+            question.close()
+
+    def stop(self):
+        """Seconds from the signal to the end of the process."""
+        begin = time.monotonic()
+        os.kill(self.pid, self.STOP)
+        if not gone(self.pid, self.PATIENCE):
+            raise RuntimeError(f"process {self.pid} does not stop")
+        end = time.monotonic()
+        reap(self.pid)
+        self.pid = None
+        return end - begin
+
+    def last_lines(self):
+        with open(self.output, encoding="utf-8", errors="replace") as file:
+            return "".join(file.readlines()[-10:])
+
+
+class Bare(Side):
+    # The signal with which the supervisor stops its server.
+    STOP = signal.SIGINT
+
+    def before_start(self):
+        rendered = subprocess.run(
+            [self.bench.binary, "config", "render", "--output", self.config_file],
+            env=self.environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        if rendered.returncode != 0:
+            raise RuntimeError(f"config render failed: {rendered.stderr.decode()}")
+
+    def command(self):
+        return [self.bench.nats_server, "-c", self.config_file]
+
+    def child_environment(self):
+        return {}
+
+    def question(self):
+        return Healthz(self.http_port)
+
+
+class Ours(Side):
+    STOP = signal.SIGTERM
+
+    def before_start(self):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.config_file)
+
+    def command(self):
+        return [self.bench.binary, "run"]
+
+    def child_environment(self):
+        return self.environment
+
+    def question(self):
+        return Stream(self.nats_port)
+
+    def server(self):
+        [pid] = children(self.pid)
+        return pid
+
+
+# ---- measurements ----
+
+
+class Bench:
+    def __init__(self, options, directory):
+        self.binary = os.path.abspath(options.binary)
+        self.nats_server = os.path.abspath(options.nats_server)
+        self.rounds = options.rounds
+        self.few = min(5, options.rounds)
+        self.directory = directory
+        self.table = Table()
+
+    def start_and_stop(self, bare, ours, rounds, wipe):
+        times = {(side, what): [] for side in (bare, ours) for what in ("start", "stop")}
+        for turn in range(rounds):
+            for side in (bare, ours) if turn % 2 == 0 else (ours, bare):
+                if wipe:
+                    side.wipe()
+                times[side, "start"].append(side.start())
+                # Let the start come to an end, whatever it does after the first answer.
+                time.sleep(0.3)
+                times[side, "stop"].append(side.stop())
+        return {key: milliseconds(values) for key, values in times.items()}
+
+    def measure_start(self):
+        bare, ours = Bare(self, "start-bare"), Ours(self, "start-ours")
+        times = self.start_and_stop(bare, ours, self.rounds, wipe=True)
+        self.table.ratio("Start, empty store", times[bare, "start"], times[ours, "start"], 2.5)
+        self.table.difference("Stop, no clients", times[bare, "stop"], times[ours, "stop"], 10)
+
+    def measure_large(self):
+        unlimited = {"STREAM_MAX_BYTES": "4GB", "STREAM_MAX_MSGS": "-1", "STREAM_MAX_AGE": "0"}
+        store = os.path.join(self.directory, "large-store")
+        ours = Ours(self, "large-ours", store, **unlimited)
+        bare = Bare(self, "large-bare", store, **unlimited)
+        ours.wipe()
+        ours.start()
+        size = fill(ours.nats_port)
+        ours.stop()
+        times = self.start_and_stop(bare, ours, self.few, wipe=False)
+        shutil.rmtree(store)
+        what = f"{number(size / 1e9, up=False)} GB store"
+        self.table.difference(f"Start, {what}", times[bare, "start"], times[ours, "start"], 50)
+        self.table.difference(f"Stop, {what}", times[bare, "stop"], times[ours, "stop"], 50)
+
+    def measure_idle(self):
+        """Memory and processor time; the window holds one periodic health check."""
+        ours = Ours(self, "idle")
+        ours.wipe()
+        ours.start()
+        time.sleep(10)
+        status, rollup = f"/proc/{ours.pid}/status", f"/proc/{ours.pid}/smaps_rollup"
+        resident = kilobytes(status, "VmRSS")
+        self.table.limit("Supervisor's memory, resident 10 s after the start", megabytes(resident), 10)
+        begin, before = time.monotonic(), cpu_seconds(ours.pid)
+        time.sleep(20)
+        self.table.limit("Supervisor's processor time, idle 20 s", share(ours.pid, begin, before), 0.2)
+        time.sleep(35)
+        self.table.limit(
+            "Supervisor's processor time, idle 55 s with a health check", share(ours.pid, begin, before), 0.2
+        )
+        resident = kilobytes(status, "VmRSS")
+        self.table.limit("Supervisor's memory, resident after a health check", megabytes(resident), 10)
+        self.table.fact("… of it anonymous (RssAnon)", megabytes(kilobytes(status, "RssAnon")))
+        pss = kilobytes(rollup, "Pss")
+        if pss is not None:
+            self.table.fact("… as its share (PSS)", megabytes(pss))
+        ours.stop()
+
+    def measure_check(self):
+        ours = Ours(self, "check")
+        ours.wipe()
+        ours.start()
+        # The stream answers a moment before the supervisor says that it is ready.
+        time.sleep(2)
+        commands = {
+            "true": ["/bin/true"],
+            "quick": [self.binary, "health-check", "quick"],
+            "full": [self.binary, "health-check", "full"],
+        }
+        times = {name: [] for name in commands}
+        for _ in range(max(self.rounds, 50) if self.rounds >= 30 else self.rounds):
+            for name, command in commands.items():
+                times[name].append(run_once(command, ours.environment, expected=0))
+        floor = milliseconds(times["true"])
+        peaks = [peak_memory(commands["quick"], ours.environment) for _ in range(self.few)]
+        self.table.limit("health-check quick (beside it /bin/true)", milliseconds(times["quick"]), 6, floor)
+        self.table.limit("health-check quick, most memory", Samples(peaks, "MB", MEGABYTE), 8)
+        self.table.limit("health-check full (beside it /bin/true)", milliseconds(times["full"]), 20, floor)
+        ours.stop()
+
+    def measure_size(self):
+        self.table.limit("Size of the binary", megabytes(os.path.getsize(self.binary)), 12)
+        image = "marketprism/unified-nats:latest"
+        try:
+            command = ["docker", "image", "inspect", "--format", "{{.Size}}", image]
+            found = subprocess.run(command, capture_output=True, timeout=20, check=False)
+        except (FileNotFoundError, subprocess.TimeoutExpired):
+            found = None
+        if found is None or found.returncode != 0:
+            self.table.not_measured("Size of the image", "≤ 40 MB", "there is no such image here")
+        else:
+            self.table.limit("Size of the image", megabytes(int(found.stdout)), 40)
+
+    def measure_invalid(self):
+        environment = {"NATS_PORT": "99999", "JETSTREAM_STORE_DIR": self.directory}
+        times = {"true": [], "ours": []}
+        for _ in range(self.rounds):
+            times["true"].append(run_once(["/bin/true"], {}, expected=0))
+            times["ours"].append(run_once([self.binary, "run"], environment, expected=78))
+        self.table.limit(
+            "Invalid settings, to exit 78 (beside it /bin/true)",
+            milliseconds(times["ours"]),
+            50,
+            milliseconds(times["true"]),
+            strict=True,
+        )
+
+    def measure_recovery(self):
+        ours = Ours(self, "recovery")
+        ours.wipe()
+        ours.start()
+        times = []
+        for _ in range(self.few):
+            time.sleep(5.5)
+            victim = ours.server()
+            question = ours.question()
+            begin = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+            # Nothing that the old server may still say counts.
+            if not gone(victim, 10):
+                raise RuntimeError("nats-server survives SIGKILL")
+            times.append(poll(question, 60, ours.pid) - begin)
+            question.close()
+        ours.stop()
+        self.table.fact("nats-server killed, to the stream answering again", milliseconds(times))
+
+
+def share(pid, begin, before):
+    """Percent of one core since."""
+    used, passed = cpu_seconds(pid) - before, time.monotonic() - begin
+    return Samples([100 * used / passed], "% of a core", 1)
+
+
+def run_once(command, environment, expected):
+    begin = time.monotonic()
+    pid = spawn(command, environment, os.devnull)
+    code, _ = reap(pid)
+    end = time.monotonic()
+    if code != expected:
+        raise RuntimeError(f"{command} ended with {code}, not {expected}")
+    return end - begin
+
+
+def fill(port):
+    """Publishes 1 GiB in messages of 64 KiB over all eight subjects; returns what the stream holds."""
+    stream = Stream(port)
+    if not stream.attempt():
+        raise RuntimeError("the stream does not answer")
+    stream.socket.settimeout(30)
+    subjects = [s.replace(">", "bench").replace("*", "bench").encode() for s in stream.info()["config"]["subjects"]]
+    size, batch, batches = 64 << 10, 64, 256
+    payload = os.urandom(size)
+    tail = b" %s %d\r\n%s\r\n" % (stream.INBOX, size, payload)
+    data = b"".join(b"PUB " + subjects[i % len(subjects)] + tail for i in range(batch))
+    for _ in range(batches):
+        stream.socket.sendall(data)
+        for _ in range(batch):
+            answer = stream.message()
+            if answer is None or "error" in json.loads(answer):
+                raise RuntimeError(f"a message was not stored: {answer}")
+    state = stream.info()["state"]
+    stream.close()
+    if state["messages"] != batch * batches:
+        raise RuntimeError(f"the stream holds {state['messages']} messages, not {batch * batches}")
+    return state["bytes"]
+
+
+# ---- the result ----
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def first_line(command):
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return answer.stdout.strip().partition("\n")[0]
+
+
+def processor():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def describe(options, bench, load):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    server = first_line([bench.nats_server, "--version"]).removeprefix("nats-server: ")
+    return "\n".join(
+        [
+            f"- Date: {now:%Y-%m-%d}",
+            f"- Machine: {os.cpu_count()} cores, {processor()}, Linux {platform.release()};"
+            f" load average {load:.1f} before, {os.getloadavg()[0]:.1f} after",
+            f"- Versions: commit {options.commit}, nats-server {server}, {first_line(['rustc', '--version'])}",
+        ]
+    )
+
+
+def put_into(path, result):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise RuntimeError(f"{path} does not have the lines {BEGIN} and {END}")
+    with open(path + ".new", "w", encoding="utf-8") as file:
+        file.write(f"{before}{BEGIN}\n\n{result}\n\n{END}{after}")
+    os.replace(path + ".new", path)
+
+
+MEASUREMENTS = ["start", "large", "idle", "check", "size", "invalid", "recovery"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--nats-server", required=True)
+    parser.add_argument("--commit", default="unknown")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--only", default=",".join(MEASUREMENTS))
+    parser.add_argument("--write", metavar="FILE")
+    options = parser.parse_args()
+    wanted = options.only.split(",")
+    if unknown := set(wanted) - set(MEASUREMENTS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+
+    # Whatever ends this script ends what it started.
+    for number_ in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number_, lambda *_: sys.exit(143))
+    with tempfile.TemporaryDirectory(prefix="unified-nats-bench-") as directory:
+        bench = Bench(options, directory)
+        load = os.getloadavg()[0]
+        try:
+            for name in MEASUREMENTS:
+                if name in wanted:
+                    getattr(bench, f"measure_{name}")()
+        finally:
+            end_what_is_left()
+        result = f"{describe(options, bench, load)}\n\n{bench.table.markdown()}\n\n{bench.table.summary()}"
+    print(result)
+    if options.write:
+        put_into(options.write, result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Measures the release build beside a bare nats-server. See --help.
+set -euo pipefail
+
+repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+nats_version=2.15.1
+
+usage() {
+    cat <<'HELP'
+Usage: scripts/bench.sh [--write] [--rounds N] [--only NAME[,NAME...]]
+
+Builds unified-nats in release mode, provides nats-server and prints a table of what the
+supervisor costs beside the same nats-server without it. Takes about four minutes and 2.5 GB in
+TMPDIR.
+
+  --write      put the table into BENCHMARKS.md as well
+  --rounds N   rounds of the cheap measurements (default 30)
+  --only NAME  only these: start, large, idle, check, size, invalid, recovery
+
+Needs a Rust toolchain and python3. The image is measured when Docker has one named
+marketprism/unified-nats:latest.
+HELP
+}
+
+write=
+arguments=()
+while [ $# -gt 0 ]; do
+    case $1 in
+        --write) write=1 ;;
+        --rounds | --only)
+            if [ $# -lt 2 ]; then
+                usage >&2
+                exit 64
+            fi
+            arguments+=("$1" "$2")
+            shift
+            ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *)
+            usage >&2
+            exit 64
+            ;;
+    esac
+    shift
+done
+if [ -n "$write" ]; then
+    arguments+=(--write "$repo/BENCHMARKS.md")
+fi
+
+cd "$repo"
+# shellcheck source-path=SCRIPTDIR source=lib/nats-server.sh
+. scripts/lib/nats-server.sh
+
+for tool in cargo python3; do
+    if ! command -v "$tool" >/dev/null; then
+        echo "cannot measure: $tool is not installed" >&2
+        exit 1
+    fi
+done
+cargo build --release --locked --quiet
+nats_server=$(nats_server_ensure "$nats_version")
+
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+# What is measured is the sources; a table or a script that changed does not matter.
+if ! git diff --quiet HEAD -- src templates build.rs Cargo.toml Cargo.lock 2>/dev/null; then
+    commit+=" with changes"
+fi
+
+exec python3 -I scripts/bench.py --binary "${CARGO_TARGET_DIR:-target}/release/unified-nats" \
+    --nats-server "$nats_server" --commit "$commit" "${arguments[@]}"
