@@ -182,17 +182,12 @@ def kilobytes(path, name):
 
 
 def cpu_seconds(pid):
-    """Of all threads; by the scheduler's nanoseconds, because clock ticks are 10 ms long."""
-    try:
-        total = 0
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/schedstat", encoding="ascii") as file:
-                total += int(file.read().split()[0])
-        return total / 1e9
-    except FileNotFoundError:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Of the whole process, threads that have ended included, to the nanosecond.
+
+    What utime and stime in /proc tell comes in ticks of 10 ms. The clock's number is the one
+    that clock_getcpuclockid(3) makes.
+    """
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 PTRACE_CONT, PTRACE_SEIZE, PTRACE_O_TRACEEXIT, PTRACE_EVENT_EXIT = 7, 0x4206, 0x40, 6
@@ -499,15 +494,22 @@ class Bench:
         self.table.difference("Stop, no clients", times[bare, "stop"], times[ours, "stop"], 10)
 
     def measure_large(self):
-        unlimited = {"STREAM_MAX_BYTES": "4GB", "STREAM_MAX_MSGS": "-1", "STREAM_MAX_AGE": "0"}
+        settings = {
+            "STREAM_MAX_BYTES": "4GB",
+            "STREAM_MAX_MSGS": "-1",
+            "STREAM_MAX_AGE": "0",
+            # nats-server reads all messages of this time again at its start, which would take
+            # it ten times as long as the rest and hide what the supervisor adds.
+            "STREAM_DUPLICATE_WINDOW": "100ms",
+        }
         store = os.path.join(self.directory, "large-store")
-        ours = Ours(self, "large-ours", store, **unlimited)
-        bare = Bare(self, "large-bare", store, **unlimited)
+        ours = Ours(self, "large-ours", store, **settings)
+        bare = Bare(self, "large-bare", store, **settings)
         ours.wipe()
         ours.start()
         size = fill(ours.nats_port)
         ours.stop()
-        times = self.start_and_stop(bare, ours, self.few, wipe=False)
+        times = self.start_and_stop(bare, ours, min(10, self.rounds), wipe=False)
         shutil.rmtree(store)
         what = f"{number(size / 1e9, up=False)} GB store"
         self.table.difference(f"Start, {what}", times[bare, "start"], times[ours, "start"], 50)
