@@ -507,11 +507,15 @@ class Bench:
         bare = Bare(self, "large-bare", store, **settings)
         ours.wipe()
         ours.start()
-        size = fill(ours.nats_port)
+        state = fill(ours.nats_port)
         ours.stop()
         times = self.start_and_stop(bare, ours, min(10, self.rounds), wipe=False)
+        ours.start()
+        if (left := stream_state(ours.nats_port)) != state:
+            raise RuntimeError(f"the store changed between the rounds: {state} became {left}")
+        ours.stop()
         shutil.rmtree(store)
-        what = f"{number(size / 1e9, up=False)} GB store"
+        what = f"{number(state['bytes'] / 1e9, up=False)} GB store"
         self.table.difference(f"Start, {what}", times[bare, "start"], times[ours, "start"], 50)
         self.table.difference(f"Stop, {what}", times[bare, "stop"], times[ours, "stop"], 50)
 
@@ -625,7 +629,7 @@ def run_once(command, environment, expected):
 
 
 def fill(port):
-    """Publishes 1 GiB in messages of 64 KiB over all eight subjects; returns what the stream holds."""
+    """Publishes 1 GiB in messages of 64 KiB over all eight subjects; returns the stream's state."""
     stream = Stream(port)
     if not stream.attempt():
         raise RuntimeError("the stream does not answer")
@@ -641,11 +645,20 @@ def fill(port):
             answer = stream.message()
             if answer is None or "error" in json.loads(answer):
                 raise RuntimeError(f"a message was not stored: {answer}")
-    state = stream.info()["state"]
     stream.close()
+    state = stream_state(port)
     if state["messages"] != batch * batches:
         raise RuntimeError(f"the stream holds {state['messages']} messages, not {batch * batches}")
-    return state["bytes"]
+    return state
+
+
+def stream_state(port):
+    stream = Stream(port)
+    if not stream.attempt():
+        raise RuntimeError("the stream does not answer")
+    state = stream.info()["state"]
+    stream.close()
+    return {name: state[name] for name in ("messages", "bytes", "first_seq", "last_seq")}
 
 
 # ---- the result ----

@@ -63,9 +63,10 @@ done
 cargo build --release --locked --quiet
 nats_server=$(nats_server_ensure "$nats_version")
 
-commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
-# What is measured is the sources; a table or a script that changed does not matter.
-if ! git diff --quiet HEAD -- src templates build.rs Cargo.toml Cargo.lock 2>/dev/null; then
+# What is measured is the sources: a table or a script that changed since does not matter.
+sources=(src templates build.rs Cargo.toml Cargo.lock)
+commit=$(git log -1 --format=%h -- "${sources[@]}" 2>/dev/null || echo unknown)
+if ! git diff --quiet HEAD -- "${sources[@]}" 2>/dev/null; then
     commit+=" with changes"
 fi
 
