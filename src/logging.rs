@@ -64,12 +64,7 @@ pub fn init(level: Level, format: LogFormat, output: Output) -> Log {
     LOG.get_or_init(|| {
         let (queue, lines) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        let log = Log {
-            queue,
-            dropped: dropped.clone(),
-            level,
-            style,
-        };
+        let log = Log { queue, dropped: dropped.clone(), level, style };
         let writer = move || match output {
             Output::Stdout => write_lines(lines, std::io::stdout(), &dropped, style),
             Output::Stderr => write_lines(lines, std::io::stderr(), &dropped, style),
@@ -151,12 +146,7 @@ fn format_line(style: Style, level: Level, logger: &str, message: &str, fields: 
             let _ = write!(line, "{}", Value::Object(object));
         }
         Style::Text => {
-            let _ = write!(
-                line,
-                "{now} {:5} {logger}: {}",
-                level.as_str(),
-                escape_controls(message)
-            );
+            let _ = write!(line, "{now} {:5} {logger}: {}", level.as_str(), escape_controls(message));
             for (name, value) in fields {
                 let _ = match value {
                     Value::String(text) => write!(line, " {name}={text:?}"),
@@ -173,11 +163,7 @@ fn format_line(style: Style, level: Level, logger: &str, message: &str, fields: 
 fn escape_controls(message: &str) -> String {
     let mut text = String::with_capacity(message.len());
     for c in message.chars() {
-        if c.is_control() {
-            text.extend(c.escape_default())
-        } else {
-            text.push(c)
-        }
+        if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
     }
     text
 }
@@ -190,28 +176,14 @@ impl<S: Subscriber> Layer<S> for Forward {
         let target = metadata.target();
         let own = target.split("::").next() == Some("unified_nats");
         // Libraries speak only when something is wrong, unless everything is asked for.
-        let limit = if own || self.0.level == Level::TRACE {
-            self.0.level
-        } else {
-            Level::ERROR
-        };
+        let limit = if own || self.0.level == Level::TRACE { self.0.level } else { Level::ERROR };
         if *metadata.level() > limit {
             return;
         }
-        let logger = if own {
-            target.split("::").nth(1).unwrap_or(SERVICE)
-        } else {
-            target
-        };
+        let logger = if own { target.split("::").nth(1).unwrap_or(SERVICE) } else { target };
         let mut fields = Fields::default();
         event.record(&mut fields);
-        self.0.send(format_line(
-            self.0.style,
-            *metadata.level(),
-            logger,
-            &fields.message,
-            fields.rest,
-        ));
+        self.0.send(format_line(self.0.style, *metadata.level(), logger, &fields.message, fields.rest));
     }
 }
 
@@ -268,11 +240,7 @@ mod tests {
         let line = format_line(Style::Json, Level::INFO, "app", "two\nlines \"quoted\"", fields);
         let body = line.strip_suffix('\n').unwrap();
         assert!(!body.contains('\n'), "{body}");
-        let keys: Vec<_> = serde_json::from_str::<Map<String, Value>>(body)
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect();
+        let keys: Vec<_> = serde_json::from_str::<Map<String, Value>>(body).unwrap().keys().cloned().collect();
         assert_eq!(keys, ["timestamp", "level", "logger", "message", "service", "port"]);
         let stamp = &body[14..38];
         assert!(stamp.ends_with('Z') && stamp.as_bytes()[19] == b'.', "{stamp}");
@@ -287,12 +255,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counts() {
         let (queue, _keep) = sync_channel(1);
-        let log = Log {
-            queue,
-            dropped: Arc::default(),
-            level: Level::INFO,
-            style: Style::Json,
-        };
+        let log = Log { queue, dropped: Arc::default(), level: Level::INFO, style: Style::Json };
         for _ in 0..3 {
             log.foreign(Level::INFO, "nats-server", "x");
         }

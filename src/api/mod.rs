@@ -31,14 +31,7 @@ pub fn router(views: Views) -> Router {
 }
 
 fn answer(ok: bool, body: Value) -> (StatusCode, Json<Value>) {
-    (
-        if ok {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
-        },
-        Json(body),
-    )
+    (if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))
 }
 
 /// The supervisor is alive. That this handler runs shows that the loops turn; the task that owns

@@ -109,28 +109,19 @@ const MARKER: &str = ".unified-nats-mode";
 pub fn check_store_mode(settings: &Settings) -> Result<(), Problems> {
     let store = &settings.jetstream.store_dir;
     let marker = store.join(MARKER);
-    let mode = if settings.cluster.is_some() {
-        "clustered"
-    } else {
-        "standalone"
-    };
+    let mode = if settings.cluster.is_some() { "clustered" } else { "standalone" };
     let streams = streams_in(store);
     if settings.cluster.is_some() && !streams.is_empty() {
         let written = fs::read_to_string(&marker).ok();
         // A store of another program has no marker, but a clustered one has a metadata group.
-        let clustered = written.as_deref().map_or_else(
-            || store.join("jetstream/$SYS/_js_/_meta_").is_dir(),
-            |text| text.trim() == "clustered",
-        );
+        let clustered = written
+            .as_deref()
+            .map_or_else(|| store.join("jetstream/$SYS/_js_/_meta_").is_dir(), |text| text.trim() == "clustered");
         if !clustered {
             let mut problems = Problems::default();
             problems.add(
                 "NATS_CLUSTER_ENABLED, JETSTREAM_STORE_DIR",
-                format!(
-                    "a cluster over the standalone store {} with streams {}",
-                    store.display(),
-                    streams.join(", ")
-                ),
+                format!("a cluster over the standalone store {} with streams {}", store.display(), streams.join(", ")),
                 "nats-server would delete these streams: a cluster does not adopt streams that were written standalone",
                 "set NATS_CLUSTER_ENABLED=false; to move into a cluster, back the streams up and verify the backup, \
                  start the cluster on an empty JETSTREAM_STORE_DIR, and restore them there",
@@ -162,10 +153,7 @@ mod tests {
     fn settings(store: &Path, clustered: bool) -> Settings {
         let mut pairs = vec![("JETSTREAM_STORE_DIR", store.to_str().unwrap())];
         if clustered {
-            pairs.extend([
-                ("NATS_CLUSTER_ENABLED", "true"),
-                ("NATS_CLUSTER_ROUTES", "nats://b:6222"),
-            ]);
+            pairs.extend([("NATS_CLUSTER_ENABLED", "true"), ("NATS_CLUSTER_ROUTES", "nats://b:6222")]);
         }
         Settings::load(&pairs.as_slice(), &[]).unwrap().settings
     }
@@ -182,10 +170,7 @@ mod tests {
         assert!(refused.contains("MARKET_DATA"), "{refused}");
         assert!(!store.path().join(MARKER).exists());
         check_store_mode(&settings(store.path(), false)).unwrap();
-        assert!(
-            check_store_mode(&settings(store.path(), true)).is_err(),
-            "also when the marker says so"
-        );
+        assert!(check_store_mode(&settings(store.path(), true)).is_err(), "also when the marker says so");
     }
 
     #[test]

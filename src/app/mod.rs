@@ -74,28 +74,17 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         (executable.join(), rest)
     });
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
-    let Surrounded {
-        listener,
-        config_file,
-        rendered,
-        link,
-    } = rest?;
+    let Surrounded { listener, config_file, rendered, link } = rest?;
     let executable = executable?;
     phases.reached("preparation");
 
     // Opened last: nothing is written to it by a start that is refused.
     let log_file = settings.logs.server_log.as_ref().and_then(|server_log| {
         let opened = LogFile::open(server_log);
-        opened
-            .inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display()))
-            .ok()
+        opened.inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display())).ok()
     });
     let reaper = Reaper::default();
-    let environment = settings
-        .server
-        .memory_limit
-        .iter()
-        .map(|limit| (variables::GOMEMLIMIT.name, limit.clone()));
+    let environment = settings.server.memory_limit.iter().map(|limit| (variables::GOMEMLIMIT.name, limit.clone()));
     let server = NatsServer {
         executable: executable.path,
         config_file,
@@ -103,15 +92,7 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         environment: environment.collect(),
         reaper: reaper.clone(),
     };
-    Ok(Prepared {
-        settings,
-        listener,
-        server,
-        link,
-        log_file,
-        phases,
-        reaper,
-    })
+    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper })
 }
 
 struct Surrounded {
@@ -132,18 +113,11 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     ports::try_server_ports(settings)?;
     let config_file = directories::choose_config_file(settings)?;
     let own_certificate = renew_own_certificate(settings, &config_file)?;
-    let surroundings = Surroundings {
-        host_name: host_name(),
-        ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()),
-    };
+    let surroundings =
+        Surroundings { host_name: host_name(), ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()) };
     let rendered = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
     let link = Link::new(settings, own_certificate.as_ref()).map_err(anyhow::Error::from)?;
-    Ok(Surrounded {
-        listener,
-        config_file,
-        rendered,
-        link,
-    })
+    Ok(Surrounded { listener, config_file, rendered, link })
 }
 
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.
@@ -155,12 +129,7 @@ fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
 }
 
 fn renew_own_certificate(settings: &Settings, config_file: &std::path::Path) -> Result<Option<OwnCertificate>, Fault> {
-    let Some(ca) = settings
-        .tls
-        .as_ref()
-        .filter(|tls| tls.verify)
-        .and_then(|tls| tls.ca.as_ref())
-    else {
+    let Some(ca) = settings.tls.as_ref().filter(|tls| tls.verify).and_then(|tls| tls.ca.as_ref()) else {
         return Ok(None);
     };
     let own = OwnCertificate::beside(config_file.parent().unwrap_or(std::path::Path::new("/")));
@@ -170,9 +139,7 @@ fn renew_own_certificate(settings: &Settings, config_file: &std::path::Path) -> 
 
 /// The name of this machine, as other nodes of a cluster tell it apart by.
 pub fn host_name() -> String {
-    nix::unistd::gethostname()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// A task that has ended: its name, and how supervision ended if it was the supervisor.
@@ -181,29 +148,15 @@ type Ended = (&'static str, Option<Ending>);
 impl Prepared {
     /// Runs the broker until it is stopped or cannot go on.
     pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
-        let Self {
-            settings,
-            listener,
-            server,
-            link,
-            log_file,
-            phases,
-            reaper,
-        } = self;
+        let Self { settings, listener, server, link, log_file, phases, reaper } = self;
         let supervision = &settings.supervision;
-        let timing = Timing {
-            drain_delay: supervision.drain_delay,
-            kill_after: kill_after(supervision.shutdown_timeout),
-        };
+        let timing =
+            Timing { drain_delay: supervision.drain_delay, kill_after: kill_after(supervision.shutdown_timeout) };
         let policy = RestartPolicy::new(supervision);
         let (supervisor, handle) = Supervisor::new(server, policy, timing, log, log_file);
         let (client, client_view) = watch::channel(None);
         let (reports, reports_view) = watch::channel(None);
-        let views = Views {
-            supervisor: handle.watch(),
-            health: reports_view,
-            environment: settings.api.environment,
-        };
+        let views = Views { supervisor: handle.watch(), health: reports_view, environment: settings.api.environment };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(anyhow::Error::from)?;
         for door in &settings.open_doors {
             tracing::warn!("{}", door.describe());
@@ -212,19 +165,9 @@ impl Prepared {
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper)));
-        let bring_up = BringUp {
-            settings: settings.clone(),
-            link,
-            handle: handle.clone(),
-            client,
-            phases,
-        };
+        let bring_up = BringUp { settings: settings.clone(), link, handle: handle.clone(), client, phases };
         tasks.spawn(name("bring-up", bring_up.run_until_over()));
-        let monitor = HealthMonitor {
-            settings: settings.clone(),
-            client: client_view,
-            reports,
-        };
+        let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
         tasks.spawn(name("api", serve_api(listener, views)));
@@ -261,9 +204,7 @@ async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(
         }
         handle.stop().await;
     }
-    Err(Fault::Internal(
-        internal.unwrap_or_else(|| anyhow::anyhow!("no task is left")),
-    ))
+    Err(Fault::Internal(internal.unwrap_or_else(|| anyhow::anyhow!("no task is left"))))
 }
 
 fn into_result(ending: Ending) -> Result<(), Fault> {
@@ -279,19 +220,14 @@ fn into_result(ending: Ending) -> Result<(), Fault> {
 
 /// Leaves a little of the shutdown time for our own end after the server was killed.
 fn kill_after(shutdown_timeout: Duration) -> Duration {
-    shutdown_timeout
-        .mul_f64(0.9)
-        .max(shutdown_timeout.saturating_sub(Duration::from_secs(1)))
+    shutdown_timeout.mul_f64(0.9).max(shutdown_timeout.saturating_sub(Duration::from_secs(1)))
 }
 
 /// Tells the supervisor what the examinations find.
 async fn relay_verdicts(mut reports: watch::Receiver<Option<(SystemTime, Report)>>, handle: Handle) {
     let snapshots = handle.watch();
     while reports.changed().await.is_ok() {
-        let failure = reports
-            .borrow_and_update()
-            .as_ref()
-            .and_then(|(_, report)| report.failure());
+        let failure = reports.borrow_and_update().as_ref().and_then(|(_, report)| report.failure());
         let Some(generation) = in_service(&snapshots.borrow().state) else {
             continue;
         };

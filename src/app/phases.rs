@@ -13,11 +13,7 @@ pub struct Phases {
 
 impl Phases {
     pub fn begin(started: Instant) -> Self {
-        Self {
-            started,
-            last: started,
-            taken: Vec::new(),
-        }
+        Self { started, last: started, taken: Vec::new() }
     }
 
     /// Notes that `phase` has just ended.
@@ -30,10 +26,7 @@ impl Phases {
     /// One line with all of them, once; a restart later on says only that it is ready again.
     pub fn log(&mut self, settings: &Settings) {
         let phases = std::mem::take(&mut self.taken);
-        let phases: Vec<_> = phases
-            .iter()
-            .map(|(name, taken)| format!("{name} {taken} ms"))
-            .collect();
+        let phases: Vec<_> = phases.iter().map(|(name, taken)| format!("{name} {taken} ms")).collect();
         let nats = format!("{}:{}", settings.server.host.as_str(), settings.server.port);
         let total = millis(self.last - self.started);
         tracing::info!(nats, millis = total, phases = phases.join(", "), "ready");

@@ -54,11 +54,7 @@ fn bind(variable: &'static str, host: &Host, port: u16) -> Result<TcpListener, P
             io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
             _ => error.to_string(),
         };
-        PortError {
-            address: format!("{}:{port}", host.as_str()),
-            variable,
-            reason,
-        }
+        PortError { address: format!("{}:{port}", host.as_str()), variable, reason }
     })
 }
 

@@ -15,17 +15,8 @@ impl crate::supervisor::Launch for NeverLaunches {
 fn supervisor() -> (Supervisor<NeverLaunches>, Handle) {
     let settings = Settings::load(&[("RESTART_MAX", "1000000")], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
-    let timing = Timing {
-        drain_delay: Duration::ZERO,
-        kill_after: Duration::from_secs(1),
-    };
-    Supervisor::new(
-        NeverLaunches,
-        RestartPolicy::new(&settings.supervision),
-        timing,
-        log,
-        None,
-    )
+    let timing = Timing { drain_delay: Duration::ZERO, kill_after: Duration::from_secs(1) };
+    Supervisor::new(NeverLaunches, RestartPolicy::new(&settings.supervision), timing, log, None)
 }
 
 #[tokio::test(start_paused = true)]

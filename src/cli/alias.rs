@@ -25,18 +25,12 @@ pub fn translate(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
 
 type Script = fn(&[OsString]) -> Result<Vec<OsString>, String>;
 
-const SCRIPTS: [(&str, Script); 2] = [
-    ("health_check.sh", health_check),
-    ("config_renderer.py", config_renderer),
-];
+const SCRIPTS: [(&str, Script); 2] = [("health_check.sh", health_check), ("config_renderer.py", config_renderer)];
 
 /// The script of that name, with or without its ending.
 fn script(name: &str) -> Option<Script> {
     let matches = |script: &str| script == name || script.rsplit_once('.').is_some_and(|(stem, _)| stem == name);
-    SCRIPTS
-        .iter()
-        .find(|(script, _)| matches(script))
-        .map(|(_, script)| *script)
+    SCRIPTS.iter().find(|(script, _)| matches(script)).map(|(_, script)| *script)
 }
 
 fn base_name(argument: Option<&OsString>) -> String {
@@ -51,11 +45,8 @@ fn health_check(options: &[OsString]) -> Result<Vec<OsString>, String> {
 /// `--output F`, `--validate` or `--summary`; without one of them it rendered.
 fn config_renderer(options: &[OsString]) -> Result<Vec<OsString>, String> {
     let is = |wanted: &str| options.iter().any(|option| option == wanted);
-    let rest: Vec<_> = options
-        .iter()
-        .filter(|option| *option != "--validate" && *option != "--summary")
-        .cloned()
-        .collect();
+    let rest: Vec<_> =
+        options.iter().filter(|option| *option != "--validate" && *option != "--summary").cloned().collect();
     match (is("--validate"), is("--summary")) {
         (true, true) => Err("cannot use --validate and --summary together: choose one".into()),
         (true, false) => Ok(ours(&["config", "validate"], &rest)),
@@ -83,18 +74,9 @@ mod tests {
         for (old, new) in [
             ("/app/scripts/health_check.sh full", "unified-nats health-check full"),
             ("health_check", "unified-nats health-check"),
-            (
-                "python3 /app/scripts/config_renderer.py --validate",
-                "unified-nats config validate",
-            ),
-            (
-                "config_renderer --output /tmp/x",
-                "unified-nats config render --output /tmp/x",
-            ),
-            (
-                "python3 config_renderer.py --summary --json",
-                "unified-nats config show --json",
-            ),
+            ("python3 /app/scripts/config_renderer.py --validate", "unified-nats config validate"),
+            ("config_renderer --output /tmp/x", "unified-nats config render --output /tmp/x"),
+            ("python3 config_renderer.py --summary --json", "unified-nats config show --json"),
             ("/usr/local/bin/unified-nats run", "/usr/local/bin/unified-nats run"),
         ] {
             assert_eq!(translated(old).as_deref(), Ok(new));
@@ -103,12 +85,7 @@ mod tests {
 
     #[test]
     fn python_runs_nothing_else() {
-        for line in [
-            "python3",
-            "python3 -c print(1)",
-            "python3 /etc/passwd",
-            "python3 unified-nats",
-        ] {
+        for line in ["python3", "python3 -c print(1)", "python3 /etc/passwd", "python3 unified-nats"] {
             assert!(translated(line).is_err(), "{line}");
         }
     }

@@ -27,22 +27,14 @@ pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -
             return Code::Failed;
         }
     };
-    let examination = Examination {
-        settings: &settings,
-        link,
-        timeout: arguments.timeout,
-    };
+    let examination = Examination { settings: &settings, link, timeout: arguments.timeout };
     let report = runtime.block_on(async {
         let made = tokio::time::timeout(arguments.timeout, examination.make(arguments.kind));
         made.await.unwrap_or_else(|_| Report::late(arguments.timeout))
     });
     runtime.shutdown_background();
     print(&report, arguments.output.json);
-    if report.is_healthy() {
-        Code::Success
-    } else {
-        Code::Failed
-    }
+    if report.is_healthy() { Code::Success } else { Code::Failed }
 }
 
 /// The client certificate that the running broker made, where it asks for one.
@@ -52,9 +44,7 @@ fn own_certificate(settings: &Settings) -> Option<OwnCertificate> {
     }
     let configured = settings.server.config_file.clone();
     let candidates = configured.map_or_else(config_file_candidates, |path| vec![path]);
-    let beside = candidates
-        .iter()
-        .filter_map(|path| Some(OwnCertificate::beside(path.parent()?)));
+    let beside = candidates.iter().filter_map(|path| Some(OwnCertificate::beside(path.parent()?)));
     beside.into_iter().find(|own| own.cert.is_file())
 }
 

@@ -18,14 +18,7 @@ fn load(flags: &Flags) -> Result<Loaded, Problems> {
 }
 
 fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
-    nats_conf::render(
-        settings,
-        &Surroundings {
-            host_name: host_name(),
-            ca_bundle: None,
-        },
-        secrets,
-    )
+    nats_conf::render(settings, &Surroundings { host_name: host_name(), ca_bundle: None }, secrets)
 }
 
 /// Like [`rendered`]; what is wrong is printed.
@@ -66,10 +59,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
         };
         let text = rendered_or_told(&settings, Secrets::Written)?;
         write_atomically(path, text.as_bytes()).map_err(|error| {
-            eprintln!(
-                "cannot write {}: {error}; name a path in a directory that you may write",
-                path.display()
-            );
+            eprintln!("cannot write {}: {error}; name a path in a directory that you may write", path.display());
             Code::Failed
         })?;
         if arguments.json {
@@ -160,12 +150,7 @@ pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
 }
 
 fn judge(flags: &Flags) -> Verdict {
-    let refused = |problems: Vec<Problem>, warnings| Verdict {
-        problems,
-        warnings,
-        server: None,
-        code: Code::Settings,
-    };
+    let refused = |problems: Vec<Problem>, warnings| Verdict { problems, warnings, server: None, code: Code::Settings };
     let loaded = match load(flags) {
         Ok(loaded) => loaded,
         Err(problems) => return refused(problems.0, vec![]),
@@ -177,12 +162,7 @@ fn judge(flags: &Flags) -> Verdict {
             Some(problem) => return refused(vec![problem], warnings),
             None => {
                 let server = Some(Err(format!("{:#}", anyhow::Error::from(error))));
-                return Verdict {
-                    problems: vec![],
-                    warnings,
-                    server,
-                    code: Code::Internal,
-                };
+                return Verdict { problems: vec![], warnings, server, code: Code::Internal };
             }
         },
     };
@@ -194,12 +174,7 @@ fn judge(flags: &Flags) -> Verdict {
             Err(answer) => (Err(answer), Code::Settings),
         },
     };
-    Verdict {
-        problems: vec![],
-        warnings,
-        server: Some(server),
-        code,
-    }
+    Verdict { problems: vec![], warnings, server: Some(server), code }
 }
 
 /// Has nats-server read the file (`-t`); the answer is its own.
@@ -213,19 +188,11 @@ fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("cannot run {}: {error}", executable.path.display()))?;
-    let answer = String::from_utf8_lossy(if output.stderr.is_empty() {
-        &output.stdout
-    } else {
-        &output.stderr
-    });
+    let answer = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
     let (major, minor, patch) = executable.version;
     let answer = answer.trim().replace(&*file.0.to_string_lossy(), "nats.conf");
     let answer = format!("nats-server {major}.{minor}.{patch}: {answer}");
-    if output.status.success() {
-        Ok(answer)
-    } else {
-        Err(answer)
-    }
+    if output.status.success() { Ok(answer) } else { Err(answer) }
 }
 
 struct TemporaryFile(PathBuf);
@@ -235,11 +202,7 @@ impl TemporaryFile {
     fn create(text: &str) -> std::io::Result<Self> {
         let name = format!("unified-nats-{}-{:016x}.conf", std::process::id(), fastrand::u64(..));
         let mut result = Err(std::io::ErrorKind::NotFound.into());
-        for directory in [
-            std::env::temp_dir().as_path(),
-            Path::new("/dev/shm"),
-            Path::new("/run/unified-nats"),
-        ] {
+        for directory in [std::env::temp_dir().as_path(), Path::new("/dev/shm"), Path::new("/run/unified-nats")] {
             let path = directory.join(&name);
             result = write_atomically(&path, text.as_bytes()).map(|()| Self(path));
             if result.is_ok() {

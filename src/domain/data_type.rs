@@ -81,10 +81,7 @@ mod tests {
 
     #[test]
     fn subjects_are_those_the_clients_use() {
-        let suffixed: Vec<_> = DataType::ALL
-            .iter()
-            .flat_map(|d| d.subjects(SubjectStyle::Suffixed))
-            .collect();
+        let suffixed: Vec<_> = DataType::ALL.iter().flat_map(|d| d.subjects(SubjectStyle::Suffixed)).collect();
         assert_eq!(
             suffixed,
             [
@@ -99,9 +96,6 @@ mod tests {
             ]
         );
         assert_eq!(DataType::FundingRate.subjects(SubjectStyle::Plain), ["funding_rate.>"]);
-        assert_eq!(
-            DataType::Trade.subjects(SubjectStyle::Both),
-            ["trade-data.>", "trade.>"]
-        );
+        assert_eq!(DataType::Trade.subjects(SubjectStyle::Both), ["trade-data.>", "trade.>"]);
     }
 }

@@ -89,20 +89,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_a_duration() {
-        for text in [
-            "",
-            "-5",
-            "1.5s",
-            "5 s",
-            "s",
-            "5d",
-            "10MB",
-            "1m1h",
-            "1s1s",
-            "h1",
-            "99999999999999999999",
-            "9999999999h",
-        ] {
+        for text in
+            ["", "-5", "1.5s", "5 s", "s", "5d", "10MB", "1m1h", "1s1s", "h1", "99999999999999999999", "9999999999h"]
+        {
             assert!(parse_span(text).is_err(), "{text}");
         }
     }

@@ -19,21 +19,12 @@ pub async fn http(monitor: &Monitor, deadline: Duration) -> Finding {
     let varz = varz.map_err(|e| e.to_string())?;
     let text = |name: &str| varz.get(name).and_then(Value::as_str).unwrap_or("?").to_owned();
     let number = |name: &str| varz.get(name).and_then(Value::as_u64).unwrap_or_default();
-    Ok(format!(
-        "{} {}, {} connections",
-        text("server_name"),
-        text("version"),
-        number("connections")
-    ))
+    Ok(format!("{} {}, {} connections", text("server_name"), text("version"), number("connections")))
 }
 
 /// Only `/healthz`.
 pub async fn healthz(monitor: &Monitor, deadline: Duration) -> Finding {
-    monitor
-        .healthz(deadline)
-        .await
-        .map(|()| "/healthz answers 200".to_owned())
-        .map_err(|e| e.to_string())
+    monitor.healthz(deadline).await.map(|()| "/healthz answers 200".to_owned()).map_err(|e| e.to_string())
 }
 
 /// JetStream's API answers, and `/jsz` where there is monitoring.
@@ -80,37 +71,26 @@ pub async fn data_types(api: &JetStream, settings: &MarketDataSettings) -> Findi
         .filter(|filter| !captures(&subjects, filter))
         .collect();
     if lost.is_empty() {
-        return Ok(format!(
-            "{} captures all {} families",
-            settings.name,
-            DataType::ALL.len()
-        ));
+        return Ok(format!("{} captures all {} families", settings.name, DataType::ALL.len()));
     }
     Err(format!("{} does not capture {}", settings.name, lost.join(", ")))
 }
 
 async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<StreamInfo, String> {
-    let info = api
-        .stream_info(settings.name.as_str())
-        .await
-        .map_err(|e| e.to_string())?;
+    let info = api.stream_info(settings.name.as_str()).await.map_err(|e| e.to_string())?;
     info.ok_or_else(|| format!("stream {} does not exist", settings.name))
 }
 
 /// The supervisor itself says that traffic may come.
 pub async fn readyz(settings: &Settings, deadline: Duration) -> Finding {
     let url = format!("http://{}:{}/readyz", settings.api.host.to_reach(), settings.api.port);
-    let (url, status, body) = crate::nats::get(&reqwest::Client::new(), url, deadline)
-        .await
-        .map_err(|e| e.to_string())?;
+    let (url, status, body) =
+        crate::nats::get(&reqwest::Client::new(), url, deadline).await.map_err(|e| e.to_string())?;
     if status == 200 {
         return Ok("the supervisor is ready".into());
     }
     let state: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| state.get(name).and_then(Value::as_str).map(str::to_owned);
     let reason = text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
-    Err(format!(
-        "{url} answers {status}, {}{reason}",
-        text("state").unwrap_or_default()
-    ))
+    Err(format!("{url} answers {status}, {}{reason}", text("state").unwrap_or_default()))
 }

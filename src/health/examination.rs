@@ -57,20 +57,14 @@ impl Examination<'_> {
             return report;
         }
         if kind == Kind::Full {
-            report
-                .checks
-                .push(Check::run("ready", checks::readyz(self.settings, self.timeout)).await);
+            report.checks.push(Check::run("ready", checks::readyz(self.settings, self.timeout)).await);
         }
         if matches!(kind, Kind::Full | Kind::Http) {
             match &monitor {
                 Some(monitor) => {
-                    report
-                        .checks
-                        .push(Check::run("http", checks::http(monitor, self.timeout)).await);
+                    report.checks.push(Check::run("http", checks::http(monitor, self.timeout)).await);
                 }
-                None => report
-                    .checks
-                    .push(Check::warning("http", "MONITORING_ENABLED is false: not looked at")),
+                None => report.checks.push(Check::warning("http", "MONITORING_ENABLED is false: not looked at")),
             }
         }
         if kind != Kind::Http {
@@ -78,9 +72,7 @@ impl Examination<'_> {
         }
         if kind == Kind::Full {
             let doors = self.settings.open_doors.iter();
-            report
-                .checks
-                .extend(doors.map(|door| Check::warning("security", door.describe())));
+            report.checks.extend(doors.map(|door| Check::warning("security", door.describe())));
         }
         report
     }
@@ -98,10 +90,7 @@ impl Examination<'_> {
         let Some(client) = client else { return };
         if !self.settings.jetstream.enabled {
             if kind != Kind::Connectivity {
-                report.checks.push(Check::warning(
-                    "jetstream",
-                    "JETSTREAM_ENABLED is false: there are no streams",
-                ));
+                report.checks.push(Check::warning("jetstream", "JETSTREAM_ENABLED is false: there are no streams"));
             }
             return;
         }
@@ -113,14 +102,10 @@ impl Examination<'_> {
             report.checks.push(Check::run("jetstream", look).await);
         }
         if wanted(Kind::Stream) {
-            report
-                .checks
-                .push(Check::run("stream", checks::stream(&api, market_data)).await);
+            report.checks.push(Check::run("stream", checks::stream(&api, market_data)).await);
         }
         if wanted(Kind::Datatypes) {
-            report
-                .checks
-                .push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
+            report.checks.push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
         }
     }
 }

@@ -45,22 +45,16 @@ impl HealthMonitor {
             let monitor = Monitor::new(&self.settings);
             let mut report = Report::default();
             if let Some(monitor) = &monitor {
-                report
-                    .checks
-                    .push(Check::run("http", checks::http(monitor, deadline)).await);
+                report.checks.push(Check::run("http", checks::http(monitor, deadline)).await);
             }
             if self.settings.jetstream.enabled {
                 let api = JetStream::new(client, deadline);
                 let look = checks::jetstream(&api, monitor.as_ref(), deadline);
                 report.checks.push(Check::run("jetstream", look).await);
                 let market_data = &self.settings.market_data;
-                report
-                    .checks
-                    .push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
+                report.checks.push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
             } else {
-                report
-                    .checks
-                    .push(Check::run("connectivity", flush(&client, deadline)).await);
+                report.checks.push(Check::run("connectivity", flush(&client, deadline)).await);
             }
             report
         };
@@ -68,9 +62,7 @@ impl HealthMonitor {
             Ok(report) => report,
             Err(_) => {
                 let late = async { Err(format!("no result within {} s", deadline.as_secs_f32())) };
-                Report {
-                    checks: vec![Check::run("health check", late).await],
-                }
+                Report { checks: vec![Check::run("health check", late).await] }
             }
         }
     }

@@ -29,21 +29,11 @@ impl Check {
             Ok(detail) => (Outcome::Pass, detail),
             Err(detail) => (Outcome::Fail, detail),
         };
-        Self {
-            name,
-            outcome,
-            detail,
-            millis: millis(started.elapsed()),
-        }
+        Self { name, outcome, detail, millis: millis(started.elapsed()) }
     }
 
     pub fn warning(name: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            name,
-            outcome: Outcome::Warn,
-            detail: detail.into(),
-            millis: 0.0,
-        }
+        Self { name, outcome: Outcome::Warn, detail: detail.into(), millis: 0.0 }
     }
 }
 
@@ -63,14 +53,7 @@ impl Report {
         let detail = format!("no result within {} s", timeout.as_secs_f32());
         let outcome = Outcome::Fail;
         let millis = millis(timeout);
-        Self {
-            checks: vec![Check {
-                name: "timeout",
-                outcome,
-                detail,
-                millis,
-            }],
-        }
+        Self { checks: vec![Check { name: "timeout", outcome, detail, millis }] }
     }
 
     pub fn is_healthy(&self) -> bool {
@@ -95,14 +78,10 @@ mod tests {
 
     #[tokio::test]
     async fn warnings_do_not_make_a_broker_unhealthy_and_failures_do() {
-        let mut report = Report {
-            checks: vec![Check::warning("open", "anybody may connect")],
-        };
+        let mut report = Report { checks: vec![Check::warning("open", "anybody may connect")] };
         report.checks.push(Check::run("a", async { Ok("fine".into()) }).await);
         assert!(report.is_healthy() && report.failure().is_none());
-        report
-            .checks
-            .push(Check::run("b", async { Err("broken".into()) }).await);
+        report.checks.push(Check::run("b", async { Err("broken".into()) }).await);
         assert!(!report.is_healthy());
         assert_eq!(report.failure().as_deref(), Some("b: broken"));
     }

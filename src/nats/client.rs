@@ -28,10 +28,7 @@ pub struct Link {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("cannot connect to NATS at {address}")]
-    Connect {
-        address: String,
-        source: async_nats::ConnectError,
-    },
+    Connect { address: String, source: async_nats::ConnectError },
     #[error("cannot connect to NATS at {address}: no answer within {} s", .timeout.as_secs_f32())]
     Timeout { address: String, timeout: Duration },
     #[error("cannot prepare TLS for our own connection: {0}")]
@@ -88,14 +85,8 @@ impl Link {
         }
         match timeout(patience, options.connect(&self.address)).await {
             Ok(Ok(client)) => Ok(client),
-            Ok(Err(source)) => Err(ConnectError::Connect {
-                address: self.address.clone(),
-                source,
-            }),
-            Err(_) => Err(ConnectError::Timeout {
-                address: self.address.clone(),
-                timeout: patience,
-            }),
+            Ok(Err(source)) => Err(ConnectError::Connect { address: self.address.clone(), source }),
+            Err(_) => Err(ConnectError::Timeout { address: self.address.clone(), timeout: patience }),
         }
     }
 }
@@ -107,15 +98,9 @@ pub async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
         let mut stream = TcpStream::connect(address).await?;
         let mut start = [0u8; 5];
         stream.read_exact(&mut start).await?;
-        if &start == b"INFO " {
-            Ok(())
-        } else {
-            Err(io::Error::other("something else than a nats-server answers"))
-        }
+        if &start == b"INFO " { Ok(()) } else { Err(io::Error::other("something else than a nats-server answers")) }
     };
-    timeout(patience, read)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(patience, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn client_config(
@@ -123,10 +108,7 @@ fn client_config(
     own_certificate: Option<&OwnCertificate>,
 ) -> Result<ClientConfig, ConnectError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(ExactCertificate {
-        expected: leaf.clone(),
-        provider: provider.clone(),
-    });
+    let verifier = Arc::new(ExactCertificate { expected: leaf.clone(), provider: provider.clone() });
     let failed = |error: &dyn std::fmt::Display| ConnectError::Tls(error.to_string());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -136,13 +118,9 @@ fn client_config(
     let Some(own) = own_certificate else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&own.cert)
-        .map_err(|e| failed(&e))?
-        .collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&own.cert).map_err(|e| failed(&e))?.collect();
     let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|e| failed(&e))?;
-    builder
-        .with_client_auth_cert(chain.map_err(|e| failed(&e))?, key)
-        .map_err(|e| failed(&e))
+    builder.with_client_auth_cert(chain.map_err(|e| failed(&e))?, key).map_err(|e| failed(&e))
 }
 
 /// Accepts exactly the certificate that the settings name. We dial a loopback address, which the
@@ -165,9 +143,7 @@ impl ServerCertVerifier for ExactCertificate {
         if *end_entity == self.expected {
             Ok(ServerCertVerified::assertion())
         } else {
-            Err(rustls::Error::General(
-                "the server does not show the certificate of NATS_TLS_CERT".into(),
-            ))
+            Err(rustls::Error::General("the server does not show the certificate of NATS_TLS_CERT".into()))
         }
     }
 

@@ -113,19 +113,13 @@ impl JetStream {
         let answer = timeout(self.deadline, self.client.request(subject.clone(), payload.into())).await;
         let message = match answer {
             Err(_) => {
-                return Err(ApiError::Timeout {
-                    subject,
-                    deadline: self.deadline,
-                });
+                return Err(ApiError::Timeout { subject, deadline: self.deadline });
             }
             Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
                 return Err(ApiError::NoResponders { subject });
             }
             Ok(Err(error)) => {
-                return Err(ApiError::Transport {
-                    subject,
-                    reason: error.to_string(),
-                });
+                return Err(ApiError::Transport { subject, reason: error.to_string() });
             }
             Ok(Ok(message)) => message,
         };
@@ -146,9 +140,7 @@ fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result
         let Refusal { err_code, description } = serde_json::from_value(error).map_err(|e| e.to_string())?;
         return Ok(Err(ApiError::Refused { err_code, description }));
     }
-    serde_json::from_value(Value::Object(answer))
-        .map(Ok)
-        .map_err(|e| e.to_string())
+    serde_json::from_value(Value::Object(answer)).map(Ok).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -33,10 +33,7 @@ impl Monitor {
     pub fn new(settings: &Settings) -> Option<Self> {
         let monitoring = settings.server.monitoring.as_ref()?;
         let base = format!("http://{}:{}", monitoring.host.to_reach(), monitoring.port);
-        Some(Self {
-            client: Client::new(),
-            base,
-        })
+        Some(Self { client: Client::new(), base })
     }
 
     /// The full `/healthz`: every stream and consumer is looked at.
@@ -52,11 +49,7 @@ impl Monitor {
             return Ok(());
         }
         let health: Health = serde_json::from_slice(&body).unwrap_or_default();
-        let error = if health.error.is_empty() {
-            health.status
-        } else {
-            health.error
-        };
+        let error = if health.error.is_empty() { health.status } else { health.error };
         Err(MonitorError::Unhealthy { url, status, error })
     }
 
@@ -74,10 +67,7 @@ impl Monitor {
             let error = String::from_utf8_lossy(&body).chars().take(200).collect();
             return Err(MonitorError::Unhealthy { url, status, error });
         }
-        serde_json::from_slice(&body).map_err(|e| MonitorError::Unreadable {
-            url,
-            reason: e.to_string(),
-        })
+        serde_json::from_slice(&body).map_err(|e| MonitorError::Unreadable { url, reason: e.to_string() })
     }
 
     async fn get(&self, path: &str, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
@@ -87,20 +77,14 @@ impl Monitor {
 
 /// One GET with a deadline for everything and a bound on the answer's length.
 pub async fn get(client: &Client, url: String, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
-    let unreachable = |error: reqwest::Error| MonitorError::Unreachable {
-        url: url.clone(),
-        reason: explain(&error),
-    };
+    let unreachable = |error: reqwest::Error| MonitorError::Unreachable { url: url.clone(), reason: explain(&error) };
     let mut answer = client.get(&url).timeout(deadline).send().await.map_err(unreachable)?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&chunk);
         if body.len() > MAX_ANSWER {
-            return Err(MonitorError::Unreadable {
-                url,
-                reason: "it is longer than 8 MiB".into(),
-            });
+            return Err(MonitorError::Unreadable { url, reason: "it is longer than 8 MiB".into() });
         }
     }
     Ok((url, status, body))

@@ -43,9 +43,7 @@ impl OwnCertificate {
     /// Makes a new certificate and writes the files, mode 0600.
     pub fn renew(&self, operator_ca: &Path) -> Result<(), OwnCertificateError> {
         let mut authority = CertificateParams::default();
-        authority
-            .distinguished_name
-            .push(DnType::CommonName, "unified-nats own connection");
+        authority.distinguished_name.push(DnType::CommonName, "unified-nats own connection");
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let authority_key = KeyPair::generate()?;

@@ -37,26 +37,17 @@ pub fn check(fragment: &str, rendered: &str) -> Result<(), FragmentError> {
             return Err(FragmentError::Include);
         }
         let written = ours.iter().find(|our_key| {
-            **our_key == key
-                || SYNONYMS
-                    .iter()
-                    .any(|same| same[0] == **our_key && same.contains(&key.as_str()))
+            **our_key == key || SYNONYMS.iter().any(|same| same[0] == **our_key && same.contains(&key.as_str()))
         });
         if let Some(our_key) = written {
-            return Err(FragmentError::Clash {
-                ours: our_key.clone(),
-                key,
-            });
+            return Err(FragmentError::Clash { ours: our_key.clone(), key });
         }
     }
     Ok(())
 }
 
 fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
-    let mut scanner = Scanner {
-        bytes: text.as_bytes(),
-        at: 0,
-    };
+    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
     let mut keys = Vec::new();
     let mut depth = 0usize;
     // Whether the next word at depth 0 begins a new entry.
@@ -65,9 +56,7 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
         match token {
             Token::Open => depth += 1,
             Token::Close => {
-                depth = depth
-                    .checked_sub(1)
-                    .ok_or(FragmentError::Unbalanced { line: scanner.line() })?;
+                depth = depth.checked_sub(1).ok_or(FragmentError::Unbalanced { line: scanner.line() })?;
                 expects_key |= depth == 0;
             }
             Token::End if depth == 0 => expects_key = true,
@@ -101,10 +90,7 @@ struct Scanner<'a> {
 
 impl Scanner<'_> {
     fn line(&self) -> usize {
-        1 + self.bytes[..self.at.min(self.bytes.len())]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
+        1 + self.bytes[..self.at.min(self.bytes.len())].iter().filter(|b| **b == b'\n').count()
     }
 
     fn next(&mut self) -> Result<Option<Token>, FragmentError> {
@@ -206,10 +192,7 @@ mod tests {
             ("net = '::'", "net", "host"),
             ("log_file: '/x'", "log_file", "logtime"),
         ] {
-            let expected = FragmentError::Clash {
-                key: key.to_lowercase(),
-                ours: ours.into(),
-            };
+            let expected = FragmentError::Clash { key: key.to_lowercase(), ours: ours.into() };
             assert_eq!(check(fragment, OURS), Err(expected), "{fragment}");
         }
     }
@@ -219,10 +202,7 @@ mod tests {
         assert_eq!(check("include 'other.conf'", OURS), Err(FragmentError::Include));
         assert_eq!(check("mqtt {\n include \"x\"\n}", OURS), Err(FragmentError::Include));
         for fragment in ["a {", "}", "a: \"x", "a: [1", "b: (\nx"] {
-            assert!(
-                matches!(check(fragment, OURS), Err(FragmentError::Unbalanced { .. })),
-                "{fragment}"
-            );
+            assert!(matches!(check(fragment, OURS), Err(FragmentError::Unbalanced { .. })), "{fragment}");
         }
     }
 

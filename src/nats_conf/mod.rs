@@ -67,12 +67,7 @@ impl RenderError {
                 "correct the fragment",
             ),
         };
-        Some(Problem {
-            variable: NATS_EXTRA_CONFIG.name.into(),
-            found,
-            rule,
-            remedy: remedy.into(),
-        })
+        Some(Problem { variable: NATS_EXTRA_CONFIG.name.into(), found, rule, remedy: remedy.into() })
     }
 }
 
@@ -84,10 +79,7 @@ pub fn render(settings: &Settings, surroundings: &Surroundings, secrets: Secrets
         return Ok(rendered);
     };
     fragment::check(extra, &rendered)?;
-    lay_out(&Model {
-        extra: Some(extra.clone()),
-        ..model
-    })
+    lay_out(&Model { extra: Some(extra.clone()), ..model })
 }
 
 fn lay_out(model: &Model) -> Result<String, RenderError> {
@@ -170,10 +162,7 @@ impl Model {
             server_name: quote(settings.server_name(&surroundings.host_name)),
             host: quote(server.host.to_bind()),
             port: server.port.get(),
-            http: server
-                .monitoring
-                .as_ref()
-                .map(|m| quote(address(&m.host.to_bind(), m.port.get()))),
+            http: server.monitoring.as_ref().map(|m| quote(address(&m.host.to_bind(), m.port.get()))),
             logtime: settings.logs.server_log_time,
             debug: server.debug,
             trace: server.trace,
@@ -209,11 +198,7 @@ impl Model {
             cluster: settings.cluster.as_ref().map(|cluster| Cluster {
                 name: quote(cluster.name.as_str()),
                 listen: quote(address(&cluster.host.to_bind(), cluster.port.get())),
-                routes: cluster
-                    .routes
-                    .iter()
-                    .map(|route| quote(shown_route(route, secrets)))
-                    .collect(),
+                routes: cluster.routes.iter().map(|route| quote(shown_route(route, secrets))).collect(),
                 advertise: cluster.advertise.as_ref().map(quote),
                 user: cluster.credentials.as_ref().map(|(user, _)| quote(user)),
                 // Routes are dialled with it, too, so it is never hashed.
@@ -230,15 +215,12 @@ impl Model {
 fn authorization(authentication: &Authentication, secrets: Secrets) -> Result<Option<Authorization>, RenderError> {
     Ok(match authentication {
         Authentication::Open => None,
-        Authentication::User { name, password } => Some(Authorization {
-            user: Some(quote(name)),
-            password: Some(credential(password, secrets)?),
-            token: None,
-        }),
-        Authentication::Token(token) => Some(Authorization {
-            token: Some(credential(token, secrets)?),
-            ..Authorization::default()
-        }),
+        Authentication::User { name, password } => {
+            Some(Authorization { user: Some(quote(name)), password: Some(credential(password, secrets)?), token: None })
+        }
+        Authentication::Token(token) => {
+            Some(Authorization { token: Some(credential(token, secrets)?), ..Authorization::default() })
+        }
     })
 }
 
@@ -264,11 +246,7 @@ fn shown_route(route: &str, secrets: Secrets) -> String {
 
 /// `host:port` with brackets where the host is an IPv6 address.
 fn address(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        format!("[{host}]:{port}")
-    } else {
-        format!("{host}:{port}")
-    }
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]
@@ -277,10 +255,7 @@ mod tests {
 
     fn conf(pairs: &[(&str, &str)]) -> String {
         let settings = Settings::load(&pairs, &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-        let surroundings = Surroundings {
-            host_name: "node1".into(),
-            ca_bundle: None,
-        };
+        let surroundings = Surroundings { host_name: "node1".into(), ca_bundle: None };
         render(&settings, &surroundings, Secrets::Written).unwrap()
     }
 
@@ -314,10 +289,7 @@ mod tests {
             ("NATS_AUTH_TOKEN", "12345"),
             ("MONITORING_ENABLED", "false"),
             ("NATS_CLUSTER_ENABLED", "true"),
-            (
-                "NATS_CLUSTER_ROUTES",
-                "nats-route://node2:6222,nats://u:p%40@node3:6222"
-            ),
+            ("NATS_CLUSTER_ROUTES", "nats-route://node2:6222,nats://u:p%40@node3:6222"),
             ("NATS_CLUSTER_ADVERTISE", "node1:6222"),
             ("NATS_CLUSTER_USERNAME", "route"),
             ("NATS_CLUSTER_PASSWORD", "$SECRET"),
@@ -348,11 +320,8 @@ mod tests {
     #[test]
     fn a_password_that_looks_like_a_hash_is_hashed() {
         let password = "$2a$10$notreallyahash";
-        let conf = conf(&[
-            ("NATS_AUTH_ENABLED", "true"),
-            ("NATS_AUTH_USERNAME", "u"),
-            ("NATS_AUTH_PASSWORD", password),
-        ]);
+        let conf =
+            conf(&[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", password)]);
         let line = conf.lines().find(|l| l.contains("password:")).unwrap();
         let written = line.split('"').nth(1).unwrap();
         assert!(!conf.contains(password));
@@ -369,19 +338,8 @@ mod tests {
             let settings = Settings::load(&pairs, &[]).unwrap().settings;
             render(&settings, &Surroundings::default(), Secrets::Written)
         };
-        assert!(
-            render_with("mqtt { port: 1883 }")
-                .unwrap()
-                .ends_with("mqtt { port: 1883 }\n")
-        );
-        let error = render_with("max_conn: 5")
-            .unwrap_err()
-            .as_problem()
-            .unwrap()
-            .to_string();
-        assert!(
-            error.contains("max_conn") && error.contains("max_connections"),
-            "{error}"
-        );
+        assert!(render_with("mqtt { port: 1883 }").unwrap().ends_with("mqtt { port: 1883 }\n"));
+        let error = render_with("max_conn: 5").unwrap_err().as_problem().unwrap().to_string();
+        assert!(error.contains("max_conn") && error.contains("max_connections"), "{error}");
     }
 }

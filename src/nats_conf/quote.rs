@@ -65,9 +65,6 @@ mod tests {
 
     #[test]
     fn what_looks_like_configuration_is_only_text() {
-        assert_eq!(
-            quote("a\"}\ninclude 'x' $HOME \\"),
-            r#""a\x22}\x0ainclude 'x' $HOME \x5c""#
-        );
+        assert_eq!(quote("a\"}\ninclude 'x' $HOME \\"), r#""a\x22}\x0ainclude 'x' $HOME \x5c""#);
     }
 }

@@ -28,9 +28,7 @@ impl ApiSettings {
         reader.number(&API_RATE_LIMIT, 0..=i64::from(i32::MAX));
         reader.optional(&API_CORS_ORIGINS, |text| match text {
             "*" => Ok(()),
-            _ => text
-                .split(',')
-                .try_for_each(|o| super::reader::parse_url(o, &["http", "https"]).map(drop)),
+            _ => text.split(',').try_for_each(|o| super::reader::parse_url(o, &["http", "https"]).map(drop)),
         });
         let stages = ["development", "testing", "staging", "production"].map(|stage| (stage, stage));
         Self {

@@ -14,12 +14,7 @@ pub fn read(reader: &mut Reader) -> EnabledPorts {
     read_streams(reader);
     read_alerts(reader);
     read_backup(reader);
-    for variable in [
-        &GRPC_TLS_CERT,
-        &GRPC_TLS_KEY,
-        &GRPC_TLS_CLIENT_CA,
-        &GRPC_JWT_PUBLIC_KEY_FILE,
-    ] {
+    for variable in [&GRPC_TLS_CERT, &GRPC_TLS_KEY, &GRPC_TLS_CLIENT_CA, &GRPC_JWT_PUBLIC_KEY_FILE] {
         reader.readable_file(variable);
     }
     for variable in [&GRPC_JWT_ISSUER, &GRPC_JWT_AUDIENCE] {
@@ -46,12 +41,7 @@ pub struct EnabledPorts {
 }
 
 fn together(reader: &mut Reader, variables: &str) {
-    reader.problems.add(
-        variables,
-        "one without the other",
-        "they go together",
-        "set both or none",
-    );
+    reader.problems.add(variables, "one without the other", "they go together", "set both or none");
 }
 
 fn read_streams(reader: &mut Reader) {
@@ -59,11 +49,7 @@ fn read_streams(reader: &mut Reader) {
     reader.readable_file(&CONFIG_FILE);
     reader.required(&STREAMS_DEFAULTS, |text| {
         let known = |set: &str| ["market-data", "broker", "none"].contains(&set);
-        if text.split(',').all(known) {
-            Ok(())
-        } else {
-            Err(String::new())
-        }
+        if text.split(',').all(known) { Ok(()) } else { Err(String::new()) }
     });
     reader.span(&STREAMS_RECONCILE_INTERVAL, Duration::ZERO);
     reader.bool(&STREAMS_PRUNE);
@@ -72,11 +58,7 @@ fn read_streams(reader: &mut Reader) {
 fn read_alerts(reader: &mut Reader) {
     reader.optional(&PROMETHEUS_PREFIX, |text| {
         let word = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if word && !text.starts_with(|c: char| c.is_ascii_digit()) {
-            Ok(())
-        } else {
-            Err(String::new())
-        }
+        if word && !text.starts_with(|c: char| c.is_ascii_digit()) { Ok(()) } else { Err(String::new()) }
     });
     reader.optional(&FAMILY_STALE_AFTER, parse_family_spans);
     reader.url(&ALERT_WEBHOOK_URL, &["http", "https"]);
@@ -90,20 +72,13 @@ fn read_alerts(reader: &mut Reader) {
             _ => Err(String::new()),
         });
     }
-    for variable in [
-        &ALERT_MEMORY_RATIO,
-        &ALERT_DISK_RATIO,
-        &ALERT_CONNECTIONS_RATIO,
-        &ALERT_STREAM_RATIO,
-    ] {
+    for variable in [&ALERT_MEMORY_RATIO, &ALERT_DISK_RATIO, &ALERT_CONNECTIONS_RATIO, &ALERT_STREAM_RATIO] {
         reader.ratio(variable);
     }
     reader.number(&ALERT_CONSUMER_LAG, 0..=i64::MAX);
     reader.span(&ALERT_MIN_INTERVAL, Duration::ZERO);
     if reader.is_set(&ALERT_EMAIL) && !reader.is_set(&ALERT_SMTP_URL) {
-        reader
-            .warnings
-            .push("ALERT_EMAIL is set without ALERT_SMTP_URL: no mail can be sent".into());
+        reader.warnings.push("ALERT_EMAIL is set without ALERT_SMTP_URL: no mail can be sent".into());
     }
 }
 
@@ -144,10 +119,6 @@ pub fn warning(collected: &Collected) -> Option<String> {
         })
         .filter_map(|variable| variable.awaits.map(|part| format!("{} ({part})", variable.name)))
         .collect();
-    (!in_vain.is_empty()).then(|| {
-        format!(
-            "set, but this version does not have what they control: {}",
-            in_vain.join(", ")
-        )
-    })
+    (!in_vain.is_empty())
+        .then(|| format!("set, but this version does not have what they control: {}", in_vain.join(", ")))
 }

@@ -32,10 +32,7 @@ impl ClusterSettings {
         let password = reader.secret(&NATS_CLUSTER_PASSWORD);
         if password.as_ref().is_some_and(|p| p.expose().starts_with("$2")) {
             // It is also sent to other nodes, so it cannot be hashed for nats-server.
-            reader.refuse(
-                &NATS_CLUSTER_PASSWORD,
-                "nats-server takes one that begins with $2 for a bcrypt hash",
-            );
+            reader.refuse(&NATS_CLUSTER_PASSWORD, "nats-server takes one that begins with $2 for a bcrypt hash");
         }
         if !enabled {
             return None;
@@ -62,13 +59,6 @@ impl ClusterSettings {
                 None
             }
         };
-        Some(Self {
-            name,
-            host,
-            port,
-            routes,
-            advertise,
-            credentials,
-        })
+        Some(Self { name, host, port, routes, advertise, credentials })
     }
 }

@@ -34,9 +34,7 @@ impl JetStreamSettings {
         }
         let settings = Self {
             enabled: reader.bool(&JETSTREAM_ENABLED),
-            store_dir: reader
-                .path(&JETSTREAM_STORE_DIR)
-                .unwrap_or_else(|| "/data/jetstream".into()),
+            store_dir: reader.path(&JETSTREAM_STORE_DIR).unwrap_or_else(|| "/data/jetstream".into()),
             max_memory: reader.size(&JETSTREAM_MAX_MEMORY, 1..=i64::MAX as u64),
             max_file: reader.size(&JETSTREAM_MAX_FILE, 1..=i64::MAX as u64),
             domain: reader.optional(&JETSTREAM_DOMAIN, |text| text.parse().map_err(|e| format!("it {e}"))),

@@ -59,11 +59,7 @@ impl LogSettings {
                 ],
             ),
             format: format.unwrap_or(LogFormat::Auto),
-            server_log: path.map(|path| ServerLog {
-                path,
-                max_size,
-                max_files,
-            }),
+            server_log: path.map(|path| ServerLog { path, max_size, max_files }),
             server_log_time: reader.bool(&NATS_LOG_TIME),
         }
     }

@@ -60,11 +60,7 @@ impl MarketDataSettings {
             name: reader.required(&STREAM_NAME, |text| text.parse().map_err(|e| format!("it {e}"))),
             style: reader.choice(
                 &STREAM_SUBJECT_STYLE,
-                &[
-                    ("suffixed", SubjectStyle::Suffixed),
-                    ("plain", SubjectStyle::Plain),
-                    ("both", SubjectStyle::Both),
-                ],
+                &[("suffixed", SubjectStyle::Suffixed), ("plain", SubjectStyle::Plain), ("both", SubjectStyle::Both)],
             ),
             max_consumers: reader.required(&STREAM_MAX_CONSUMERS, |text| {
                 match number_in(text, &(-1..=i32::MAX.into()))? {
@@ -77,10 +73,7 @@ impl MarketDataSettings {
             max_age: read_max_age(reader),
             max_msgs_per_subject: limit(reader.number(&STREAM_MAX_MSGS_PER_SUBJECT, -1..=i64::MAX)),
             max_msg_size: reader.required(&STREAM_MAX_MSG_SIZE, |text| {
-                size_limit(text)?
-                    .map(i32::try_from)
-                    .transpose()
-                    .map_err(|_| "it is above 2GB".to_owned())
+                size_limit(text)?.map(i32::try_from).transpose().map_err(|_| "it is above 2GB".to_owned())
             }),
             replicas: read_replicas(reader),
             duplicate_window: reader.span(&STREAM_DUPLICATE_WINDOW, SHORTEST_SPAN),
@@ -116,10 +109,7 @@ impl MarketDataSettings {
         {
             reader.problems.add(
                 format!("STREAM_MAX_BYTES, {}", variable.name),
-                format!(
-                    "{} bytes for the stream with {capacity} of storage",
-                    ByteSize::new(bytes as u64)
-                ),
+                format!("{} bytes for the stream with {capacity} of storage", ByteSize::new(bytes as u64)),
                 format!("STREAM_MAX_BYTES must not be above {}", variable.name),
                 format!("lower STREAM_MAX_BYTES or raise {}", variable.name),
             );

@@ -95,11 +95,8 @@ impl Settings {
         let mut problems = Problems::default();
         let mut collected = source::collect(source, flags, &mut problems);
         let mut warnings = std::mem::take(&mut collected.warnings);
-        let mut reader = Reader {
-            environment: &collected.environment,
-            problems: &mut problems,
-            warnings: &mut warnings,
-        };
+        let mut reader =
+            Reader { environment: &collected.environment, problems: &mut problems, warnings: &mut warnings };
 
         let server = ServerSettings::read(&mut reader);
         let cluster = ClusterSettings::read(&mut reader, &server.host);
@@ -132,34 +129,18 @@ impl Settings {
         }
         warnings.extend(awaited::warning(&collected));
         let effective = effective(&collected.environment, &collected.origins);
-        Ok(Loaded {
-            settings,
-            warnings,
-            effective,
-        })
+        Ok(Loaded { settings, warnings, effective })
     }
 
     /// Every port in use, with the variable that sets it.
     fn ports(&self, awaited: &awaited::EnabledPorts) -> Vec<(&'static str, u16)> {
-        let mut ports = vec![
-            (variables::NATS_PORT.name, self.server.port.get()),
-            (variables::API_PORT.name, self.api.port.get()),
-        ];
-        ports.extend(
-            self.server
-                .monitoring
-                .iter()
-                .map(|m| (variables::NATS_HTTP_PORT.name, m.port.get())),
-        );
-        ports.extend(
-            self.cluster
-                .iter()
-                .map(|c| (variables::NATS_CLUSTER_PORT.name, c.port.get())),
-        );
-        for (variable, (enabled, port)) in [
-            (&variables::GRPC_PORT, awaited.grpc),
-            (&variables::PROMETHEUS_PORT, awaited.prometheus),
-        ] {
+        let mut ports =
+            vec![(variables::NATS_PORT.name, self.server.port.get()), (variables::API_PORT.name, self.api.port.get())];
+        ports.extend(self.server.monitoring.iter().map(|m| (variables::NATS_HTTP_PORT.name, m.port.get())));
+        ports.extend(self.cluster.iter().map(|c| (variables::NATS_CLUSTER_PORT.name, c.port.get())));
+        for (variable, (enabled, port)) in
+            [(&variables::GRPC_PORT, awaited.grpc), (&variables::PROMETHEUS_PORT, awaited.prometheus)]
+        {
             ports.extend(enabled.then_some((variable.name, port)));
         }
         ports
@@ -190,12 +171,7 @@ impl Settings {
         }
         if self.api.strict {
             for door in &self.open_doors {
-                reader.problems.add(
-                    "SECURITY_STRICT",
-                    "\"true\"",
-                    door.describe(),
-                    "or set SECURITY_STRICT=false",
-                );
+                reader.problems.add("SECURITY_STRICT", "\"true\"", door.describe(), "or set SECURITY_STRICT=false");
             }
         }
     }
@@ -209,9 +185,7 @@ impl Settings {
             (None, None) => default.to_owned(),
             (None, Some(_)) => {
                 let with_host = format!("{default}-{host_name}");
-                with_host
-                    .parse::<ServerName>()
-                    .map_or_else(|_| default.to_owned(), |name| name.to_string())
+                with_host.parse::<ServerName>().map_or_else(|_| default.to_owned(), |name| name.to_string())
             }
         }
     }
@@ -230,11 +204,7 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
                 (None, variables::Preset::Unset) => None,
             };
             let origin = origins.get(variable.name).unwrap_or(&Origin::Default).to_string();
-            Effective {
-                name: variable.name,
-                value,
-                origin,
-            }
+            Effective { name: variable.name, value, origin }
         })
         .collect()
 }

@@ -16,11 +16,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: cannot use {}: {}; {}",
-            self.variable, self.found, self.rule, self.remedy
-        )
+        write!(f, "{}: cannot use {}: {}; {}", self.variable, self.found, self.rule, self.remedy)
     }
 }
 

@@ -64,21 +64,12 @@ impl Reader<'_> {
     pub fn refuse(&mut self, variable: &Variable, reason: &str) {
         let value = self.set(variable).unwrap_or_default();
         let found = shown_value(variable, value);
-        let reason = if reason.is_empty() {
-            String::new()
-        } else {
-            format!(" ({reason})")
-        };
+        let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let remedy = match variable.default.fixed() {
             Some(default) => format!("correct it, or unset it for the default {default}"),
             None => "correct it, or unset it".to_owned(),
         };
-        self.problems.add(
-            variable.name,
-            found,
-            format!("must be {}{reason}", variable.allowed),
-            remedy,
-        );
+        self.problems.add(variable.name, found, format!("must be {}{reason}", variable.allowed), remedy);
     }
 
     /// The value read by `rule`, or nothing when it is not set or breaks the rule.
@@ -130,22 +121,14 @@ impl Reader<'_> {
     pub fn size(&mut self, variable: &Variable, range: RangeInclusive<u64>) -> ByteSize {
         self.required(variable, |text| {
             let size: ByteSize = text.parse()?;
-            if range.contains(&size.bytes()) {
-                Ok(size)
-            } else {
-                Err("it is out of range".into())
-            }
+            if range.contains(&size.bytes()) { Ok(size) } else { Err("it is out of range".into()) }
         })
     }
 
     pub fn span(&mut self, variable: &Variable, least: Duration) -> Duration {
         self.required(variable, |text| {
             let span = parse_span(text)?;
-            if span < least {
-                Err("it is too short".into())
-            } else {
-                Ok(span)
-            }
+            if span < least { Err("it is too short".into()) } else { Ok(span) }
         })
     }
 
@@ -158,8 +141,7 @@ impl Reader<'_> {
 
     pub fn host(&mut self, variable: &Variable, otherwise: Option<&Host>) -> Host {
         let host = self.optional(variable, parse_host);
-        host.or_else(|| otherwise.cloned())
-            .unwrap_or_else(|| Host("0.0.0.0".into()))
+        host.or_else(|| otherwise.cloned()).unwrap_or_else(|| Host("0.0.0.0".into()))
     }
 
     /// Text without control characters.
@@ -168,11 +150,7 @@ impl Reader<'_> {
             if text.chars().any(char::is_control) {
                 return Err("it holds a control character".into());
             }
-            if text.len() > 1024 {
-                Err("it is longer than 1 KiB".into())
-            } else {
-                Ok(text.to_owned())
-            }
+            if text.len() > 1024 { Err("it is longer than 1 KiB".into()) } else { Ok(text.to_owned()) }
         })
     }
 
@@ -182,11 +160,7 @@ impl Reader<'_> {
             if text.contains('\0') {
                 return Err("it holds a NUL character".into());
             }
-            if text.len() > 1024 {
-                Err("it is longer than 1 KiB".into())
-            } else {
-                Ok(Secret::new(text.into()))
-            }
+            if text.len() > 1024 { Err("it is longer than 1 KiB".into()) } else { Ok(Secret::new(text.into())) }
         })
     }
 
@@ -216,9 +190,7 @@ impl Reader<'_> {
     }
 
     pub fn urls(&mut self, variable: &Variable, schemes: &[&str]) -> Vec<String> {
-        let list = self.optional(variable, |text| {
-            text.split(',').map(|url| parse_url(url, schemes)).collect()
-        });
+        let list = self.optional(variable, |text| text.split(',').map(|url| parse_url(url, schemes)).collect());
         list.unwrap_or_default()
     }
 
@@ -246,11 +218,7 @@ fn digits(text: &str) -> Result<&str, String> {
 
 pub fn number_in(text: &str, range: &RangeInclusive<i64>) -> Result<i64, String> {
     let number = digits(text)?.parse().map_err(|_| "it is out of range".to_owned())?;
-    if range.contains(&number) {
-        Ok(number)
-    } else {
-        Err("it is out of range".into())
-    }
+    if range.contains(&number) { Ok(number) } else { Err("it is out of range".into()) }
 }
 
 fn parse_host(text: &str) -> Result<Host, String> {
@@ -262,11 +230,7 @@ fn parse_host(text: &str) -> Result<Host, String> {
         });
     // Four numbers that are not an address are a typing error, not a name.
     let number_like = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if host.ip().is_some() || (name_like && !number_like) {
-        Ok(host)
-    } else {
-        Err(String::new())
-    }
+    if host.ip().is_some() || (name_like && !number_like) { Ok(host) } else { Err(String::new()) }
 }
 
 /// The authority part is looked at, no more: `scheme://[user[:password]@]host[:port][/…]`.
@@ -274,11 +238,7 @@ pub fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").ok_or("it has no scheme")?;
     if !schemes.contains(&scheme) {
-        return Err(format!(
-            "the scheme {} is not one of {}",
-            shown(scheme),
-            schemes.join(", ")
-        ));
+        return Err(format!("the scheme {} is not one of {}", shown(scheme), schemes.join(", ")));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
@@ -318,23 +278,10 @@ mod tests {
 
     #[test]
     fn urls() {
-        for good in [
-            "nats://a:4222",
-            "nats://user:p%20w@a",
-            "nats://[::1]:4222",
-            "nats://10.0.0.1:1/x",
-        ] {
+        for good in ["nats://a:4222", "nats://user:p%20w@a", "nats://[::1]:4222", "nats://10.0.0.1:1/x"] {
             assert!(parse_url(good, &["nats"]).is_ok(), "{good}");
         }
-        for bad in [
-            "a:4222",
-            "http://a",
-            "nats://",
-            "nats://a:0",
-            "nats://a:99999",
-            "nats://a b:1",
-            "nats://:4222",
-        ] {
+        for bad in ["a:4222", "http://a", "nats://", "nats://a:0", "nats://a:99999", "nats://a b:1", "nats://:4222"] {
             assert!(parse_url(bad, &["nats"]).is_err(), "{bad}");
         }
     }

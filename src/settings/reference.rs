@@ -61,10 +61,7 @@ pub fn env_file() -> String {
             let _ = writeln!(text, "#{}={}", v.name, v.default.fixed().unwrap_or_default());
         }
     }
-    let _ = writeln!(
-        text,
-        "\n# ==================== Read by docker-compose.unified.yml only ====================\n"
-    );
+    let _ = writeln!(text, "\n# ==================== Read by docker-compose.unified.yml only ====================\n");
     for (name, default) in COMPOSE_ONLY {
         let _ = writeln!(text, "#{name}={default}");
     }

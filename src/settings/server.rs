@@ -71,10 +71,7 @@ impl ServerSettings {
             executable: reader.text(&NATS_SERVER_BIN).unwrap_or_else(|| "nats-server".into()),
             name: read_name(reader),
             port: reader.port(&NATS_PORT),
-            monitoring: monitoring.then_some(Monitoring {
-                host: monitoring_host,
-                port: monitoring_port,
-            }),
+            monitoring: monitoring.then_some(Monitoring { host: monitoring_host, port: monitoring_port }),
             host,
             config_file: reader.path(&NATS_CONFIG_FILE),
             limits: Limits::read(reader),
@@ -193,9 +190,7 @@ fn read_extra_config(reader: &mut Reader) -> Option<String> {
 /// B, KiB, MiB, GiB, TiB, or `off`. Any other text would abort nats-server at once.
 fn read_memory_limit(reader: &mut Reader) -> Option<String> {
     reader.optional(&GOMEMLIMIT, |text| {
-        let number = ["KiB", "MiB", "GiB", "TiB", "B"]
-            .iter()
-            .find_map(|unit| text.strip_suffix(unit));
+        let number = ["KiB", "MiB", "GiB", "TiB", "B"].iter().find_map(|unit| text.strip_suffix(unit));
         let digits = number.unwrap_or(text);
         let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         if text == "off" || (numeric && digits.parse::<i64>().is_ok()) {

@@ -96,16 +96,12 @@ pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: 
     for (old, new) in ALIASES {
         let name = Variable::named(new).map(|v| v.name);
         if let (Some(value), Some(name)) = (set(&given, old), name) {
-            values
-                .entry(name)
-                .or_insert_with(|| (value.to_owned(), Origin::Alias(old)));
+            values.entry(name).or_insert_with(|| (value.to_owned(), Origin::Alias(old)));
         }
     }
     for old in ["DEBUG_MODE", "VERBOSE_LOGGING"] {
         if set(&given, old).is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-            values
-                .entry("LOG_LEVEL")
-                .or_insert_with(|| ("DEBUG".to_owned(), Origin::Alias(old)));
+            values.entry("LOG_LEVEL").or_insert_with(|| ("DEBUG".to_owned(), Origin::Alias(old)));
         }
     }
     for (name, value) in flags {
@@ -113,17 +109,11 @@ pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: 
     }
     warn_about_unknown_names(&given, &mut warnings);
 
-    let pairs = values
-        .iter()
-        .map(|(name, (value, _))| ((*name).to_owned(), value.clone()));
+    let pairs = values.iter().map(|(name, (value, _))| ((*name).to_owned(), value.clone()));
     // Every field is an optional string, so nothing here can fail to deserialise.
     let environment = envy::from_iter(pairs).unwrap_or_default();
     let origins = values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
-    Collected {
-        environment,
-        origins,
-        warnings,
-    }
+    Collected { environment, origins, warnings }
 }
 
 fn set<'a>(given: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {
@@ -142,12 +132,7 @@ fn decode(variables: Vec<(OsString, OsString)>, problems: &mut Problems) -> BTre
                 given.insert(name, value);
             }
             Err(_) if Variable::named(&name).is_some() => {
-                problems.add(
-                    name,
-                    "a value that is not UTF-8",
-                    "must be UTF-8 text",
-                    "set it to UTF-8 text",
-                );
+                problems.add(name, "a value that is not UTF-8", "must be UTF-8 text", "set it to UTF-8 text");
             }
             Err(_) => {}
         }
@@ -214,9 +199,7 @@ fn read_bounded(path: &str) -> Result<String, String> {
 
 /// `tcp://10.0.0.7:4222`, as Kubernetes injects for a Service in the same namespace.
 fn is_service_link(value: &str) -> bool {
-    ["tcp://", "udp://", "sctp://"]
-        .iter()
-        .any(|scheme| value.starts_with(scheme))
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
 }
 
 /// The other names that Kubernetes and Docker links inject: `NATS_SERVICE_HOST`,
@@ -243,9 +226,7 @@ fn warn_about_unknown_names(given: &BTreeMap<String, String>, warnings: &mut Vec
         if name.ends_with("_PORT") && is_service_link(value) {
             continue;
         }
-        let hint = nearest(name)
-            .map(|near| format!("; did you mean {near}?"))
-            .unwrap_or_default();
+        let hint = nearest(name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
         warnings.push(format!("{name} is not a variable of this program and is ignored{hint}"));
     }
     if !message_bus_leftovers.is_empty() {
@@ -297,16 +278,8 @@ mod tests {
     fn typing_errors_are_named_with_the_nearest_variable() {
         let (collected, _) = collected(&[("NATS_PROT", "4222"), ("HOME", "/"), ("STREAM_MAXAGE", "1")]);
         assert_eq!(collected.warnings.len(), 2, "{:?}", collected.warnings);
-        assert!(
-            collected.warnings[0].contains("did you mean NATS_PORT?"),
-            "{:?}",
-            collected.warnings
-        );
-        assert!(
-            collected.warnings[1].contains("did you mean STREAM_MAX_AGE?"),
-            "{:?}",
-            collected.warnings
-        );
+        assert!(collected.warnings[0].contains("did you mean NATS_PORT?"), "{:?}", collected.warnings);
+        assert!(collected.warnings[1].contains("did you mean STREAM_MAX_AGE?"), "{:?}", collected.warnings);
     }
 
     #[test]
@@ -347,10 +320,7 @@ mod tests {
         std::fs::write(&path, " pass word\n\n").unwrap();
         let (collected, problems) = collected(&[("NATS_AUTH_PASSWORD_FILE", path.to_str().unwrap())]);
         assert!(problems.is_empty(), "{problems}");
-        assert_eq!(
-            (variables::NATS_AUTH_PASSWORD.value)(&collected.environment),
-            Some(" pass word\n")
-        );
+        assert_eq!((variables::NATS_AUTH_PASSWORD.value)(&collected.environment), Some(" pass word\n"));
     }
 
     #[test]

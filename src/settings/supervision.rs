@@ -59,9 +59,6 @@ impl HealthSettings {
         reader.span(&HEALTH_HANG_TIMEOUT, SOME_TIME);
         let enabled = reader.bool(&HEALTH_CHECK_ENABLED);
         let interval = reader.span(&HEALTH_CHECK_INTERVAL, SOME_TIME);
-        Self {
-            interval: enabled.then_some(interval),
-            timeout: reader.span(&HEALTH_CHECK_TIMEOUT, SOME_TIME),
-        }
+        Self { interval: enabled.then_some(interval), timeout: reader.span(&HEALTH_CHECK_TIMEOUT, SOME_TIME) }
     }
 }

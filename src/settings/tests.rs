@@ -22,10 +22,7 @@ fn defaults_are_valid() {
 
 #[test]
 fn every_default_obeys_its_own_rule_when_set() {
-    let pairs: Vec<_> = variables::ALL
-        .iter()
-        .filter_map(|v| Some((v.name, v.default.fixed()?)))
-        .collect();
+    let pairs: Vec<_> = variables::ALL.iter().filter_map(|v| Some((v.name, v.default.fixed()?))).collect();
     let loaded = load(&pairs).unwrap_or_else(|p| panic!("{p}"));
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
@@ -42,10 +39,7 @@ fn empty_means_unset_for_every_variable() {
 fn bad_values_are_refused_one_problem_each() {
     let cases: &[(&str, &[&str])] = &[
         ("NATS_MODE", &["both", " embedded", "1"]),
-        (
-            "NATS_URL",
-            &["localhost:4222", "http://localhost", "nats://", "nats://a:0"],
-        ),
+        ("NATS_URL", &["localhost:4222", "http://localhost", "nats://", "nats://a:0"]),
         ("MARKETPRISM_NATS_URL", &["nats//x", ","]),
         ("NATS_MONITOR_URL", &["nats://x", "x"]),
         ("NATS_CREDS_FILE", &["/nonexistent/x"]),
@@ -54,10 +48,7 @@ fn bad_values_are_refused_one_problem_each() {
         ("NATS_SERVER_BIN", &["a\nb", " nats-server"]),
         ("NATS_SERVER_NAME", &["a b", "a\tb", " a"]),
         ("NATS_HOST", &["256.0.0.1", "a b", "host:1", " 0.0.0.0"]),
-        (
-            "NATS_PORT",
-            &["0", "65536", "-1", "4222 ", "abc", "4222.0", "0x10", "+4222", "4kB"],
-        ),
+        ("NATS_PORT", &["0", "65536", "-1", "4222 ", "abc", "4222.0", "0x10", "+4222", "4kB"]),
         ("NATS_HTTP_HOST", &["a/b"]),
         ("NATS_HTTP_PORT", &["70000", "x"]),
         ("NATS_MAX_CONNECTIONS", &["0", "-5", "1k", "99999999999", "1.5"]),
@@ -198,11 +189,7 @@ fn bad_values_are_refused_one_problem_each() {
     ];
     let covered: Vec<_> = cases.iter().map(|(variable, _)| *variable).chain(free_text).collect();
     for variable in variables::ALL {
-        assert!(
-            covered.contains(&variable.name),
-            "{} has no bad value here",
-            variable.name
-        );
+        assert!(covered.contains(&variable.name), "{} has no bad value here", variable.name);
     }
     for (variable, values) in cases {
         for value in *values {
@@ -234,11 +221,7 @@ fn contradictory_pairs_are_refused() {
         &[("STREAM_DUPLICATE_WINDOW", "2h"), ("STREAM_MAX_AGE", "1h")],
         &[("STREAM_MAX_BYTES", "11GB")],
         &[("STREAM_MAX_BYTES", "2GB"), ("STORAGE_TYPE", "memory")],
-        &[
-            ("NATS_CLUSTER_ENABLED", "true"),
-            ("NATS_CLUSTER_ROUTES", "nats://b:6222"),
-            ("NATS_CLUSTER_USERNAME", "u"),
-        ],
+        &[("NATS_CLUSTER_ENABLED", "true"), ("NATS_CLUSTER_ROUTES", "nats://b:6222"), ("NATS_CLUSTER_USERNAME", "u")],
         &[("GRPC_TLS_CERT", "/etc/hostname")],
         &[("AWS_ACCESS_KEY_ID", "x")],
         &[("NATS_MODE", "external")],
@@ -266,11 +249,7 @@ fn all_problems_come_in_one_answer() {
 #[test]
 fn secrets_never_appear_in_problems_or_effective_values() {
     let token = "tell-nobody-\u{0}";
-    let found = problems(&[
-        ("NATS_AUTH_ENABLED", "true"),
-        ("NATS_AUTH_TOKEN", token),
-        ("API_TOKEN", "tell nobody"),
-    ]);
+    let found = problems(&[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_TOKEN", token), ("API_TOKEN", "tell nobody")]);
     assert_eq!(found.len(), 2);
     assert!(!Problems(found).to_string().contains("nobody"));
 
@@ -287,12 +266,8 @@ fn secrets_never_appear_in_problems_or_effective_values() {
 
 #[test]
 fn white_space_in_secrets_is_kept() {
-    let loaded = load(&[
-        ("NATS_AUTH_ENABLED", "yes"),
-        ("NATS_AUTH_USERNAME", "u"),
-        ("NATS_AUTH_PASSWORD", "  p \t"),
-    ])
-    .unwrap();
+    let loaded =
+        load(&[("NATS_AUTH_ENABLED", "yes"), ("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", "  p \t")]).unwrap();
     match loaded.settings.authentication {
         Authentication::User { password, .. } => assert_eq!(password.expose(), "  p \t"),
         other => panic!("{other:?}"),
@@ -313,12 +288,7 @@ fn strict_refuses_every_open_door() {
 
 #[test]
 fn what_awaits_its_part_is_named_in_one_warning() {
-    let loaded = load(&[
-        ("GRPC_ENABLED", "true"),
-        ("BACKUP_ENABLED", "true"),
-        ("API_MAX_BODY", "2MB"),
-    ])
-    .unwrap();
+    let loaded = load(&[("GRPC_ENABLED", "true"), ("BACKUP_ENABLED", "true"), ("API_MAX_BODY", "2MB")]).unwrap();
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     assert!(loaded.warnings[0].contains("GRPC_ENABLED (the gRPC message bus), BACKUP_ENABLED (backup)"));
 }
@@ -342,10 +312,7 @@ fn flags_win_over_the_environment() {
 #[test]
 fn the_default_server_name_follows_the_host_in_a_cluster() {
     let name = |pairs: &[(&str, &str)]| load(pairs).unwrap().settings.server_name("node1");
-    let clustered = [
-        ("NATS_CLUSTER_ENABLED", "true"),
-        ("NATS_CLUSTER_ROUTES", "nats://b:6222"),
-    ];
+    let clustered = [("NATS_CLUSTER_ENABLED", "true"), ("NATS_CLUSTER_ROUTES", "nats://b:6222")];
     assert_eq!(name(&[]), "marketprism-nats-unified");
     assert_eq!(name(&clustered), "marketprism-nats-unified-node1");
     assert_eq!(name(&[clustered[0], clustered[1], ("NATS_SERVER_NAME", "x")]), "x");

@@ -77,14 +77,7 @@ impl TlsSettings {
             ));
         }
         let leaf = chain.into_iter().next()?;
-        Some(Self {
-            cert,
-            key,
-            ca,
-            verify,
-            leaf,
-            not_after,
-        })
+        Some(Self { cert, key, ca, verify, leaf, not_after })
     }
 }
 
@@ -133,16 +126,10 @@ fn check_dates(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<Syst
     let at = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.max(0) as u64);
     let (not_before, not_after) = (at(validity.not_before.timestamp()), at(validity.not_after.timestamp()));
     if now < not_before {
-        return Err(format!(
-            "its certificate is not valid before {}",
-            humantime::format_rfc3339_seconds(not_before)
-        ));
+        return Err(format!("its certificate is not valid before {}", humantime::format_rfc3339_seconds(not_before)));
     }
     if now >= not_after {
-        return Err(format!(
-            "its certificate expired at {}",
-            humantime::format_rfc3339_seconds(not_after)
-        ));
+        return Err(format!("its certificate expired at {}", humantime::format_rfc3339_seconds(not_after)));
     }
     Ok(not_after)
 }

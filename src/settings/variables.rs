@@ -47,16 +47,7 @@ impl Variable {
         doc: &'static str,
         value: fn(&Environment) -> Option<&str>,
     ) -> Self {
-        Self {
-            name,
-            section,
-            default,
-            allowed,
-            doc,
-            secret: false,
-            awaits: None,
-            value,
-        }
+        Self { name, section, default, allowed, doc, secret: false, awaits: None, value }
     }
 
     const fn secret(mut self) -> Self {
@@ -323,14 +314,8 @@ pub const COMPOSE_ONLY: [(&str, &str); 11] = [
 ];
 
 /// Names of earlier `.env` files that are accepted and mean nothing (any more).
-pub const RETIRED: [&str; 6] = [
-    "DATA_DIR",
-    "LOG_DIR",
-    "NATS_CLIENT_NAME",
-    "PERFORMANCE_MONITORING",
-    "DEBUG_MODE",
-    "VERBOSE_LOGGING",
-];
+pub const RETIRED: [&str; 6] =
+    ["DATA_DIR", "LOG_DIR", "NATS_CLIENT_NAME", "PERFORMANCE_MONITORING", "DEBUG_MODE", "VERBOSE_LOGGING"];
 
 #[cfg(test)]
 mod tests {

@@ -25,11 +25,7 @@ pub enum ApplyError {
     #[error(
         "cannot create stream {stream}: {subject} belongs to stream {other} already; take it out there, or set STREAM_NAME={other}"
     )]
-    Overlap {
-        stream: String,
-        subject: String,
-        other: String,
-    },
+    Overlap { stream: String, subject: String, other: String },
 }
 
 impl Applied {
@@ -49,46 +45,26 @@ pub async fn apply(jetstream: &JetStream, desired: &Desired, version: (u32, u32)
     loop {
         attempt += 1;
         let existing = jetstream.stream_info(&desired.name).await;
-        let existing = existing.map_err(|source| ApplyError::Read {
-            stream: stream(),
-            source,
-        })?;
+        let existing = existing.map_err(|source| ApplyError::Read { stream: stream(), source })?;
         match plan(desired, existing.as_ref(), version) {
             Plan::Create(config) => match jetstream.create_stream(&desired.name, &config).await {
                 Ok(info) => {
                     tracing::info!(stream = desired.name, "stream created");
-                    return Ok(Applied {
-                        info,
-                        conflicts: vec![],
-                        created: true,
-                        changed: true,
-                    });
+                    return Ok(Applied { info, conflicts: vec![], created: true, changed: true });
                 }
                 Err(error) if error.is(ApiError::STREAM_NAME_EXISTS) && attempt < ATTEMPTS => {}
                 Err(error) if error.is(ApiError::SUBJECT_OVERLAP) => {
                     return Err(explain_overlap(jetstream, desired, error).await);
                 }
                 Err(source) => {
-                    return Err(ApplyError::Create {
-                        stream: stream(),
-                        source,
-                    });
+                    return Err(ApplyError::Create { stream: stream(), source });
                 }
             },
             Plan::Keep { conflicts } => {
                 let Some(info) = existing else { continue };
-                return Ok(Applied {
-                    info,
-                    conflicts,
-                    created: false,
-                    changed: false,
-                });
+                return Ok(Applied { info, conflicts, created: false, changed: false });
             }
-            Plan::Update {
-                config,
-                changes,
-                conflicts,
-            } => {
+            Plan::Update { config, changes, conflicts } => {
                 for change in &changes {
                     match change.effect {
                         Some(_) => {
@@ -99,19 +75,11 @@ pub async fn apply(jetstream: &JetStream, desired: &Desired, version: (u32, u32)
                 }
                 match jetstream.update_stream(&desired.name, &config).await {
                     Ok(info) => {
-                        return Ok(Applied {
-                            info,
-                            conflicts,
-                            created: false,
-                            changed: true,
-                        });
+                        return Ok(Applied { info, conflicts, created: false, changed: true });
                     }
                     Err(error) if error.is(ApiError::STREAM_NOT_FOUND) && attempt < ATTEMPTS => {}
                     Err(source) => {
-                        return Err(ApplyError::Update {
-                            stream: stream(),
-                            source,
-                        });
+                        return Err(ApplyError::Update { stream: stream(), source });
                     }
                 }
             }
@@ -123,15 +91,8 @@ async fn explain_overlap(jetstream: &JetStream, desired: &Desired, source: ApiEr
     for subject in &desired.subjects {
         let streams = jetstream.streams_with_subject(subject).await.unwrap_or_default();
         if let Some(other) = streams.into_iter().find(|name| *name != desired.name) {
-            return ApplyError::Overlap {
-                stream: desired.name.clone(),
-                subject: subject.clone(),
-                other,
-            };
+            return ApplyError::Overlap { stream: desired.name.clone(), subject: subject.clone(), other };
         }
     }
-    ApplyError::Create {
-        stream: desired.name.clone(),
-        source,
-    }
+    ApplyError::Create { stream: desired.name.clone(), source }
 }

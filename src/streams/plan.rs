@@ -90,19 +90,10 @@ pub fn plan(desired: &Desired, existing: Option<&StreamInfo>, version: (u32, u32
             continue;
         }
         if is_immutable(&field, &now, &value, version) {
-            conflicts.push(Conflict {
-                field,
-                now,
-                wanted: value,
-            });
+            conflicts.push(Conflict { field, now, wanted: value });
         } else {
             let effect = effect(&field, &now, &value, &existing.state);
-            changes.push(Change {
-                field: field.clone(),
-                now,
-                wanted: value.clone(),
-                effect,
-            });
+            changes.push(Change { field: field.clone(), now, wanted: value.clone(), effect });
             config.insert(field, value);
         }
     }
@@ -110,11 +101,7 @@ pub fn plan(desired: &Desired, existing: Option<&StreamInfo>, version: (u32, u32
         return Plan::Keep { conflicts };
     }
     mark(&mut config);
-    Plan::Update {
-        config,
-        changes,
-        conflicts,
-    }
+    Plan::Update { config, changes, conflicts }
 }
 
 fn creation(desired: &Desired) -> Map<String, Value> {
@@ -146,11 +133,7 @@ fn wanted_subjects(desired: &Desired, existing: &Map<String, Value>) -> Vec<Stri
 /// The subjects of a configuration.
 pub fn subjects_of(config: &Map<String, Value>) -> Vec<String> {
     let subjects = config.get("subjects").and_then(Value::as_array);
-    subjects
-        .into_iter()
-        .flatten()
-        .filter_map(|s| s.as_str().map(str::to_owned))
-        .collect()
+    subjects.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
 }
 
 /// Servers leave out what has its default value and fill in what was left out.
@@ -221,31 +204,17 @@ mod tests {
     }
 
     fn existing(pairs: &[(&str, &str)], messages: u64) -> StreamInfo {
-        let Plan::Create(mut config) = plan(&desired(pairs), None, NEW) else {
-            panic!()
-        };
+        let Plan::Create(mut config) = plan(&desired(pairs), None, NEW) else { panic!() };
         // As a server answers: defaults filled in, things of its own added.
         config.insert("allow_direct".into(), true.into());
         config.insert("consumer_limits".into(), json!({}));
-        config["metadata"]
-            .as_object_mut()
-            .unwrap()
-            .insert("_nats.level".into(), "1".into());
-        StreamInfo {
-            config,
-            state: StreamState {
-                messages,
-                bytes: messages * 100,
-                ..StreamState::default()
-            },
-        }
+        config["metadata"].as_object_mut().unwrap().insert("_nats.level".into(), "1".into());
+        StreamInfo { config, state: StreamState { messages, bytes: messages * 100, ..StreamState::default() } }
     }
 
     #[test]
     fn a_missing_stream_is_created_with_all_families_and_our_mark() {
-        let Plan::Create(config) = plan(&desired(&[]), None, NEW) else {
-            panic!()
-        };
+        let Plan::Create(config) = plan(&desired(&[]), None, NEW) else { panic!() };
         assert_eq!(subjects_of(&config).len(), 8);
         assert_eq!(config["metadata"]["managed-by"], "unified-nats");
         assert_eq!(config["max_age"], 7_200_000_000_000i64);
@@ -254,10 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_as_desired_is_kept() {
-        assert_eq!(
-            plan(&desired(&[]), Some(&existing(&[], 5)), NEW),
-            Plan::Keep { conflicts: vec![] }
-        );
+        assert_eq!(plan(&desired(&[]), Some(&existing(&[], 5)), NEW), Plan::Keep { conflicts: vec![] });
         let mut sparse = existing(&[("STREAM_MAX_AGE", "0"), ("STREAM_MAX_MSGS", "-1")], 5);
         for field in ["max_age", "compression"] {
             sparse.config.remove(field);
@@ -270,46 +236,24 @@ mod tests {
     #[test]
     fn other_limits_are_changed_and_unknown_fields_carried_over() {
         let wanted = desired(&[("STREAM_MAX_MSGS", "10"), ("STREAM_MAX_BYTES", "500")]);
-        let Plan::Update {
-            config,
-            changes,
-            conflicts,
-        } = plan(&wanted, Some(&existing(&[], 25)), NEW)
-        else {
+        let Plan::Update { config, changes, conflicts } = plan(&wanted, Some(&existing(&[], 25)), NEW) else {
             panic!()
         };
         assert!(conflicts.is_empty());
-        assert_eq!(
-            (&config["allow_direct"], &config["max_msgs"]),
-            (&true.into(), &10.into())
-        );
+        assert_eq!((&config["allow_direct"], &config["max_msgs"]), (&true.into(), &10.into()));
         assert_eq!(config["metadata"]["_nats.level"], "1");
-        let effects: Vec<_> = changes
-            .iter()
-            .map(|c| (c.field.as_str(), c.effect.as_deref()))
-            .collect();
-        assert_eq!(
-            effects,
-            [
-                ("max_msgs", Some("drops 15 messages")),
-                ("max_bytes", Some("drops ≈ 20 messages"))
-            ]
-        );
+        let effects: Vec<_> = changes.iter().map(|c| (c.field.as_str(), c.effect.as_deref())).collect();
+        assert_eq!(effects, [("max_msgs", Some("drops 15 messages")), ("max_bytes", Some("drops ≈ 20 messages"))]);
     }
 
     #[test]
     fn what_cannot_change_is_a_conflict_and_the_rest_is_changed() {
         let wanted = desired(&[("STORAGE_TYPE", "memory"), ("STREAM_MAX_MSGS", "10")]);
-        let Plan::Update { config, conflicts, .. } = plan(&wanted, Some(&existing(&[], 1)), NEW) else {
-            panic!()
-        };
+        let Plan::Update { config, conflicts, .. } = plan(&wanted, Some(&existing(&[], 1)), NEW) else { panic!() };
         assert_eq!(config["storage"], "file");
         assert_eq!(conflicts.len(), 1);
         let text = conflicts[0].to_string();
-        assert!(
-            text.starts_with("storage is \"file\" and cannot become \"memory\""),
-            "{text}"
-        );
+        assert!(text.starts_with("storage is \"file\" and cannot become \"memory\""), "{text}");
     }
 
     #[test]
@@ -335,26 +279,15 @@ mod tests {
     #[test]
     fn a_change_of_style_retires_our_old_subjects_and_leaves_foreign_ones() {
         let mut suffixed = existing(&[], 3);
-        suffixed.config["subjects"]
-            .as_array_mut()
-            .unwrap()
-            .push("custom.>".into());
+        suffixed.config["subjects"].as_array_mut().unwrap().push("custom.>".into());
         let both = plan(&desired(&[("STREAM_SUBJECT_STYLE", "both")]), Some(&suffixed), NEW);
         let Plan::Update { config, .. } = both else { panic!() };
         assert_eq!(subjects_of(&config).len(), 17);
         let plain = plan(&desired(&[("STREAM_SUBJECT_STYLE", "plain")]), Some(&suffixed), NEW);
-        let Plan::Update { config, changes, .. } = plain else {
-            panic!()
-        };
+        let Plan::Update { config, changes, .. } = plain else { panic!() };
         let subjects = subjects_of(&config);
         assert_eq!(subjects.len(), 9);
         assert!(subjects.contains(&"custom.>".to_owned()) && !subjects.contains(&"trade-data.>".to_owned()));
-        assert!(
-            changes[0]
-                .effect
-                .as_ref()
-                .unwrap()
-                .starts_with("stops capturing orderbook-data.>")
-        );
+        assert!(changes[0].effect.as_ref().unwrap().starts_with("stops capturing orderbook-data.>"));
     }
 }

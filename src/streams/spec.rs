@@ -40,19 +40,11 @@ impl Desired {
             "duplicate_window": nanoseconds(settings.duplicate_window),
             "compression": settings.compression.word(),
         });
-        let Value::Object(config) = config else {
-            unreachable!("it is written as an object")
-        };
+        let Value::Object(config) = config else { unreachable!("it is written as an object") };
         let subjects = family_subjects(settings.style);
         let mut retired_subjects = family_subjects(SubjectStyle::Both);
         retired_subjects.retain(|subject| !subjects.contains(subject));
-        Self {
-            name: settings.name.to_string(),
-            config,
-            subjects,
-            retired_subjects,
-            replicas: settings.replicas,
-        }
+        Self { name: settings.name.to_string(), config, subjects, retired_subjects, replicas: settings.replicas }
     }
 }
 

@@ -76,11 +76,7 @@ impl Launch for NatsServer {
         // The command still holds the pipe's write end; with it open the output would never end.
         drop(command);
         let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-        Ok(Launched {
-            pid,
-            exit,
-            output: Some(output),
-        })
+        Ok(Launched { pid, exit, output: Some(output) })
     }
 
     fn signal(&mut self, pid: Pid, signal: Signal) {

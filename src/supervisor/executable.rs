@@ -60,10 +60,7 @@ fn locate(name: &str, search_path: &str) -> Result<PathBuf, ExecutableError> {
             Err(_) => {}
         }
     }
-    Err(not_runnable.unwrap_or_else(|| ExecutableError::NotInPath {
-        name: name.into(),
-        searched: search_path.into(),
-    }))
+    Err(not_runnable.unwrap_or_else(|| ExecutableError::NotInPath { name: name.into(), searched: search_path.into() }))
 }
 
 fn check_file(path: &Path) -> Result<(), String> {
@@ -72,10 +69,7 @@ fn check_file(path: &Path) -> Result<(), String> {
         return Err("it is not a file".into());
     }
     if metadata.permissions().mode() & 0o111 == 0 {
-        return Err(format!(
-            "it is not executable (mode {:04o})",
-            metadata.permissions().mode() & 0o7777
-        ));
+        return Err(format!("it is not executable (mode {:04o})", metadata.permissions().mode() & 0o7777));
     }
     Ok(())
 }
@@ -87,27 +81,14 @@ fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
-        .map_err(|error| ExecutableError::NotRunnable {
-            path: path.into(),
-            reason: explain(&error),
-        })?;
-    let answer: String = String::from_utf8_lossy(&output.stdout)
-        .trim()
-        .chars()
-        .take(200)
-        .collect();
+        .map_err(|error| ExecutableError::NotRunnable { path: path.into(), reason: explain(&error) })?;
+    let answer: String = String::from_utf8_lossy(&output.stdout).trim().chars().take(200).collect();
     let Some(version) = parse_version(&answer) else {
-        return Err(ExecutableError::NotNatsServer {
-            path: path.into(),
-            answer,
-        });
+        return Err(ExecutableError::NotNatsServer { path: path.into(), answer });
     };
     if (version.0, version.1) < MINIMUM_VERSION {
         let (major, minor, patch) = version;
-        return Err(ExecutableError::TooOld {
-            path: path.into(),
-            version: format!("{major}.{minor}.{patch}"),
-        });
+        return Err(ExecutableError::TooOld { path: path.into(), version: format!("{major}.{minor}.{patch}") });
     }
     Ok(version)
 }
@@ -165,14 +146,9 @@ mod tests {
             (old, "version 2.9.25"),
         ] {
             let error = Executable::find(path.to_str().unwrap(), "").unwrap_err().to_string();
-            assert!(
-                error.contains(expected) && error.contains(path.to_str().unwrap()),
-                "{error}"
-            );
+            assert!(error.contains(expected) && error.contains(path.to_str().unwrap()), "{error}");
         }
-        let error = Executable::find("nats-server-x", "/nonexistent:/usr/bin")
-            .unwrap_err()
-            .to_string();
+        let error = Executable::find("nats-server-x", "/nonexistent:/usr/bin").unwrap_err().to_string();
         assert!(error.contains("/nonexistent:/usr/bin"), "{error}");
     }
 }

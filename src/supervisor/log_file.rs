@@ -76,13 +76,7 @@ impl Rotation {
         let file = open_for_append(&settings.path)?;
         let size = file.metadata()?.len();
         let max_size = settings.max_size.bytes();
-        Ok(Self {
-            path: settings.path.clone(),
-            max_size,
-            max_files: settings.max_files,
-            file,
-            size,
-        })
+        Ok(Self { path: settings.path.clone(), max_size, max_files: settings.max_files, file, size })
     }
 
     fn write_line(&mut self, line: &str) -> io::Result<()> {
@@ -102,11 +96,7 @@ impl Rotation {
     fn rotate(&mut self) -> io::Result<()> {
         for number in (1..self.max_files).rev() {
             let older = numbered(&self.path, number);
-            let newer = if number == 1 {
-                self.path.clone()
-            } else {
-                numbered(&self.path, number - 1)
-            };
+            let newer = if number == 1 { self.path.clone() } else { numbered(&self.path, number - 1) };
             match fs::rename(newer, older) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -138,11 +128,8 @@ mod tests {
 
     fn write(max_files: usize, lines: usize) -> Vec<(String, String)> {
         let directory = tempfile::tempdir().unwrap();
-        let settings = ServerLog {
-            path: directory.path().join("logs/nats.log"),
-            max_size: ByteSize::new(20),
-            max_files,
-        };
+        let settings =
+            ServerLog { path: directory.path().join("logs/nats.log"), max_size: ByteSize::new(20), max_files };
         let log = LogFile::open(&settings).unwrap();
         for number in 0..lines {
             log.write(&format!("line {number:03}"));
@@ -151,12 +138,7 @@ mod tests {
         let mut files: Vec<_> = fs::read_dir(directory.path().join("logs"))
             .unwrap()
             .map(|entry| entry.unwrap())
-            .map(|e| {
-                (
-                    e.file_name().into_string().unwrap(),
-                    fs::read_to_string(e.path()).unwrap(),
-                )
-            })
+            .map(|e| (e.file_name().into_string().unwrap(), fs::read_to_string(e.path()).unwrap()))
             .collect();
         files.sort();
         files

@@ -28,16 +28,10 @@ impl<'a> ServerLine<'a> {
             if let Some((before, message)) = line.split_once(mark)
                 && is_prefix(before)
             {
-                return Self {
-                    level,
-                    message: message.trim_start(),
-                };
+                return Self { level, message: message.trim_start() };
             }
         }
-        Self {
-            level: Level::ERROR,
-            message: line,
-        }
+        Self { level: Level::ERROR, message: line }
     }
 }
 
@@ -122,28 +116,12 @@ mod tests {
     #[test]
     fn levels_are_mapped() {
         for (line, level, message) in [
-            (
-                "[7] 2026/11/21 06:22:57.724291 [INF] Server is ready",
-                Level::INFO,
-                "Server is ready",
-            ),
-            (
-                "[7] 2026/11/21 06:22:57.724291 [INF]   Version:  2.15.1",
-                Level::INFO,
-                "Version:  2.15.1",
-            ),
+            ("[7] 2026/11/21 06:22:57.724291 [INF] Server is ready", Level::INFO, "Server is ready"),
+            ("[7] 2026/11/21 06:22:57.724291 [INF]   Version:  2.15.1", Level::INFO, "Version:  2.15.1"),
             ("[7] [WRN] x", Level::WARN, "x"),
             ("[7] 2026/11/21 06:22:57.724291 [INF]", Level::INFO, ""),
-            (
-                "[7] 2026/11/21 06:22:57 [DBG] 127.0.0.1:5 - [INF] y",
-                Level::DEBUG,
-                "127.0.0.1:5 - [INF] y",
-            ),
-            (
-                "[7] [FTL] Error listening on port: 0.0.0.0:4222",
-                Level::ERROR,
-                "Error listening on port: 0.0.0.0:4222",
-            ),
+            ("[7] 2026/11/21 06:22:57 [DBG] 127.0.0.1:5 - [INF] y", Level::DEBUG, "127.0.0.1:5 - [INF] y"),
+            ("[7] [FTL] Error listening on port: 0.0.0.0:4222", Level::ERROR, "Error listening on port: 0.0.0.0:4222"),
             ("panic: [INF] boom", Level::ERROR, "panic: [INF] boom"),
             ("", Level::ERROR, ""),
         ] {
@@ -163,10 +141,7 @@ mod tests {
 
     #[test]
     fn lines_are_cut_where_they_end() {
-        assert_eq!(
-            cut(&[b"one\ntw", b"o\n\nthree\r\n", b"four"]),
-            ["one", "two", "three", "four"]
-        );
+        assert_eq!(cut(&[b"one\ntw", b"o\n\nthree\r\n", b"four"]), ["one", "two", "three", "four"]);
     }
 
     #[test]

@@ -45,11 +45,7 @@ impl RestartPolicy {
     /// What to do about a death at `now` of a server that had been healthy for `healthy_for`.
     /// `jitter` is from 0 to 1 and shortens a wait by up to a quarter.
     pub fn on_death(&mut self, now: Instant, healthy_for: Duration, jitter: f64) -> Decision {
-        while self
-            .restarts
-            .front()
-            .is_some_and(|at| now.duration_since(*at) > self.window)
-        {
+        while self.restarts.front().is_some_and(|at| now.duration_since(*at) > self.window) {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= self.restart_max {
@@ -64,11 +60,7 @@ impl RestartPolicy {
         }
         let doubled = self.backoff_min.saturating_mul(1 << self.strikes.min(20));
         self.strikes += 1;
-        Decision::RestartAfter(
-            doubled
-                .min(self.backoff_max)
-                .mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0),
-        )
+        Decision::RestartAfter(doubled.min(self.backoff_max).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0))
     }
 }
 
@@ -100,11 +92,7 @@ mod tests {
             assert_eq!(policy.on_death(now, Duration::ZERO, 0.0), wait(expected));
         }
         assert_eq!(policy.on_death(now, Duration::from_secs(5), 0.0), wait(0));
-        assert_eq!(
-            policy.on_death(now, Duration::ZERO, 0.0),
-            wait(30000),
-            "5 s do not forgive"
-        );
+        assert_eq!(policy.on_death(now, Duration::ZERO, 0.0), wait(30000), "5 s do not forgive");
         assert_eq!(policy.on_death(now, Duration::from_secs(60), 0.0), wait(0));
         assert_eq!(policy.on_death(now, Duration::ZERO, 0.0), wait(50), "60 s do");
     }

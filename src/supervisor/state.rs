@@ -122,10 +122,7 @@ impl State {
     }
 
     pub fn is_stopping(&self) -> bool {
-        matches!(
-            self,
-            Self::Draining { .. } | Self::Stopping { .. } | Self::Stopped | Self::Failed(_)
-        )
+        matches!(self, Self::Draining { .. } | Self::Stopping { .. } | Self::Stopped | Self::Failed(_))
     }
 
     pub fn is_final(&self) -> bool {
@@ -186,49 +183,27 @@ impl State {
             },
             Event::Impaired(generation, reason) => {
                 let healthy_since = self.healthy_since();
-                (
-                    Self::Degraded {
-                        generation,
-                        reason,
-                        healthy_since,
-                    },
-                    vec![],
-                )
+                (Self::Degraded { generation, reason, healthy_since }, vec![])
             }
             Event::Exited { exit, port_taken } => self.after_exit(exit, port_taken, surroundings),
             Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
             Event::BackoffOver => match self {
-                Self::Restarting { last, .. } => (
-                    Self::Starting {
-                        generation: Generation(last.0 + 1),
-                    },
-                    vec![Action::Launch],
-                ),
+                Self::Restarting { last, .. } => {
+                    (Self::Starting { generation: Generation(last.0 + 1) }, vec![Action::Launch])
+                }
                 other => (other, vec![]),
             },
             Event::Stop => self.after_stop(surroundings),
             Event::DrainOver => match self {
-                Self::Draining { generation } => (
-                    Self::Stopping {
-                        generation,
-                        killed: false,
-                    },
-                    vec![Action::Interrupt],
-                ),
+                Self::Draining { generation } => {
+                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt])
+                }
                 other => (other, vec![]),
             },
             Event::Deadline => match self {
-                Self::Draining { generation }
-                | Self::Stopping {
-                    generation,
-                    killed: false,
-                } => (
-                    Self::Stopping {
-                        generation,
-                        killed: true,
-                    },
-                    vec![Action::Kill],
-                ),
+                Self::Draining { generation } | Self::Stopping { generation, killed: false } => {
+                    (Self::Stopping { generation, killed: true }, vec![Action::Kill])
+                }
                 other => (other, vec![]),
             },
         }
@@ -238,9 +213,7 @@ impl State {
         if port_taken && !surroundings.ever_ready && !self.is_stopping() {
             return (Self::Failed(Failure::PortTaken), vec![]);
         }
-        let healthy_for = self
-            .healthy_since()
-            .map_or(Duration::ZERO, |since| surroundings.now - since);
+        let healthy_for = self.healthy_since().map_or(Duration::ZERO, |since| surroundings.now - since);
         self.after_death(format!("nats-server ended with {exit}"), healthy_for, surroundings)
     }
 
@@ -257,23 +230,13 @@ impl State {
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
-                match surroundings
-                    .policy
-                    .on_death(surroundings.now, healthy_for, surroundings.jitter)
-                {
-                    Decision::RestartAfter(Duration::ZERO) => (
-                        Self::Starting {
-                            generation: Generation(generation.0 + 1),
-                        },
-                        vec![Action::Launch],
-                    ),
-                    Decision::RestartAfter(wait) => (
-                        Self::Restarting {
-                            last: generation,
-                            reason,
-                        },
-                        vec![Action::Backoff(wait)],
-                    ),
+                match surroundings.policy.on_death(surroundings.now, healthy_for, surroundings.jitter) {
+                    Decision::RestartAfter(Duration::ZERO) => {
+                        (Self::Starting { generation: Generation(generation.0 + 1) }, vec![Action::Launch])
+                    }
+                    Decision::RestartAfter(wait) => {
+                        (Self::Restarting { last: generation, reason }, vec![Action::Backoff(wait)])
+                    }
                     Decision::GiveUp => (Self::Failed(Failure::CrashLoop { reason }), vec![]),
                 }
             }
@@ -287,31 +250,13 @@ impl State {
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
                 if surroundings.drain_delay.is_zero() {
-                    (
-                        Self::Stopping {
-                            generation,
-                            killed: false,
-                        },
-                        vec![Action::Deadline, Action::Interrupt],
-                    )
+                    (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])
                 } else {
                     (Self::Draining { generation }, vec![Action::Deadline, Action::Drain])
                 }
             }
-            Self::Draining { generation } => (
-                Self::Stopping {
-                    generation,
-                    killed: false,
-                },
-                vec![Action::Interrupt],
-            ),
-            Self::Stopping { generation, .. } => (
-                Self::Stopping {
-                    generation,
-                    killed: true,
-                },
-                vec![Action::Kill],
-            ),
+            Self::Draining { generation } => (Self::Stopping { generation, killed: false }, vec![Action::Interrupt]),
+            Self::Stopping { generation, .. } => (Self::Stopping { generation, killed: true }, vec![Action::Kill]),
             Self::Restarting { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) => (self, vec![]),
         }
@@ -327,9 +272,7 @@ mod tests {
 
     fn policy(restart_max: usize) -> RestartPolicy {
         let max = restart_max.to_string();
-        let settings = crate::settings::Settings::load(&[("RESTART_MAX", max.as_str())], &[])
-            .unwrap()
-            .settings;
+        let settings = crate::settings::Settings::load(&[("RESTART_MAX", max.as_str())], &[]).unwrap().settings;
         RestartPolicy::new(&settings.supervision)
     }
 
@@ -346,16 +289,7 @@ mod tests {
     ) -> (State, Vec<Action>) {
         let mut policy = policy(max);
         let now = Instant::now();
-        state.after(
-            event,
-            &mut Surroundings {
-                now,
-                drain_delay,
-                policy: &mut policy,
-                jitter: 0.0,
-                ever_ready,
-            },
-        )
+        state.after(event, &mut Surroundings { now, drain_delay, policy: &mut policy, jitter: 0.0, ever_ready })
     }
 
     fn starting() -> State {
@@ -367,32 +301,19 @@ mod tests {
     }
 
     fn ready(for_seconds: u64) -> State {
-        State::Ready {
-            generation: G1,
-            since: Instant::now() - Duration::from_secs(for_seconds),
-        }
+        State::Ready { generation: G1, since: Instant::now() - Duration::from_secs(for_seconds) }
     }
 
     fn degraded() -> State {
-        State::Degraded {
-            generation: G1,
-            reason: "x".into(),
-            healthy_since: None,
-        }
+        State::Degraded { generation: G1, reason: "x".into(), healthy_since: None }
     }
 
     fn restarting() -> State {
-        State::Restarting {
-            last: G1,
-            reason: "x".into(),
-        }
+        State::Restarting { last: G1, reason: "x".into() }
     }
 
     fn stopping() -> State {
-        State::Stopping {
-            generation: G1,
-            killed: false,
-        }
+        State::Stopping { generation: G1, killed: false }
     }
 
     fn every_state() -> Vec<State> {
@@ -404,20 +325,14 @@ mod tests {
             restarting(),
             State::Draining { generation: G1 },
             stopping(),
-            State::Stopping {
-                generation: G1,
-                killed: true,
-            },
+            State::Stopping { generation: G1, killed: true },
             State::Stopped,
             State::Failed(Failure::PortTaken),
         ]
     }
 
     fn killed() -> Event {
-        Event::Exited {
-            exit: Exit::Signal(nix::sys::signal::Signal::SIGKILL),
-            port_taken: false,
-        }
+        Event::Exited { exit: Exit::Signal(nix::sys::signal::Signal::SIGKILL), port_taken: false }
     }
 
     #[test]
@@ -440,12 +355,7 @@ mod tests {
     #[test]
     fn a_stopping_broker_never_becomes_ready_again() {
         for state in every_state().into_iter().filter(State::is_stopping) {
-            for event in [
-                Event::Answers(G1),
-                Event::Sound(G1),
-                Event::Impaired(G1, "x".into()),
-                Event::BackoffOver,
-            ] {
+            for event in [Event::Answers(G1), Event::Sound(G1), Event::Impaired(G1, "x".into()), Event::BackoffOver] {
                 assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
             }
         }
@@ -454,10 +364,7 @@ mod tests {
     #[test]
     fn a_settled_server_that_dies_is_launched_at_once() {
         let (state, actions) = step(ready(6), killed());
-        assert_eq!(
-            (state, actions),
-            (State::Starting { generation: G2 }, vec![Action::Launch])
-        );
+        assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
     }
 
     #[test]
@@ -467,31 +374,20 @@ mod tests {
             assert!(matches!(state, State::Restarting { last: G1, .. }), "{state:?}");
             assert_eq!(actions, [Action::Backoff(Duration::from_millis(50))]);
             let (state, actions) = step(state, Event::BackoffOver);
-            assert_eq!(
-                (state, actions),
-                (State::Starting { generation: G2 }, vec![Action::Launch])
-            );
+            assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
         }
     }
 
     #[test]
     fn a_spent_budget_fails_with_the_reason() {
         let (state, actions) = step_with(starting(), killed(), Duration::ZERO, 0, true);
-        assert_eq!(
-            state,
-            State::Failed(Failure::CrashLoop {
-                reason: "nats-server ended with signal SIGKILL".into()
-            })
-        );
+        assert_eq!(state, State::Failed(Failure::CrashLoop { reason: "nats-server ended with signal SIGKILL".into() }));
         assert!(actions.is_empty());
     }
 
     #[test]
     fn a_taken_port_fails_the_first_start_only() {
-        let event = || Event::Exited {
-            exit: Exit::Code(1),
-            port_taken: true,
-        };
+        let event = || Event::Exited { exit: Exit::Code(1), port_taken: true };
         let first = step_with(starting(), event(), Duration::ZERO, 10, false);
         assert_eq!(first, (State::Failed(Failure::PortTaken), vec![]));
         let later = step_with(starting(), event(), Duration::ZERO, 10, true);
@@ -501,10 +397,7 @@ mod tests {
     #[test]
     fn a_stop_interrupts_the_server_in_every_running_state() {
         for state in [starting(), provisioning(), ready(1), degraded()] {
-            assert_eq!(
-                step(state, Event::Stop),
-                (stopping(), vec![Action::Deadline, Action::Interrupt])
-            );
+            assert_eq!(step(state, Event::Stop), (stopping(), vec![Action::Deadline, Action::Interrupt]));
         }
         assert_eq!(step(restarting(), Event::Stop), (State::Stopped, vec![]));
     }
@@ -512,29 +405,14 @@ mod tests {
     #[test]
     fn a_drain_delay_comes_first_and_a_second_signal_cuts_it_short() {
         let (state, actions) = step_with(ready(1), Event::Stop, Duration::from_secs(5), 10, true);
-        assert_eq!(
-            (&state, actions),
-            (
-                &State::Draining { generation: G1 },
-                vec![Action::Deadline, Action::Drain]
-            )
-        );
-        assert_eq!(
-            step(state.clone(), Event::DrainOver),
-            (stopping(), vec![Action::Interrupt])
-        );
+        assert_eq!((&state, actions), (&State::Draining { generation: G1 }, vec![Action::Deadline, Action::Drain]));
+        assert_eq!(step(state.clone(), Event::DrainOver), (stopping(), vec![Action::Interrupt]));
         assert_eq!(step(state, Event::Stop), (stopping(), vec![Action::Interrupt]));
     }
 
     #[test]
     fn the_deadline_and_an_impatient_operator_kill() {
-        let expected = (
-            State::Stopping {
-                generation: G1,
-                killed: true,
-            },
-            vec![Action::Kill],
-        );
+        let expected = (State::Stopping { generation: G1, killed: true }, vec![Action::Kill]);
         assert_eq!(step(stopping(), Event::Deadline), expected);
         assert_eq!(step(stopping(), Event::Stop), expected);
         assert_eq!(step(State::Draining { generation: G1 }, Event::Deadline), expected);
@@ -542,14 +420,8 @@ mod tests {
 
     #[test]
     fn a_server_that_dies_while_stopping_has_stopped() {
-        for state in [
-            State::Draining { generation: G1 },
-            stopping(),
-            State::Stopping {
-                generation: G1,
-                killed: true,
-            },
-        ] {
+        for state in [State::Draining { generation: G1 }, stopping(), State::Stopping { generation: G1, killed: true }]
+        {
             assert_eq!(step(state, killed()), (State::Stopped, vec![]));
         }
     }
@@ -557,13 +429,7 @@ mod tests {
     #[test]
     fn final_states_stay() {
         for state in every_state().into_iter().filter(State::is_final) {
-            for event in [
-                killed(),
-                Event::Stop,
-                Event::Deadline,
-                Event::DrainOver,
-                Event::LaunchFailed("x".into()),
-            ] {
+            for event in [killed(), Event::Stop, Event::Deadline, Event::DrainOver, Event::LaunchFailed("x".into())] {
                 assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
             }
         }
@@ -575,9 +441,6 @@ mod tests {
         let (state, _) = step(healthy, Event::Impaired(G1, "slow".into()));
         assert_eq!(state.reason(), Some("slow"));
         let (state, actions) = step(state, killed());
-        assert_eq!(
-            (state, actions),
-            (State::Starting { generation: G2 }, vec![Action::Launch])
-        );
+        assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
     }
 }

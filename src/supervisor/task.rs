@@ -93,20 +93,10 @@ impl<L: Launch> Supervisor<L> {
         log_file: Option<LogFile>,
     ) -> (Self, Handle) {
         let (sender, events) = mpsc::channel(64);
-        let state = State::Starting {
-            generation: Generation(1),
-        };
-        let (snapshots, watched) = watch::channel(Snapshot {
-            state: state.clone(),
-            pid: None,
-            restarts: 0,
-        });
+        let state = State::Starting { generation: Generation(1) };
+        let (snapshots, watched) = watch::channel(Snapshot { state: state.clone(), pid: None, restarts: 0 });
         let ready_line = Arc::new(Notify::new());
-        let handle = Handle {
-            events: sender,
-            snapshots: watched,
-            ready_line: ready_line.clone(),
-        };
+        let handle = Handle { events: sender, snapshots: watched, ready_line: ready_line.clone() };
         let supervisor = Self {
             launcher,
             policy,
@@ -138,10 +128,9 @@ impl<L: Launch> Supervisor<L> {
             log_file.flush(Duration::from_millis(250));
         }
         match self.state {
-            State::Failed(failure) => Ending::Failed {
-                failure,
-                last_lines: self.recent.lines().map(str::to_owned).collect(),
-            },
+            State::Failed(failure) => {
+                Ending::Failed { failure, last_lines: self.recent.lines().map(str::to_owned).collect() }
+            }
             _ => Ending::Stopped,
         }
     }
@@ -163,10 +152,7 @@ impl<L: Launch> Supervisor<L> {
             };
             self.take_remaining_output();
             self.child = None;
-            return Event::Exited {
-                exit,
-                port_taken: self.recent.tells_of_taken_port(),
-            };
+            return Event::Exited { exit, port_taken: self.recent.tells_of_taken_port() };
         }
     }
 
@@ -248,12 +234,7 @@ impl<L: Launch> Supervisor<L> {
         self.recent.clear();
         let Launched { pid, exit, output } = self.launcher.launch()?;
         tracing::debug!(%pid, "nats-server launched");
-        self.child = Some(Child {
-            pid,
-            exit,
-            output,
-            lines: Lines::default(),
-        });
+        self.child = Some(Child { pid, exit, output, lines: Lines::default() });
         self.publish();
         Ok(())
     }

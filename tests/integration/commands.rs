@@ -7,21 +7,10 @@ use crate::support::*;
 fn json(broker: &Broker, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = broker.output(arguments);
     let text = String::from_utf8(output.stdout).unwrap();
-    (
-        output.status.code(),
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {text}")),
-    )
+    (output.status.code(), serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {text}")))
 }
 
-const KINDS: [&str; 7] = [
-    "quick",
-    "full",
-    "connectivity",
-    "http",
-    "jetstream",
-    "stream",
-    "datatypes",
-];
+const KINDS: [&str; 7] = ["quick", "full", "connectivity", "http", "jetstream", "stream", "datatypes"];
 
 #[test]
 fn every_health_check_passes_on_a_sound_broker_and_fails_without_one() {
@@ -33,11 +22,7 @@ fn every_health_check_passes_on_a_sound_broker_and_fails_without_one() {
     broker.start();
     for kind in KINDS {
         let (code, report) = json(&broker, &["health-check", kind, "--json"]);
-        assert_eq!(
-            (code, &report["healthy"]),
-            (Some(0), &Value::Bool(true)),
-            "{kind}: {report}"
-        );
+        assert_eq!((code, &report["healthy"]), (Some(0), &Value::Bool(true)), "{kind}: {report}");
         assert!(!report["checks"].as_array().unwrap().is_empty());
         let output = broker.output(&["health-check", kind]);
         assert!(String::from_utf8(output.stdout).unwrap().ends_with("healthy\n"));
@@ -60,11 +45,7 @@ fn checks_see_a_stream_that_is_gone_or_lost_a_family() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("does not capture trade-data.>"), "{text}");
     assert_eq!(broker.output(&["health-check", "stream"]).status.code(), Some(0));
-    block_on(async {
-        JetStream(broker.client().await)
-            .ask("$JS.API.STREAM.DELETE.MARKET_DATA", Value::Null)
-            .await
-    });
+    block_on(async { JetStream(broker.client().await).ask("$JS.API.STREAM.DELETE.MARKET_DATA", Value::Null).await });
     assert_eq!(broker.output(&["health-check", "stream"]).status.code(), Some(1));
     assert_eq!(broker.output(&["health-check", "jetstream"]).status.code(), Some(0));
 }
@@ -84,17 +65,11 @@ fn a_server_that_hangs_fails_the_check_in_time() {
 #[test]
 fn without_monitoring_health_uses_nats() {
     let mut broker = Broker::new();
-    broker
-        .set("MONITORING_ENABLED", "false")
-        .set("HEALTH_CHECK_INTERVAL", "50ms")
-        .start();
+    broker.set("MONITORING_ENABLED", "false").set("HEALTH_CHECK_INTERVAL", "50ms").start();
     for kind in KINDS {
         assert_eq!(broker.output(&["health-check", kind]).status.code(), Some(0), "{kind}");
     }
-    assert_eq!(
-        http_get(&format!("http://127.0.0.1:{}/healthz", broker.ports.http)).0,
-        0
-    );
+    assert_eq!(http_get(&format!("http://127.0.0.1:{}/healthz", broker.ports.http)).0, 0);
     wait_for("the periodic check passes", || {
         (broker.health()["checks"]["jetstream"]["status"] == "pass").then_some(())
     });
@@ -112,11 +87,7 @@ fn rendered_and_validated() {
     assert_eq!(shown, text, "there is no secret to redact");
 
     let (code, verdict) = json(&broker, &["config", "validate", "--json"]);
-    assert_eq!(
-        (code, &verdict["nats_server"]["accepted"]),
-        (Some(0), &Value::Bool(true)),
-        "{verdict}"
-    );
+    assert_eq!((code, &verdict["nats_server"]["accepted"]), (Some(0), &Value::Bool(true)), "{verdict}");
 
     // nats-server knows what we do not: it refuses the fragment.
     let fragment = broker.path("extra.conf");
@@ -124,20 +95,11 @@ fn rendered_and_validated() {
     broker.set("NATS_EXTRA_CONFIG", fragment.display());
     let (code, verdict) = json(&broker, &["config", "validate", "--json"]);
     assert_eq!(code, Some(78), "{verdict}");
-    assert!(
-        verdict["nats_server"]["answer"]
-            .as_str()
-            .unwrap()
-            .contains("no_such_key"),
-        "{verdict}"
-    );
+    assert!(verdict["nats_server"]["answer"].as_str().unwrap().contains("no_such_key"), "{verdict}");
 
     std::fs::write(&fragment, "port: 5\n").unwrap();
     let (code, verdict) = json(&broker, &["config", "validate", "--json"]);
-    assert_eq!(
-        (code, &verdict["problems"][0]["variable"]),
-        (Some(78), &"NATS_EXTRA_CONFIG".into())
-    );
+    assert_eq!((code, &verdict["problems"][0]["variable"]), (Some(78), &"NATS_EXTRA_CONFIG".into()));
     assert_eq!(broker.output(&["run"]).status.code(), Some(78));
 }
 
@@ -153,15 +115,7 @@ fn the_effective_settings_tell_where_they_come_from() {
     let mut broker = Broker::new();
     broker.set("APP_ENV", "staging");
     let (_, entries) = json(&broker, &["--log-level", "debug", "config", "show", "--json"]);
-    let entry = |name: &str| {
-        entries
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|e| e["name"] == name)
-            .unwrap()
-            .clone()
-    };
+    let entry = |name: &str| entries.as_array().unwrap().iter().find(|e| e["name"] == name).unwrap().clone();
     assert_eq!(entry("NATS_PORT")["origin"], "environment");
     assert_eq!(entry("STREAM_NAME")["origin"], "default");
     assert_eq!(entry("ENVIRONMENT")["origin"], "environment (APP_ENV)");
@@ -173,16 +127,8 @@ fn version_help_and_completions() {
     let broker = Broker::new();
     let text = |arguments: &[&str]| String::from_utf8(broker.output(arguments).stdout).unwrap();
     let version = text(&["--version"]);
-    assert!(
-        version.starts_with(concat!("unified-nats ", env!("CARGO_PKG_VERSION"), " (")),
-        "{version}"
-    );
-    for command in [
-        &["--help"][..],
-        &["run", "--help"],
-        &["health-check", "--help"],
-        &["config", "--help"],
-    ] {
+    assert!(version.starts_with(concat!("unified-nats ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    for command in [&["--help"][..], &["run", "--help"], &["health-check", "--help"], &["config", "--help"]] {
         assert!(text(command).contains("Usage:"), "{command:?}");
     }
     for shell in ["bash", "zsh", "fish"] {
@@ -201,18 +147,12 @@ fn old_names_work() {
     let run = |name: &str, arguments: &[&str]| {
         let template = broker.command(&[]);
         let mut command = std::process::Command::new(broker.path(name));
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(template.get_envs().filter_map(|(n, v)| Some((n, v?))));
+        command.args(arguments).env_clear().envs(template.get_envs().filter_map(|(n, v)| Some((n, v?))));
         command.output().unwrap().status.code()
     };
     assert_eq!(run("health_check", &["full"]), Some(0));
     assert_eq!(run("health_check.sh", &[]), Some(0));
     assert_eq!(run("config_renderer.py", &["--validate"]), Some(0));
-    assert_eq!(
-        run("python3", &["/app/scripts/config_renderer.py", "--summary"]),
-        Some(0)
-    );
+    assert_eq!(run("python3", &["/app/scripts/config_renderer.py", "--summary"]), Some(0));
     assert_eq!(run("python3", &["-c", "print(1)"]), Some(64));
 }

@@ -19,10 +19,7 @@ fn env_unified_is_what_the_code_generates() {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 #[test]
@@ -42,10 +39,7 @@ fn every_line_of_env_unified_is_valid_and_raises_no_warning() {
 fn the_readmes_hold_the_reference() {
     for name in ["README.md", "README.zh.md"] {
         let readme = repository(name);
-        let between = readme
-            .split("<!-- variables -->")
-            .nth(1)
-            .unwrap_or_else(|| panic!("{name} has no markers"));
+        let between = readme.split("<!-- variables -->").nth(1).unwrap_or_else(|| panic!("{name} has no markers"));
         assert!(
             between.trim() == reference::markdown().trim(),
             "{name} differs: put the output of `cargo run -- config reference` between its markers"
@@ -66,15 +60,9 @@ fn compose_passes_every_variable_through() {
     wanted.extend(ALL.iter().filter(|v| v.secret).map(|v| format!("{}_FILE", v.name)));
     wanted.extend(variables::ALIASES.map(|(old, _)| old.to_owned()));
     let missing: Vec<_> = wanted.difference(&passed).collect();
-    assert!(
-        missing.is_empty(),
-        "docker-compose.unified.yml does not pass through {missing:?}"
-    );
+    assert!(missing.is_empty(), "docker-compose.unified.yml does not pass through {missing:?}");
     for (name, default) in COMPOSE_ONLY {
-        assert!(
-            compose.contains(&format!("${{{name}:-{default}}}")) || name == "VCS_REF",
-            "{name}:-{default}"
-        );
+        assert!(compose.contains(&format!("${{{name}:-{default}}}")) || name == "VCS_REF", "{name}:-{default}");
     }
 }
 
@@ -98,11 +86,9 @@ fn skeleton(readme: &str) -> (Vec<usize>, Vec<String>) {
                     text.push('\n');
                 }
             }
-            (None, false) => levels.extend(
-                line.split_once("# ")
-                    .map(|(marks, _)| marks.len() + 1)
-                    .filter(|_| line.starts_with('#')),
-            ),
+            (None, false) => {
+                levels.extend(line.split_once("# ").map(|(marks, _)| marks.len() + 1).filter(|_| line.starts_with('#')))
+            }
         }
     }
     (levels, blocks)

@@ -32,20 +32,11 @@ fn eight_families_live_through_a_stop_and_a_start() {
 fn a_stop_with_a_drain_delay_is_unready_first() {
     let mut broker = Broker::new();
     // Longer than the test's patience: only the second signal can end it in time.
-    broker
-        .set("SHUTDOWN_DRAIN_DELAY", "100")
-        .set("SHUTDOWN_TIMEOUT", "200")
-        .start();
+    broker.set("SHUTDOWN_DRAIN_DELAY", "100").set("SHUTDOWN_TIMEOUT", "200").start();
     broker.signal(Signal::SIGTERM);
-    wait_for("/readyz answers 503", || {
-        (http_get(&broker.api("/readyz")).0 == 503).then_some(())
-    });
+    wait_for("/readyz answers 503", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
     assert_eq!(broker.health()["checks"]["nats_server"]["state"], "draining");
-    block_on(async {
-        JetStream(broker.client().await)
-            .publish(SUBJECTS[0], "still served")
-            .await
-    });
+    block_on(async { JetStream(broker.client().await).publish(SUBJECTS[0], "still served").await });
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -89,11 +80,7 @@ fn a_killed_server_comes_back_with_its_data() {
     assert_ne!(broker.server_pid(), first);
     let subject = block_on(async { JetStream(broker.client().await).subject_of("MARKET_DATA", 1).await });
     assert_eq!(subject, SUBJECTS[1]);
-    assert!(
-        broker.log().contains("nats-server ended with signal SIGKILL"),
-        "{}",
-        broker.log()
-    );
+    assert!(broker.log().contains("nats-server ended with signal SIGKILL"), "{}", broker.log());
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -103,10 +90,7 @@ fn a_spent_budget_ends_with_75_and_the_last_lines() {
     // nats-server reads it with -t and refuses it at start.
     let fragment = broker.path("extra.conf");
     std::fs::write(&fragment, "mqtt { port: 1, host: \"203.0.113.1\" }\n").unwrap();
-    broker
-        .set("NATS_EXTRA_CONFIG", fragment.display())
-        .set("RESTART_MAX", "2")
-        .set("RESTART_BACKOFF_MIN", "0");
+    broker.set("NATS_EXTRA_CONFIG", fragment.display()).set("RESTART_MAX", "2").set("RESTART_BACKOFF_MIN", "0");
     broker.launch();
     assert_eq!(broker.wait(), Some(75), "{}", broker.log());
     assert!(broker.log().contains("[FTL]"), "{}", broker.log());
@@ -133,14 +117,8 @@ fn as_pid_1_it_buries_orphans_and_keeps_the_child_s_own_status() {
     let mut broker = Broker::new();
     let run = broker.command(&["run"]);
     let mut unshare = Command::new("unshare");
-    unshare
-        .args(["--pid", "--fork", "--kill-child", "--"])
-        .arg(run.get_program())
-        .args(run.get_args())
-        .env_clear();
-    unshare
-        .envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))))
-        .env("PATH", "/usr/bin:/bin");
+    unshare.args(["--pid", "--fork", "--kill-child", "--"]).arg(run.get_program()).args(run.get_args()).env_clear();
+    unshare.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", "/usr/bin:/bin");
     broker.launch_as(unshare);
     broker.wait_until_ready();
     let init = children_of(broker.pid())[0];
@@ -153,9 +131,7 @@ fn as_pid_1_it_buries_orphans_and_keeps_the_child_s_own_status() {
     entered.args(["--target", &init.to_string(), "--pid", "--", "sh", "-c", &script]);
     assert!(entered.status().unwrap().success());
     let others = |pids: Vec<_>| pids.into_iter().filter(|pid| comm(*pid) != "nats-server").count();
-    wait_for("only nats-server is left below PID 1", || {
-        (others(children_of(init)) == 0).then_some(())
-    });
+    wait_for("only nats-server is left below PID 1", || (others(children_of(init)) == 0).then_some(()));
 
     let nats_server = children_of(init)[0];
     kill(nats_server, Signal::SIGKILL).unwrap();
@@ -164,11 +140,7 @@ fn as_pid_1_it_buries_orphans_and_keeps_the_child_s_own_status() {
         let server = &health["checks"]["nats_server"];
         (server["restarts"] == 1 && server["state"] == "ready").then_some(())
     });
-    assert!(
-        broker.log().contains("nats-server ended with signal SIGKILL"),
-        "{}",
-        broker.log()
-    );
+    assert!(broker.log().contains("nats-server ended with signal SIGKILL"), "{}", broker.log());
     kill(init, Signal::SIGTERM).unwrap();
     assert_eq!(broker.wait(), Some(0), "{}", broker.log());
 }
@@ -189,20 +161,10 @@ fn probes_and_health_tell_the_state() {
 
     // Somebody deletes the stream: not ready any more, and the reason is told.
     block_on(async {
-        JetStream(broker.client().await)
-            .ask("$JS.API.STREAM.DELETE.MARKET_DATA", serde_json::Value::Null)
-            .await
+        JetStream(broker.client().await).ask("$JS.API.STREAM.DELETE.MARKET_DATA", serde_json::Value::Null).await
     });
-    wait_for("/readyz answers 503", || {
-        (http_get(&broker.api("/readyz")).0 == 503).then_some(())
-    });
-    assert!(
-        http_get(&broker.api("/readyz"))
-            .1
-            .contains("MARKET_DATA does not exist"),
-        "{}",
-        broker.log()
-    );
+    wait_for("/readyz answers 503", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
+    assert!(http_get(&broker.api("/readyz")).1.contains("MARKET_DATA does not exist"), "{}", broker.log());
     assert_eq!(http_get(&broker.api("/livez")).0, 200);
 }
 
@@ -216,15 +178,9 @@ fn a_disk_that_is_full_at_the_start_degrades_and_heals() {
     let store = Mounted::tmpfs(broker.store(), "4m");
     store.fill();
     broker.launch();
-    wait_for("degraded", || {
-        (broker.health()["checks"]["nats_server"]["state"] == "degraded").then_some(())
-    });
+    wait_for("degraded", || (broker.health()["checks"]["nats_server"]["state"] == "degraded").then_some(()));
     let server = broker.server_pid();
-    assert!(
-        broker.log().contains("is full: starting all the same"),
-        "{}",
-        broker.log()
-    );
+    assert!(broker.log().contains("is full: starting all the same"), "{}", broker.log());
     store.make_room();
     broker.wait_until_ready();
     block_on(async { JetStream(broker.client().await).publish(SUBJECTS[0], "x").await });
@@ -239,10 +195,7 @@ impl Mounted {
     fn tmpfs(at: std::path::PathBuf, size: &str) -> Self {
         std::fs::create_dir_all(&at).unwrap();
         let mut mount = Command::new("mount");
-        let status = mount
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(&at)
-            .status();
+        let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at).status();
         assert!(status.unwrap().success());
         Self(at)
     }

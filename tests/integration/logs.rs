@@ -15,10 +15,7 @@ fn every_line_is_json_with_the_documented_fields() {
         assert_eq!(keys, ["timestamp", "level", "logger", "message", "service"], "{line}");
         loggers.insert(object["logger"].as_str().unwrap().to_owned());
     }
-    assert!(
-        loggers.contains("nats-server") && loggers.contains("app"),
-        "{loggers:?}"
-    );
+    assert!(loggers.contains("nats-server") && loggers.contains("app"), "{loggers:?}");
     assert_eq!(std::fs::read_to_string(broker.path("stderr")).unwrap(), "");
 }
 
@@ -26,10 +23,7 @@ fn every_line_is_json_with_the_documented_fields() {
 fn the_server_s_own_file_is_written_and_rotated() {
     let mut broker = Broker::new();
     let file = broker.path("logs/nats.log");
-    broker
-        .set("NATS_LOG_FILE", file.display())
-        .set("NATS_LOG_MAX_SIZE", "64KB")
-        .set("NATS_LOG_MAX_FILES", "2");
+    broker.set("NATS_LOG_FILE", file.display()).set("NATS_LOG_MAX_SIZE", "64KB").set("NATS_LOG_MAX_FILES", "2");
     broker.set("NATS_TRACE", "true").start();
     let rotated = broker.path("logs/nats.log.1");
     block_on(async {
@@ -67,18 +61,10 @@ fn a_reader_that_stalls_does_not_stall_the_broker() {
             jetstream.publish(SUBJECTS[0], "x").await;
         }
     });
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(child.id() as i32),
-        nix::sys::signal::Signal::SIGTERM,
-    )
-    .unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
     let status = wait_for("the broker ends", || child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert!(
-        text.len() < 200_000,
-        "what nobody read was dropped, not kept: {}",
-        text.len()
-    );
+    assert!(text.len() < 200_000, "what nobody read was dropped, not kept: {}", text.len());
 }

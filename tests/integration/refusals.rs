@@ -15,29 +15,17 @@ fn refused(broker: &Broker) -> (Option<i32>, String) {
 /// What a start would leave behind.
 fn left_behind(broker: &Broker) -> Vec<String> {
     let entries = std::fs::read_dir(broker.directory.path()).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[test]
 fn invalid_settings_are_all_told_and_nothing_is_written() {
     let mut broker = Broker::new();
-    broker
-        .set("NATS_PORT", "99999")
-        .set("JETSTREAM_MAX_FILE", "10 bananas")
-        .set("NATS_AUTH_ENABLED", "true");
-    broker
-        .set("NATS_AUTH_TOKEN", "to\0ken".replace('\0', "\u{1}"))
-        .set("NATS_AUTH_USERNAME", "u");
+    broker.set("NATS_PORT", "99999").set("JETSTREAM_MAX_FILE", "10 bananas").set("NATS_AUTH_ENABLED", "true");
+    broker.set("NATS_AUTH_TOKEN", "to\0ken".replace('\0', "\u{1}")).set("NATS_AUTH_USERNAME", "u");
     let (code, text) = refused(&broker);
     assert_eq!(code, Some(78), "{text}");
-    for part in [
-        "3 problems",
-        "NATS_PORT",
-        "10 bananas",
-        "NATS_AUTH_TOKEN, NATS_AUTH_USERNAME",
-    ] {
+    for part in ["3 problems", "NATS_PORT", "10 bananas", "NATS_AUTH_TOKEN, NATS_AUTH_USERNAME"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(left_behind(&broker), Vec::<String>::new());
@@ -66,10 +54,7 @@ fn a_server_that_cannot_be_run_is_69() {
         let (code, text) = refused(&broker);
         assert_eq!(code, Some(69), "{bin}: {text}");
         assert!(text.contains(expected) && text.contains("NATS_SERVER_BIN"), "{text}");
-        assert!(
-            !broker.path("run/nats.conf").exists(),
-            "nothing is rendered for a server that is not there"
-        );
+        assert!(!broker.path("run/nats.conf").exists(), "nothing is rendered for a server that is not there");
     }
 }
 
@@ -133,16 +118,11 @@ fn as_nobody() {
     std::fs::copy(PROGRAM, &program).unwrap();
     let template = broker.command(&[]);
     let mut command = std::process::Command::new(&program);
-    command
-        .env_clear()
-        .envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env_clear().envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = command.uid(65534).gid(65534).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{text}");
-    assert!(
-        text.contains("/etc is not writable") && text.contains("runs as 65534:65534"),
-        "{text}"
-    );
+    assert!(text.contains("/etc is not writable") && text.contains("runs as 65534:65534"), "{text}");
 }
 
 #[test]
@@ -152,15 +132,10 @@ fn a_cluster_over_a_standalone_store_is_78_and_nothing_is_touched() {
     block_on(async { JetStream(broker.client().await).publish(SUBJECTS[0], "precious").await });
     assert_eq!(broker.stop(), Some(0));
 
-    broker
-        .set("NATS_CLUSTER_ENABLED", "true")
-        .set("NATS_CLUSTER_ROUTES", "nats-route://127.0.0.1:1");
+    broker.set("NATS_CLUSTER_ENABLED", "true").set("NATS_CLUSTER_ROUTES", "nats-route://127.0.0.1:1");
     let (code, text) = refused(&broker);
     assert_eq!(code, Some(78), "{text}");
-    assert!(
-        text.contains("MARKET_DATA") && text.contains("NATS_CLUSTER_ENABLED=false"),
-        "{text}"
-    );
+    assert!(text.contains("MARKET_DATA") && text.contains("NATS_CLUSTER_ENABLED=false"), "{text}");
 
     broker.set("NATS_CLUSTER_ENABLED", "false").start();
     let subject = block_on(async { JetStream(broker.client().await).subject_of("MARKET_DATA", 1).await });
@@ -170,12 +145,9 @@ fn a_cluster_over_a_standalone_store_is_78_and_nothing_is_touched() {
 #[test]
 fn a_wrong_command_line_is_64() {
     let broker = Broker::new();
-    for arguments in [
-        &["fly"][..],
-        &["health-check", "everything"],
-        &["run", "--fast"],
-        &["health-check", "--timeout", "x"],
-    ] {
+    for arguments in
+        [&["fly"][..], &["health-check", "everything"], &["run", "--fast"], &["health-check", "--timeout", "x"]]
+    {
         assert_eq!(broker.output(arguments).status.code(), Some(64), "{arguments:?}");
     }
 }

@@ -14,22 +14,14 @@ fn admits(broker: &Broker, options: ConnectOptions) -> bool {
 fn is_healthy(broker: &Broker) {
     for kind in ["quick", "full"] {
         let output = broker.output(&["health-check", kind]);
-        assert_eq!(
-            output.status.code(),
-            Some(0),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     }
 }
 
 #[test]
 fn a_password_lets_in_who_knows_it() {
     let mut broker = Broker::new();
-    broker
-        .set("NATS_AUTH_ENABLED", "true")
-        .set("NATS_AUTH_USERNAME", "market")
-        .set("NATS_AUTH_PASSWORD", PASSWORD);
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_AUTH_USERNAME", "market").set("NATS_AUTH_PASSWORD", PASSWORD);
     broker.start();
     let user = |password: &str| ConnectOptions::with_user_and_password("market".into(), password.into());
     assert!(admits(&broker, user(PASSWORD)));
@@ -43,10 +35,7 @@ fn a_password_that_looks_like_a_hash_is_a_password() {
     // The hash of "secret": nats-server alone would admit "secret" and not the text itself.
     let hash = "$2a$04$ZsHR3dPYwBhYz0ZyXDbIheQQf0.nkJXmMxOJZJUjHaV3o5xVDxZ9u";
     let mut broker = Broker::new();
-    broker
-        .set("NATS_AUTH_ENABLED", "true")
-        .set("NATS_AUTH_TOKEN", hash)
-        .start();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_AUTH_TOKEN", hash).start();
     assert!(admits(&broker, ConnectOptions::with_token(hash.into())));
     assert!(!admits(&broker, ConnectOptions::with_token("secret".into())));
     is_healthy(&broker);
@@ -57,10 +46,7 @@ fn a_token_from_a_file_lets_in_who_knows_it() {
     let mut broker = Broker::new();
     let file = broker.path("token");
     std::fs::write(&file, "12345\n").unwrap();
-    broker
-        .set("NATS_AUTH_ENABLED", "true")
-        .set("NATS_AUTH_TOKEN_FILE", file.display())
-        .start();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_AUTH_TOKEN_FILE", file.display()).start();
     assert!(admits(&broker, ConnectOptions::with_token("12345".into())));
     assert!(!admits(&broker, ConnectOptions::with_token("12346".into())));
     is_healthy(&broker);
@@ -70,10 +56,7 @@ fn a_token_from_a_file_lets_in_who_knows_it() {
 fn secrets_appear_nowhere() {
     let secret = "tell-nobody-7341";
     let mut broker = Broker::new();
-    broker
-        .set("NATS_AUTH_ENABLED", "true")
-        .set("NATS_AUTH_USERNAME", "u")
-        .set("NATS_AUTH_PASSWORD", secret);
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_AUTH_USERNAME", "u").set("NATS_AUTH_PASSWORD", secret);
     broker.set("API_TOKEN", secret).set("NATS_DEBUG", "true").start();
     let server = broker.server_pid();
     for name in ["cmdline", "environ"] {
@@ -110,10 +93,7 @@ fn nats_conf_is_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let mut broker = Broker::new();
     broker.start();
-    let mode = std::fs::metadata(broker.path("run/nats.conf"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(broker.path("run/nats.conf")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -127,10 +107,7 @@ impl Authority {
     fn new() -> Self {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        Self {
-            params,
-            key: rcgen::KeyPair::generate().unwrap(),
-        }
+        Self { params, key: rcgen::KeyPair::generate().unwrap() }
     }
 
     fn write(&self, broker: &Broker, name: &str) -> std::path::PathBuf {
@@ -157,18 +134,9 @@ impl Authority {
 fn with_tls(name: &str, days: u64) -> (Broker, Authority) {
     let mut broker = Broker::new();
     let authority = Authority::new();
-    authority.issue(
-        &broker,
-        "server",
-        name,
-        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
-        days,
-    );
+    authority.issue(&broker, "server", name, rcgen::ExtendedKeyUsagePurpose::ServerAuth, days);
     let (cert, key) = (broker.path("server.crt"), broker.path("server.key"));
-    broker
-        .set("NATS_TLS_ENABLED", "true")
-        .set("NATS_TLS_CERT", cert.display())
-        .set("NATS_TLS_KEY", key.display());
+    broker.set("NATS_TLS_ENABLED", "true").set("NATS_TLS_CERT", cert.display()).set("NATS_TLS_KEY", key.display());
     (broker, authority)
 }
 
@@ -178,16 +146,9 @@ fn tls_lets_in_who_speaks_it() {
     let ca = authority.write(&broker, "ca.pem");
     broker.start();
     is_healthy(&broker);
-    let trusting = || {
-        ConnectOptions::new()
-            .require_tls(true)
-            .add_root_certificates(ca.clone())
-    };
+    let trusting = || ConnectOptions::new().require_tls(true).add_root_certificates(ca.clone());
     assert!(admits(&broker, trusting()));
-    assert!(
-        !admits(&broker, ConnectOptions::new().require_tls(true)),
-        "a client that does not trust the authority"
-    );
+    assert!(!admits(&broker, ConnectOptions::new().require_tls(true)), "a client that does not trust the authority");
     let plain = block_on(async {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let mut stream = tokio::net::TcpStream::connect(broker.url()).await.unwrap();
@@ -211,19 +172,12 @@ fn our_own_connection_knows_a_certificate_made_out_to_another_name() {
 fn client_certificates_are_asked_for_and_our_own_is_accepted() {
     let (mut broker, authority) = with_tls("127.0.0.1", 29);
     let ca = authority.write(&broker, "ca.pem");
-    broker
-        .set("NATS_TLS_CA", ca.display())
-        .set("NATS_TLS_VERIFY", "true")
-        .start();
+    broker.set("NATS_TLS_CA", ca.display()).set("NATS_TLS_VERIFY", "true").start();
     is_healthy(&broker);
     let client_auth = rcgen::ExtendedKeyUsagePurpose::ClientAuth;
     authority.issue(&broker, "client", "collector", client_auth.clone(), 29);
     Authority::new().issue(&broker, "stranger", "collector", client_auth, 29);
-    let trusting = || {
-        ConnectOptions::new()
-            .require_tls(true)
-            .add_root_certificates(ca.clone())
-    };
+    let trusting = || ConnectOptions::new().require_tls(true).add_root_certificates(ca.clone());
     let with = |name: &str| {
         let [cert, key] = ["crt", "key"].map(|ending| broker.path(&format!("{name}.{ending}")));
         trusting().add_client_certificate(cert, key)
@@ -240,19 +194,10 @@ fn certificates_that_cannot_work_are_refused() {
     let output = expired.output(&["run"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{text}");
-    assert!(
-        text.contains("expired at") && text.contains("NATS_TLS_CA is not set"),
-        "{text}"
-    );
+    assert!(text.contains("expired at") && text.contains("NATS_TLS_CA is not set"), "{text}");
 
     let (mut foreign_key, authority) = with_tls("nats.example.org", 29);
-    authority.issue(
-        &foreign_key,
-        "other",
-        "x",
-        rcgen::ExtendedKeyUsagePurpose::ServerAuth,
-        29,
-    );
+    authority.issue(&foreign_key, "other", "x", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 29);
     let other = foreign_key.path("other.key");
     foreign_key.set("NATS_TLS_KEY", other.display());
     let output = foreign_key.output(&["run"]);
@@ -277,10 +222,7 @@ fn a_certificate_that_expires_soon_is_a_warning() {
 #[test]
 fn the_health_check_fails_with_other_credentials() {
     let mut broker = Broker::new();
-    broker
-        .set("NATS_AUTH_ENABLED", "true")
-        .set("NATS_AUTH_TOKEN", "right")
-        .start();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_AUTH_TOKEN", "right").start();
     broker.set("NATS_AUTH_TOKEN", "wrong");
     assert_eq!(broker.output(&["health-check", "connectivity"]).status.code(), Some(1));
 }

@@ -19,11 +19,7 @@ fn other_limits_are_taken_over_without_touching_messages() {
             jetstream.publish(subject, "x").await;
         }
     });
-    broker
-        .set("STREAM_MAX_MSGS", "2000000")
-        .set("STREAM_SUBJECT_STYLE", "both")
-        .set("STREAM_MAX_AGE", "3h")
-        .start();
+    broker.set("STREAM_MAX_MSGS", "2000000").set("STREAM_SUBJECT_STYLE", "both").set("STREAM_MAX_AGE", "3h").start();
     block_on(async {
         let info = JetStream(broker.client().await).info("MARKET_DATA").await;
         assert_eq!(info["state"]["messages"], 8);
@@ -48,10 +44,7 @@ fn a_stream_made_by_somebody_else_is_brought_up_to_date() {
         jetstream.publish("custom.x", "kept").await;
         jetstream.publish(SUBJECTS[1], "kept").await;
     });
-    broker
-        .set("STREAM_NAME", "MARKET_DATA")
-        .set("STREAM_SUBJECT_STYLE", "suffixed")
-        .start();
+    broker.set("STREAM_NAME", "MARKET_DATA").set("STREAM_SUBJECT_STYLE", "suffixed").start();
     block_on(async {
         let info = JetStream(broker.client().await).info("MARKET_DATA").await;
         assert_eq!(info["state"]["messages"], 2);
@@ -69,16 +62,10 @@ fn what_cannot_change_is_told_and_the_families_are_served() {
     });
     broker.set("STORAGE_TYPE", "memory").start();
     let log = broker.log();
-    assert!(
-        log.contains("storage is \\\"file\\\" and cannot become \\\"memory\\\""),
-        "{log}"
-    );
+    assert!(log.contains("storage is \\\"file\\\" and cannot become \\\"memory\\\""), "{log}");
     block_on(async {
         let info = JetStream(broker.client().await).info("MARKET_DATA").await;
-        assert_eq!(
-            (&info["state"]["messages"], &info["config"]["storage"]),
-            (&json!(1), &json!("file"))
-        );
+        assert_eq!((&info["state"]["messages"], &info["config"]["storage"]), (&json!(1), &json!("file")));
     });
 }
 
@@ -89,9 +76,7 @@ fn an_overlap_degrades_and_names_the_other_stream() {
         jetstream.publish(SUBJECTS[0], "x").await;
     });
     broker.set("STREAM_NAME", "SECOND").launch();
-    wait_for("degraded", || {
-        (broker.health()["status"] == "degraded" && broker.log().contains("SECOND")).then_some(())
-    });
+    wait_for("degraded", || (broker.health()["status"] == "degraded" && broker.log().contains("SECOND")).then_some(()));
     let (status, body) = http_get(&broker.api("/readyz"));
     assert_eq!(status, 503);
     assert!(body.contains("belongs to stream MARKET_DATA already"), "{body}");
@@ -112,11 +97,6 @@ fn without_jetstream_there_are_no_streams_and_it_is_ready() {
     let mut broker = Broker::new();
     broker.set("JETSTREAM_ENABLED", "false").start();
     let output = broker.output(&["health-check", "full"]);
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(!broker.store().exists());
 }

@@ -18,25 +18,16 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The nats-server of that version that scripts/test.sh has installed.
 pub fn nats_server(version: &str) -> PathBuf {
-    let servers = std::env::var_os("UNIFIED_NATS_TEST_SERVERS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/nats-server"),
-        PathBuf::from,
-    );
+    let servers = std::env::var_os("UNIFIED_NATS_TEST_SERVERS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache/nats-server"), PathBuf::from);
     let path = servers.join(version).join("nats-server");
-    assert!(
-        path.is_file(),
-        "{} is missing: run scripts/test.sh, which installs it",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is missing: run scripts/test.sh, which installs it", path.display());
     path
 }
 
 /// What a test needs that not every machine gives. Under CI it must be there.
 pub fn cannot_run(test: &str, reason: &str) {
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "{test} cannot run here: {reason}"
-    );
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{test} cannot run here: {reason}");
     eprintln!("SKIPPED {test}: {reason}");
 }
 
@@ -76,11 +67,7 @@ impl Ports {
                 held.push((candidate, listener));
             }
         }
-        Self {
-            nats: held[0].0,
-            http: held[1].0,
-            api: held[2].0,
-        }
+        Self { nats: held[0].0, http: held[1].0, api: held[2].0 }
     }
 }
 
@@ -114,12 +101,7 @@ impl Broker {
             ("LOG_FORMAT", "json".into()),
         ];
         let settings = settings.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Self {
-            directory,
-            ports,
-            settings,
-            child: None,
-        }
+        Self { directory, ports, settings, child: None }
     }
 
     /// Sets a variable; set again it gets another value.
@@ -140,10 +122,7 @@ impl Broker {
     /// Our program with the settings and nothing else in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
-        command
-            .args(arguments)
-            .env_clear()
-            .envs(self.settings.iter().map(|(n, v)| (n, v)));
+        command.args(arguments).env_clear().envs(self.settings.iter().map(|(n, v)| (n, v)));
         command.current_dir(self.directory.path()).stdin(Stdio::null());
         command
     }
@@ -167,13 +146,7 @@ impl Broker {
 
     fn spawn(&self, command: &mut Command) -> Child {
         assert!(self.child.is_none(), "it runs already");
-        let file = |name| {
-            fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(self.path(name))
-                .unwrap()
-        };
+        let file = |name| fs::OpenOptions::new().create(true).append(true).open(self.path(name)).unwrap();
         command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap()
     }
 
@@ -199,11 +172,7 @@ impl Broker {
 
     /// The nats-server below us.
     pub fn server_pid(&self) -> Pid {
-        wait_for("nats-server runs", || {
-            children_of(self.pid())
-                .into_iter()
-                .find(|pid| comm(*pid) == "nats-server")
-        })
+        wait_for("nats-server runs", || children_of(self.pid()).into_iter().find(|pid| comm(*pid) == "nats-server"))
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -257,16 +226,9 @@ impl Drop for Broker {
 
 /// Status and body; 0 where nobody answers.
 pub fn http_get(url: &str) -> (u16, String) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let answer = reqwest::Client::new()
-            .get(url)
-            .timeout(Duration::from_secs(5))
-            .send()
-            .await;
+        let answer = reqwest::Client::new().get(url).timeout(Duration::from_secs(5)).send().await;
         match answer {
             Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
             Err(_) => (0, String::new()),
@@ -275,31 +237,21 @@ pub fn http_get(url: &str) -> (u16, String) {
 }
 
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 pub fn children_of(parent: Pid) -> Vec<Pid> {
     let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
-    text.split_whitespace()
-        .map(|pid| Pid::from_raw(pid.parse().unwrap()))
-        .collect()
+    text.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
 }
 
 pub fn comm(pid: Pid) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm"))
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
 pub fn is_alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// One subject of each family, as collectors use them.
@@ -319,11 +271,7 @@ pub struct JetStream(pub async_nats::Client);
 
 impl JetStream {
     pub async fn ask(&self, subject: &str, request: serde_json::Value) -> serde_json::Value {
-        let payload = if request.is_null() {
-            Vec::new()
-        } else {
-            request.to_string().into_bytes()
-        };
+        let payload = if request.is_null() { Vec::new() } else { request.to_string().into_bytes() };
         let answer = self.0.request(subject.to_owned(), payload.into()).await;
         serde_json::from_slice(&answer.unwrap_or_else(|e| panic!("{subject}: {e}")).payload).unwrap()
     }
@@ -332,27 +280,16 @@ impl JetStream {
     pub async fn publish(&self, subject: &str, payload: &str) -> u64 {
         let answer = self.0.request(subject.to_owned(), payload.to_owned().into()).await;
         let answer: serde_json::Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
-        answer["seq"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("not acknowledged: {answer}"))
+        answer["seq"].as_u64().unwrap_or_else(|| panic!("not acknowledged: {answer}"))
     }
 
     pub async fn info(&self, stream: &str) -> serde_json::Value {
-        self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), serde_json::Value::Null)
-            .await
+        self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), serde_json::Value::Null).await
     }
 
     /// The subject of the message with that sequence.
     pub async fn subject_of(&self, stream: &str, seq: u64) -> String {
-        let answer = self
-            .ask(
-                &format!("$JS.API.STREAM.MSG.GET.{stream}"),
-                serde_json::json!({ "seq": seq }),
-            )
-            .await;
-        answer["message"]["subject"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{answer}"))
-            .to_owned()
+        let answer = self.ask(&format!("$JS.API.STREAM.MSG.GET.{stream}"), serde_json::json!({ "seq": seq })).await;
+        answer["message"]["subject"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 }

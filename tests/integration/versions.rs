@@ -4,10 +4,7 @@ use crate::support::*;
 
 fn start_provision_publish_stop(version: &str) {
     let mut broker = Broker::with_server(version);
-    broker
-        .set("STREAM_MAX_AGE", "1h")
-        .set("STREAM_DUPLICATE_WINDOW", "60")
-        .start();
+    broker.set("STREAM_MAX_AGE", "1h").set("STREAM_DUPLICATE_WINDOW", "60").start();
     block_on(async {
         let client = broker.client().await;
         assert_eq!(client.server_info().version, version);
@@ -17,22 +14,14 @@ fn start_provision_publish_stop(version: &str) {
         }
     });
     let health = broker.output(&["health-check", "full"]);
-    assert_eq!(
-        health.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&health.stdout)
-    );
+    assert_eq!(health.status.code(), Some(0), "{}", String::from_utf8_lossy(&health.stdout));
     assert_eq!(broker.stop(), Some(0), "{}", broker.log());
 
     // Again over what is there, with another limit.
     broker.set("STREAM_MAX_MSGS", "500000").start();
     block_on(async {
         let info = JetStream(broker.client().await).info("MARKET_DATA").await;
-        assert_eq!(
-            (&info["state"]["messages"], &info["config"]["max_msgs"]),
-            (&8.into(), &500_000.into())
-        );
+        assert_eq!((&info["state"]["messages"], &info["config"]["max_msgs"]), (&8.into(), &500_000.into()));
     });
     assert_eq!(broker.stop(), Some(0), "{}", broker.log());
 }

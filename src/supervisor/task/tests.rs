@@ -38,17 +38,9 @@ impl Launch for Recorder {
         self.with(|recorded| {
             recorded.launches += 1;
             recorded.exit = Some(sender);
-            if recorded.fails_to_launch {
-                Err(io::Error::from(io::ErrorKind::OutOfMemory))
-            } else {
-                Ok(())
-            }
+            if recorded.fails_to_launch { Err(io::Error::from(io::ErrorKind::OutOfMemory)) } else { Ok(()) }
         })?;
-        Ok(Launched {
-            pid: Pid::from_raw(1),
-            exit,
-            output: None,
-        })
+        Ok(Launched { pid: Pid::from_raw(1), exit, output: None })
     }
 
     fn signal(&mut self, _: Pid, signal: Signal) {
@@ -64,22 +56,14 @@ impl Launch for Recorder {
 fn supervise(recorder: &Recorder, restart_max: &str) -> (tokio::task::JoinHandle<Ending>, Handle) {
     let settings = Settings::load(&[("RESTART_MAX", restart_max)], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
-    let timing = Timing {
-        drain_delay: Duration::from_secs(3),
-        kill_after: Duration::from_secs(20),
-    };
+    let timing = Timing { drain_delay: Duration::from_secs(3), kill_after: Duration::from_secs(20) };
     let policy = RestartPolicy::new(&settings.supervision);
     let (supervisor, handle) = Supervisor::new(recorder.clone(), policy, timing, log, None);
     (tokio::spawn(supervisor.run()), handle)
 }
 
 async fn until(handle: &Handle, condition: impl FnMut(&Snapshot) -> bool) -> Snapshot {
-    handle
-        .watch()
-        .wait_for(condition)
-        .await
-        .expect("the supervisor runs")
-        .clone()
+    handle.watch().wait_for(condition).await.expect("the supervisor runs").clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,20 +75,13 @@ async fn a_stop_drains_interrupts_and_ends() {
     let asked = Instant::now();
     handle.stop().await;
     assert!(matches!(task.await.unwrap(), Ending::Stopped));
-    assert_eq!(
-        asked.elapsed().as_secs(),
-        3,
-        "the drain delay is kept, and nothing more"
-    );
+    assert_eq!(asked.elapsed().as_secs(), 3, "the drain delay is kept, and nothing more");
     assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGINT]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_ignores_the_interrupt_is_killed_in_time() {
-    let recorder = Recorder {
-        ignores_interrupt: true,
-        ..Recorder::default()
-    };
+    let recorder = Recorder { ignores_interrupt: true, ..Recorder::default() };
     let (task, handle) = supervise(&recorder, "10");
     let asked = Instant::now();
     handle.stop().await;
@@ -118,18 +95,12 @@ async fn a_server_that_dies_is_launched_again_until_the_budget_is_spent() {
     let recorder = Recorder::default();
     let (task, handle) = supervise(&recorder, "2");
     for launch in 1..=3 {
-        until(&handle, |s| {
-            s.state.generation() == Some(Generation(launch)) && s.pid.is_some()
-        })
-        .await;
+        until(&handle, |s| s.state.generation() == Some(Generation(launch)) && s.pid.is_some()).await;
         assert_eq!(handle.watch().borrow().restarts, launch - 1);
         recorder.die(Exit::Code(1));
     }
     match task.await.unwrap() {
-        Ending::Failed {
-            failure: Failure::CrashLoop { reason },
-            ..
-        } => {
+        Ending::Failed { failure: Failure::CrashLoop { reason }, .. } => {
             assert_eq!(reason, "nats-server ended with exit code 1");
         }
         other => panic!("{other:?}"),
