@@ -1,7 +1,12 @@
+use std::time::{Duration, Instant};
+
 use futures_util::StreamExt;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::supervisor::{Handle, Reaper};
+
+/// Wrappers such as timeout(1) signal a process and then its group: that is one request, not two.
+const SAME_REQUEST: Duration = Duration::from_millis(100);
 
 /// The signals that this process answers. Made first of all, so that one that comes during the
 /// start is kept: as PID 1, the kernel would drop it.
@@ -16,12 +21,15 @@ impl Signals {
     pub(super) async fn run(mut self, handle: Handle, reaper: Reaper) {
         // A child may have ended before the first SIGCHLD was asked for.
         reaper.reap();
+        let mut last_stop: Option<Instant> = None;
         while let Some(signal) = self.0.next().await {
             match signal {
+                SIGTERM | SIGINT if last_stop.is_some_and(|at| at.elapsed() < SAME_REQUEST) => {}
                 SIGCHLD => {
                     reaper.reap();
                 }
                 SIGTERM | SIGINT => {
+                    last_stop = Some(Instant::now());
                     tracing::info!(signal, "stopping");
                     handle.stop().await;
                 }

@@ -87,6 +87,8 @@ pub enum Action {
     Drain,
     /// Report [`Event::Deadline`] when the time for a graceful stop is up.
     Deadline,
+    /// Report [`Event::Deadline`] soon.
+    Hurry,
     /// Ask the server to stop.
     Interrupt,
     Kill,
@@ -256,7 +258,7 @@ impl State {
                 }
             }
             Self::Draining { generation } => (Self::Stopping { generation, killed: false }, vec![Action::Interrupt]),
-            Self::Stopping { generation, .. } => (Self::Stopping { generation, killed: true }, vec![Action::Kill]),
+            Self::Stopping { .. } => (self, vec![Action::Hurry]),
             Self::Restarting { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) => (self, vec![]),
         }
@@ -411,11 +413,11 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_and_an_impatient_operator_kill() {
+    fn the_deadline_kills_and_an_impatient_operator_brings_it_nearer() {
         let expected = (State::Stopping { generation: G1, killed: true }, vec![Action::Kill]);
         assert_eq!(step(stopping(), Event::Deadline), expected);
-        assert_eq!(step(stopping(), Event::Stop), expected);
         assert_eq!(step(State::Draining { generation: G1 }, Event::Deadline), expected);
+        assert_eq!(step(stopping(), Event::Stop), (stopping(), vec![Action::Hurry]));
     }
 
     #[test]

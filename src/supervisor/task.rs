@@ -72,6 +72,13 @@ impl WakeUps {
         self.0.push((at, event));
     }
 
+    /// Brings an event forward; it is never put off.
+    fn advance(&mut self, at: Instant, event: &Event) {
+        for (due, _) in self.0.iter_mut().filter(|(_, other)| other == event) {
+            *due = at.min(*due);
+        }
+    }
+
     async fn next(&mut self) -> Event {
         let Some(first) = (0..self.0.len()).min_by_key(|index| self.0[*index].0) else {
             return future::pending().await;
@@ -80,6 +87,9 @@ impl WakeUps {
         self.0.swap_remove(first).1
     }
 }
+
+/// What a server that is stopping has left when somebody asks again.
+const HURRY: Duration = Duration::from_secs(1);
 
 /// The line with which nats-server (2.10 to 2.15) announces that clients can connect.
 const READY_LINE: &str = "Server is ready";
@@ -219,6 +229,7 @@ impl<L: Launch> Supervisor<L> {
                 }
                 Action::Drain => self.wake_ups.set(now + self.timing.drain_delay, Event::DrainOver),
                 Action::Deadline => self.wake_ups.set(now + self.timing.kill_after, Event::Deadline),
+                Action::Hurry => self.wake_ups.advance(now + HURRY, &Event::Deadline),
                 // SIGINT, because 2.10 answers SIGTERM with exit code 1 and lame duck mode ignores it.
                 Action::Interrupt => self.signal(Signal::SIGINT),
                 Action::Kill => {

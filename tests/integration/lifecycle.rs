@@ -37,7 +37,11 @@ fn a_stop_with_a_drain_delay_is_unready_first() {
     wait_for("/readyz answers 503", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
     assert_eq!(broker.health()["checks"]["nats_server"]["state"], "draining");
     block_on(async { JetStream(broker.client().await).publish(SUBJECTS[0], "still served").await });
-    assert_eq!(broker.stop(), Some(0));
+    wait_for("asked again, it ends", || {
+        broker.signal(Signal::SIGTERM);
+        broker.has_ended().then_some(())
+    });
+    assert_eq!(broker.wait(), Some(0));
 }
 
 #[test]

@@ -179,6 +179,10 @@ impl Broker {
         kill(self.pid(), signal).unwrap();
     }
 
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().expect("it runs").try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end; gives the exit code.
     pub fn wait(&mut self) -> Option<i32> {
         let mut child = self.child.take().expect("it runs");

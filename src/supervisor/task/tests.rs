@@ -91,6 +91,20 @@ async fn a_server_that_ignores_the_interrupt_is_killed_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn asked_again_it_hurries() {
+    let recorder = Recorder { ignores_interrupt: true, ..Recorder::default() };
+    let (task, handle) = supervise(&recorder, "10");
+    let asked = Instant::now();
+    for _ in 0..3 {
+        // The first drains, the second cuts that short, the third leaves a second.
+        handle.stop().await;
+    }
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(asked.elapsed().as_secs(), 1);
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGINT, Signal::SIGKILL]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_dies_is_launched_again_until_the_budget_is_spent() {
     let recorder = Recorder::default();
     let (task, handle) = supervise(&recorder, "2");
