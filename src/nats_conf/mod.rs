@@ -297,6 +297,22 @@ mod tests {
     }
 
     #[test]
+    fn tls_with_our_own_authority_in_the_bundle() {
+        let mut settings = Settings::load(&[], &[]).unwrap().settings;
+        settings.tls = Some(crate::settings::TlsSettings {
+            cert: "/app/certs/server.crt".into(),
+            key: "/app/certs/key \"1\".pem".into(),
+            ca: Some("/app/certs/ca.crt".into()),
+            verify: true,
+            leaf: vec![].into(),
+            not_after: std::time::SystemTime::UNIX_EPOCH,
+        });
+        let ca_bundle = Some("/run/unified-nats/client-ca.pem".into());
+        let surroundings = Surroundings { host_name: "node1".into(), ca_bundle };
+        insta::assert_snapshot!(render(&settings, &surroundings, Secrets::Written).unwrap());
+    }
+
+    #[test]
     fn without_jetstream() {
         insta::assert_snapshot!(conf(&[("JETSTREAM_ENABLED", "false")]));
     }

@@ -1,4 +1,4 @@
-//! Streams: what should be ([`spec`]), what has to change ([`plan`], pure), changing it ([`apply`]).
+//! Streams: what should be ([`spec`]), what has to change ([`mod@plan`], pure), changing it ([`mod@apply`]).
 
 pub mod apply;
 pub mod plan;
