@@ -26,8 +26,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest wait between two attempts to bring the streams in place.
 const LAST_APPLY_PAUSE: Duration = Duration::from_secs(5);
-/// Time for one request to JetStream.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// Time for one request to JetStream. A cluster without a leader answers none, so it is short; a
+/// change that takes longer is found done by the next attempt.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
 
 impl BringUp {
     /// Runs as long as the program does: from the stop on it only waits.
@@ -100,6 +101,7 @@ impl BringUp {
         let version = major_minor(&info.version);
         let jetstream = JetStream::new(client, REQUEST_DEADLINE);
         let desired = Desired::market_data(&self.settings.market_data);
+        let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             let reason = match apply(&jetstream, &desired, version).await {
@@ -107,6 +109,12 @@ impl BringUp {
                     Ok(()) => return,
                     Err(reason) => reason,
                 },
+                Err(error) if error.is_transient() && started.elapsed() < self.settings.supervision.init_timeout => {
+                    tracing::debug!("trying again: {:#}", anyhow::Error::from(error));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LAST_PAUSE);
+                    continue;
+                }
                 Err(error) => format!("{:#}", anyhow::Error::from(error)),
             };
             self.handle.impaired(generation, reason).await;

@@ -38,6 +38,17 @@ impl ApiError {
     /// Another stream has one of the subjects.
     pub const SUBJECT_OVERLAP: u64 = 10065;
 
+    /// Whether the same request may succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        /// "JetStream system temporarily unavailable": a cluster without a leader.
+        const UNAVAILABLE: u64 = 10008;
+        match self {
+            Self::Timeout { .. } | Self::NoResponders { .. } | Self::Transport { .. } => true,
+            Self::Refused { .. } => self.is(UNAVAILABLE),
+            Self::Unreadable { .. } => false,
+        }
+    }
+
     pub fn is(&self, code: u64) -> bool {
         matches!(self, Self::Refused { err_code, .. } if *err_code == code)
     }

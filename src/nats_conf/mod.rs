@@ -3,6 +3,7 @@
 mod fragment;
 mod quote;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -12,7 +13,7 @@ pub use quote::quote;
 
 use crate::domain::{Secret, format_span};
 use crate::settings::variables::NATS_EXTRA_CONFIG;
-use crate::settings::{Authentication, Problem, REDACTED, Settings, SyncInterval};
+use crate::settings::{Authentication, ClusterSettings, Problem, REDACTED, Settings, SyncInterval};
 use fragment::FragmentError;
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
@@ -198,7 +199,7 @@ impl Model {
             cluster: settings.cluster.as_ref().map(|cluster| Cluster {
                 name: quote(cluster.name.as_str()),
                 listen: quote(address(&cluster.host.to_bind(), cluster.port.get())),
-                routes: cluster.routes.iter().map(|route| quote(shown_route(route, secrets))).collect(),
+                routes: cluster.routes.iter().map(|route| quote(route_url(route, cluster, secrets))).collect(),
                 advertise: cluster.advertise.as_ref().map(quote),
                 user: cluster.credentials.as_ref().map(|(user, _)| quote(user)),
                 // Routes are dialled with it, too, so it is never hashed.
@@ -235,13 +236,35 @@ fn credential(secret: &Secret, secrets: Secrets) -> Result<String, RenderError> 
     })
 }
 
-fn shown_route(route: &str, secrets: Secrets) -> String {
-    match (secrets, route.split_once("://"), route.rsplit_once('@')) {
-        (Secrets::Redacted, Some((scheme, _)), Some((_, address))) => {
-            format!("{scheme}://{REDACTED}@{address}")
+/// A route with the credentials that the other node asks for. nats-server takes those in
+/// `authorization` for connections it accepts only, not for routes it dials.
+fn route_url(route: &str, cluster: &ClusterSettings, secrets: Secrets) -> String {
+    let Some((scheme, rest)) = route.split_once("://") else { return route.to_owned() };
+    let (userinfo, address) = match (rest.rsplit_once('@'), &cluster.credentials) {
+        (Some((userinfo, address)), _) => (userinfo.to_owned(), address),
+        (None, Some((user, password))) => {
+            (format!("{}:{}", percent_encoded(user), percent_encoded(password.expose())), rest)
         }
-        _ => route.to_owned(),
+        (None, None) => return route.to_owned(),
+    };
+    match secrets {
+        Secrets::Written => format!("{scheme}://{userinfo}@{address}"),
+        Secrets::Redacted => format!("{scheme}://{REDACTED}@{address}"),
     }
+}
+
+/// For the user part of a URL: everything but unreserved characters (RFC 3986) as %HH.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte as char),
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
 }
 
 /// `host:port` with brackets where the host is an IPv6 address.
@@ -323,11 +346,11 @@ mod tests {
             ("NATS_AUTH_ENABLED", "true"),
             ("NATS_AUTH_TOKEN", "tell-nobody"),
             ("NATS_CLUSTER_ENABLED", "true"),
-            ("NATS_CLUSTER_ROUTES", "nats://u:tell-nobody@node3:6222"),
+            ("NATS_CLUSTER_ROUTES", "nats://u:tell-nobody@node3:6222,nats://node2:6222"),
             ("NATS_CLUSTER_USERNAME", "route"),
             ("NATS_CLUSTER_PASSWORD", "tell-nobody"),
         ];
-        assert_eq!(conf(&pairs).matches("tell-nobody").count(), 3);
+        assert_eq!(conf(&pairs).matches("tell-nobody").count(), 4);
         let settings = Settings::load(&pairs, &[]).unwrap().settings;
         let shown = render(&settings, &Surroundings::default(), Secrets::Redacted).unwrap();
         assert!(!shown.contains("tell-nobody"), "{shown}");

@@ -28,6 +28,18 @@ pub enum ApplyError {
     Overlap { stream: String, subject: String, other: String },
 }
 
+impl ApplyError {
+    /// Whether a server that is just starting, or a cluster that is electing, answers like that.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Read { source, .. } | Self::Create { source, .. } | Self::Update { source, .. } => {
+                source.is_transient()
+            }
+            Self::Overlap { .. } => false,
+        }
+    }
+}
+
 impl Applied {
     /// Whether every family is captured, whatever else could not be made as desired.
     pub fn is_usable(&self, desired: &Desired) -> bool {

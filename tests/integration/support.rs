@@ -4,6 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -52,22 +53,24 @@ pub struct Ports {
     pub nats: u16,
     pub http: u16,
     pub api: u16,
+    pub cluster: u16,
 }
 
 impl Ports {
     /// Free ones. The listeners are held until all are known, so that they differ; other tests run
     /// in processes of their own, so each process draws from a range of its own.
     fn free() -> Self {
-        let own = std::process::id() as u16;
+        static DRAWN: AtomicU16 = AtomicU16::new(0);
+        let own = (std::process::id() as u16).wrapping_mul(37).wrapping_add(DRAWN.fetch_add(4, Ordering::Relaxed));
         let mut held = Vec::new();
-        let mut candidate = 10_000 + own.wrapping_mul(37) % 20_000;
-        while held.len() < 3 {
+        let mut candidate = 10_000 + own % 20_000;
+        while held.len() < 4 {
             candidate = 10_000 + (candidate - 9_999) % 20_000;
             if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate)) {
                 held.push((candidate, listener));
             }
         }
-        Self { nats: held[0].0, http: held[1].0, api: held[2].0 }
+        Self { nats: held[0].0, http: held[1].0, api: held[2].0, cluster: held[3].0 }
     }
 }
 
