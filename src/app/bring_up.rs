@@ -124,8 +124,8 @@ impl BringUp {
     }
 
     fn judge(&self, applied: &Applied, desired: &Desired) -> Result<(), String> {
-        for conflict in &applied.conflicts {
-            tracing::warn!(stream = desired.name, "stream conflict: {conflict}");
+        for remark in &applied.remarks {
+            tracing::warn!(stream = desired.name, "stream {}: {remark}", desired.name);
         }
         if applied.is_usable(desired) {
             return Ok(());

@@ -26,6 +26,8 @@ pub struct MarketDataSettings {
     pub discard: Discard,
     pub storage: Storage,
     pub compression: Compression,
+    /// Names of this concern's variables that are set.
+    pub declared: Vec<&'static str>,
 }
 
 macro_rules! words {
@@ -81,6 +83,11 @@ impl MarketDataSettings {
             discard: reader.choice(&DISCARD_POLICY, Discard::CHOICES),
             storage: reader.choice(&STORAGE_TYPE, Storage::CHOICES),
             compression: reader.choice(&STREAM_COMPRESSION, Compression::CHOICES),
+            declared: ALL
+                .iter()
+                .filter(|v| v.section == STREAM_NAME.section && reader.is_set(v))
+                .map(|v| v.name)
+                .collect(),
         };
         settings.check_together(reader, jetstream, clustered);
         settings

@@ -1,6 +1,6 @@
 //! Carries a plan out: thin, level-triggered, idempotent.
 
-use super::plan::{Conflict, Plan, plan, subjects_of};
+use super::plan::{Action, Change, Plan, plan, subjects_of};
 use super::spec::{Desired, captures};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
@@ -8,10 +8,8 @@ use crate::nats::{ApiError, JetStream, StreamInfo};
 #[derive(Debug)]
 pub struct Applied {
     pub info: StreamInfo,
-    /// What could not be made as desired.
-    pub conflicts: Vec<Conflict>,
-    pub created: bool,
-    pub changed: bool,
+    /// What is not as desired, in sentences for the operator.
+    pub remarks: Vec<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,43 +56,51 @@ pub async fn apply(jetstream: &JetStream, desired: &Desired, version: (u32, u32)
         attempt += 1;
         let existing = jetstream.stream_info(&desired.name).await;
         let existing = existing.map_err(|source| ApplyError::Read { stream: stream(), source })?;
-        match plan(desired, existing.as_ref(), version) {
-            Plan::Create(config) => match jetstream.create_stream(&desired.name, &config).await {
+        let Plan { action, conflicts, kept } = plan(desired, existing.as_ref(), version);
+        let mut remarks: Vec<_> = conflicts.iter().map(|conflict| format!("conflict: {conflict}")).collect();
+        remarks.extend(kept.iter().map(|change| change.why_kept()));
+        match (action, existing) {
+            (Action::Create(config), _) => match jetstream.create_stream(&desired.name, &config).await {
                 Ok(info) => {
                     tracing::info!(stream = desired.name, "stream created");
-                    return Ok(Applied { info, conflicts: vec![], created: true, changed: true });
+                    return Ok(Applied { info, remarks });
                 }
                 Err(error) if error.is(ApiError::STREAM_NAME_EXISTS) && attempt < ATTEMPTS => {}
                 Err(error) if error.is(ApiError::SUBJECT_OVERLAP) => {
                     return Err(explain_overlap(jetstream, desired, error).await);
                 }
-                Err(source) => {
-                    return Err(ApplyError::Create { stream: stream(), source });
-                }
+                Err(source) => return Err(ApplyError::Create { stream: stream(), source }),
             },
-            Plan::Keep { conflicts } => {
-                let Some(info) = existing else { continue };
-                return Ok(Applied { info, conflicts, created: false, changed: false });
-            }
-            Plan::Update { config, changes, conflicts } => {
-                for change in &changes {
-                    match change.effect {
-                        Some(_) => {
-                            tracing::warn!(stream = desired.name, "stream changed, {change}")
-                        }
-                        None => tracing::info!(stream = desired.name, "stream changed, {change}"),
-                    }
-                }
+            (Action::Update { config, changes }, Some(before)) => {
                 match jetstream.update_stream(&desired.name, &config).await {
                     Ok(info) => {
-                        return Ok(Applied { info, conflicts, created: false, changed: true });
+                        tell(desired, &changes);
+                        return Ok(Applied { info, remarks });
                     }
                     Err(error) if error.is(ApiError::STREAM_NOT_FOUND) && attempt < ATTEMPTS => {}
-                    Err(source) => {
-                        return Err(ApplyError::Update { stream: stream(), source });
+                    Err(error) if error.is_transient() => {
+                        return Err(ApplyError::Update { stream: stream(), source: error });
+                    }
+                    // What is there goes on as it is; whether that is enough is for the caller to say.
+                    Err(error) => {
+                        let wanted: Vec<_> = changes.iter().map(Change::to_string).collect();
+                        remarks.push(format!("cannot be updated ({}): {error}", wanted.join(", ")));
+                        return Ok(Applied { info: before, remarks });
                     }
                 }
             }
+            (Action::Nothing, Some(info)) => return Ok(Applied { info, remarks }),
+            // Without an existing stream the plan is to create it.
+            (Action::Nothing | Action::Update { .. }, None) => {}
+        }
+    }
+}
+
+fn tell(desired: &Desired, changes: &[Change]) {
+    for change in changes {
+        match change.effect {
+            Some(_) => tracing::warn!(stream = desired.name, "stream changed, {change}"),
+            None => tracing::info!(stream = desired.name, "stream changed, {change}"),
         }
     }
 }

@@ -5,5 +5,5 @@ pub mod plan;
 pub mod spec;
 
 pub use apply::{Applied, ApplyError, apply};
-pub use plan::{Change, Conflict, Plan, plan};
+pub use plan::{Action, Change, Conflict, Plan, plan};
 pub use spec::Desired;

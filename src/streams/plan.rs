@@ -4,21 +4,23 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::spec::{Desired, MANAGED_BY};
+use super::spec::{Desired, MANAGED_BY, variable_of};
 use crate::nats::{StreamInfo, StreamState};
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum Plan {
+pub struct Plan {
+    pub action: Action,
+    /// What cannot be made as desired.
+    pub conflicts: Vec<Conflict>,
+    /// What is left as it is, because only a default asks for a change that would cost messages.
+    pub kept: Vec<Change>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
     Create(Map<String, Value>),
-    /// Exists; nothing that can be changed has to be.
-    Keep {
-        conflicts: Vec<Conflict>,
-    },
-    Update {
-        config: Map<String, Value>,
-        changes: Vec<Change>,
-        conflicts: Vec<Conflict>,
-    },
+    Nothing,
+    Update { config: Map<String, Value>, changes: Vec<Change> },
 }
 
 /// One field that gets another value.
@@ -39,6 +41,20 @@ pub struct Conflict {
     pub wanted: Value,
 }
 
+impl Change {
+    /// For a change that was left out.
+    pub fn why_kept(&self) -> String {
+        let variable = variable_of(&self.field);
+        format!(
+            "{} stays {}: the default {} {}; set {variable} if that is wanted",
+            self.field,
+            self.now,
+            self.wanted,
+            self.effect.as_deref().unwrap_or_default(),
+        )
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {} → {}", self.field, self.now, self.wanted)?;
@@ -53,32 +69,25 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} is {} and cannot become {} while the stream exists: keep it and set the variable to what it is, or \
-             back the stream up, recreate and restore it",
-            self.field, self.now, self.wanted
+            "{} is {} and cannot become {} while the stream exists: keep it and set {} to what it is, or back the \
+             stream up, recreate and restore it",
+            self.field,
+            self.now,
+            self.wanted,
+            variable_of(&self.field)
         )
-    }
-}
-
-impl Plan {
-    pub fn conflicts(&self) -> &[Conflict] {
-        match self {
-            Self::Create(_) => &[],
-            Self::Keep { conflicts } | Self::Update { conflicts, .. } => conflicts,
-        }
     }
 }
 
 /// What has to be done so that the stream on a server of `version` becomes as desired.
 pub fn plan(desired: &Desired, existing: Option<&StreamInfo>, version: (u32, u32)) -> Plan {
+    let (mut conflicts, mut kept, mut changes) = (vec![], vec![], vec![]);
     let Some(existing) = existing else {
-        return Plan::Create(creation(desired));
+        return Plan { action: Action::Create(creation(desired)), conflicts, kept };
     };
     // Update replaces the whole configuration, so it starts from what is there: fields that we do
     // not know stay as they are.
     let mut config = existing.config.clone();
-    let mut changes = Vec::new();
-    let mut conflicts = Vec::new();
     let mut wanted = desired.config.clone();
     wanted.insert("subjects".into(), json!(wanted_subjects(desired, &existing.config)));
     if let Some(replicas) = desired.replicas {
@@ -91,17 +100,25 @@ pub fn plan(desired: &Desired, existing: Option<&StreamInfo>, version: (u32, u32
         }
         if is_immutable(&field, &now, &value, version) {
             conflicts.push(Conflict { field, now, wanted: value });
+            continue;
+        }
+        let effect = effect(&field, &now, &value, &existing.state);
+        let change = Change { field: field.clone(), now, wanted: value.clone(), effect };
+        // Nothing we do deletes a message except what an operator declared.
+        if change.effect.is_some() && !desired.declared.contains(&variable_of(&field)) {
+            kept.push(change);
         } else {
-            let effect = effect(&field, &now, &value, &existing.state);
-            changes.push(Change { field: field.clone(), now, wanted: value.clone(), effect });
+            changes.push(change);
             config.insert(field, value);
         }
     }
-    if changes.is_empty() {
-        return Plan::Keep { conflicts };
-    }
-    mark(&mut config);
-    Plan::Update { config, changes, conflicts }
+    let action = if changes.is_empty() {
+        Action::Nothing
+    } else {
+        mark(&mut config);
+        Action::Update { config, changes }
+    };
+    Plan { action, conflicts, kept }
 }
 
 fn creation(desired: &Desired) -> Map<String, Value> {
@@ -164,8 +181,10 @@ fn is_immutable(field: &str, now: &Value, wanted: &Value, version: (u32, u32)) -
     }
 }
 
+/// What the change costs, as a phrase that follows "it".
 fn effect(field: &str, now: &Value, wanted: &Value, state: &StreamState) -> Option<String> {
     let limit = wanted.as_i64().filter(|limit| *limit > 0);
+    let narrower = || limit.is_some_and(|limit| now.as_i64().filter(|now| *now > 0).is_none_or(|now| limit < now));
     match field {
         "max_msgs" => {
             let surplus = state.messages.saturating_sub(limit? as u64);
@@ -176,9 +195,12 @@ fn effect(field: &str, now: &Value, wanted: &Value, state: &StreamState) -> Opti
             let share = state.messages as f64 * surplus as f64 / state.bytes.max(1) as f64;
             (surplus > 0).then(|| format!("drops ≈ {share:.0} messages"))
         }
-        "max_age" => {
-            let before = now.as_i64().filter(|age| *age > 0).unwrap_or(i64::MAX);
-            (limit? < before && state.messages > 0).then(|| "drops messages that are older".to_owned())
+        "max_age" => (state.messages > 0 && narrower()).then(|| "drops messages that are older".to_owned()),
+        "max_msgs_per_subject" => {
+            (state.messages > 0 && narrower()).then(|| "drops the older messages of a subject".to_owned())
+        }
+        "retention" => {
+            (state.messages > 0 && wanted == "interest").then(|| "drops messages that no consumer awaits".to_owned())
         }
         "subjects" => {
             let wanted = wanted.as_array()?;
@@ -203,18 +225,34 @@ mod tests {
         Desired::market_data(&Settings::load(&pairs, &[]).unwrap().settings.market_data)
     }
 
+    fn created(pairs: &[(&str, &str)]) -> Map<String, Value> {
+        match plan(&desired(pairs), None, NEW).action {
+            Action::Create(config) => config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As a server answers: defaults filled in, things of its own added.
     fn existing(pairs: &[(&str, &str)], messages: u64) -> StreamInfo {
-        let Plan::Create(mut config) = plan(&desired(pairs), None, NEW) else { panic!() };
-        // As a server answers: defaults filled in, things of its own added.
+        let mut config = created(pairs);
         config.insert("allow_direct".into(), true.into());
         config.insert("consumer_limits".into(), json!({}));
         config["metadata"].as_object_mut().unwrap().insert("_nats.level".into(), "1".into());
         StreamInfo { config, state: StreamState { messages, bytes: messages * 100, ..StreamState::default() } }
     }
 
+    fn updated(plan: Plan) -> (Map<String, Value>, Vec<Change>) {
+        match plan.action {
+            Action::Update { config, changes } => (config, changes),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const NOTHING: Plan = Plan { action: Action::Nothing, conflicts: vec![], kept: vec![] };
+
     #[test]
     fn a_missing_stream_is_created_with_all_families_and_our_mark() {
-        let Plan::Create(config) = plan(&desired(&[]), None, NEW) else { panic!() };
+        let config = created(&[]);
         assert_eq!(subjects_of(&config).len(), 8);
         assert_eq!(config["metadata"]["managed-by"], "unified-nats");
         assert_eq!(config["max_age"], 7_200_000_000_000i64);
@@ -223,23 +261,20 @@ mod tests {
 
     #[test]
     fn what_is_as_desired_is_kept() {
-        assert_eq!(plan(&desired(&[]), Some(&existing(&[], 5)), NEW), Plan::Keep { conflicts: vec![] });
+        assert_eq!(plan(&desired(&[]), Some(&existing(&[], 5)), NEW), NOTHING);
         let mut sparse = existing(&[("STREAM_MAX_AGE", "0"), ("STREAM_MAX_MSGS", "-1")], 5);
         for field in ["max_age", "compression"] {
             sparse.config.remove(field);
         }
         sparse.config.insert("max_msgs".into(), 0.into());
         let wanted = desired(&[("STREAM_MAX_AGE", "-1"), ("STREAM_MAX_MSGS", "0")]);
-        assert_eq!(plan(&wanted, Some(&sparse), NEW), Plan::Keep { conflicts: vec![] });
+        assert_eq!(plan(&wanted, Some(&sparse), NEW), NOTHING);
     }
 
     #[test]
     fn other_limits_are_changed_and_unknown_fields_carried_over() {
         let wanted = desired(&[("STREAM_MAX_MSGS", "10"), ("STREAM_MAX_BYTES", "500")]);
-        let Plan::Update { config, changes, conflicts } = plan(&wanted, Some(&existing(&[], 25)), NEW) else {
-            panic!()
-        };
-        assert!(conflicts.is_empty());
+        let (config, changes) = updated(plan(&wanted, Some(&existing(&[], 25)), NEW));
         assert_eq!((&config["allow_direct"], &config["max_msgs"]), (&true.into(), &10.into()));
         assert_eq!(config["metadata"]["_nats.level"], "1");
         let effects: Vec<_> = changes.iter().map(|c| (c.field.as_str(), c.effect.as_deref())).collect();
@@ -249,7 +284,9 @@ mod tests {
     #[test]
     fn what_cannot_change_is_a_conflict_and_the_rest_is_changed() {
         let wanted = desired(&[("STORAGE_TYPE", "memory"), ("STREAM_MAX_MSGS", "10")]);
-        let Plan::Update { config, conflicts, .. } = plan(&wanted, Some(&existing(&[], 1)), NEW) else { panic!() };
+        let plan = plan(&wanted, Some(&existing(&[], 1)), NEW);
+        let conflicts = plan.conflicts.clone();
+        let (config, _) = updated(plan);
         assert_eq!(config["storage"], "file");
         assert_eq!(conflicts.len(), 1);
         let text = conflicts[0].to_string();
@@ -265,15 +302,43 @@ mod tests {
             (("STREAM_MAX_CONSUMERS", "60"), (2, 12), false),
         ] {
             let plan = plan(&desired(&[pairs]), Some(&existing(&[], 0)), version);
-            assert_eq!(!plan.conflicts().is_empty(), conflict, "{pairs:?} {version:?}");
+            assert_eq!(!plan.conflicts.is_empty(), conflict, "{pairs:?} {version:?}");
         }
+    }
+
+    #[test]
+    fn a_default_never_costs_messages() {
+        let generous = [
+            ("STREAM_MAX_MSGS", "-1"),
+            ("STREAM_MAX_BYTES", "-1"),
+            ("STREAM_MAX_AGE", "0"),
+            ("STREAM_SUBJECT_STYLE", "plain"),
+        ];
+        let full = existing(&generous, 20_000_000);
+        let by_default = plan(&desired(&[]), Some(&full), NEW);
+        let kept: Vec<_> = by_default.kept.iter().map(|change| change.field.as_str()).collect();
+        assert_eq!(kept, ["max_msgs", "max_bytes", "max_age"]);
+        let why = by_default.kept[0].why_kept();
+        assert_eq!(
+            why,
+            "max_msgs stays -1: the default 1000000 drops 19000000 messages; set STREAM_MAX_MSGS if that is wanted"
+        );
+        let (config, changes) = updated(by_default);
+        assert_eq!(changes.len(), 1, "the suffixed subjects are added: {changes:?}");
+        assert_eq!(subjects_of(&config).len(), 16, "and the plain ones stay");
+        assert_eq!(config["max_msgs"], -1);
+
+        let declared = plan(&desired(&[("STREAM_MAX_MSGS", "1000000")]), Some(&full), NEW);
+        assert_eq!(declared.kept.len(), 2);
+        let (config, _) = updated(declared);
+        assert_eq!(config["max_msgs"], 1_000_000);
     }
 
     #[test]
     fn replicas_are_never_lowered_by_omission() {
         let mut three = existing(&[], 0);
         three.config.insert("num_replicas".into(), 3.into());
-        assert_eq!(plan(&desired(&[]), Some(&three), NEW), Plan::Keep { conflicts: vec![] });
+        assert_eq!(plan(&desired(&[]), Some(&three), NEW), NOTHING);
     }
 
     #[test]
@@ -281,10 +346,10 @@ mod tests {
         let mut suffixed = existing(&[], 3);
         suffixed.config["subjects"].as_array_mut().unwrap().push("custom.>".into());
         let both = plan(&desired(&[("STREAM_SUBJECT_STYLE", "both")]), Some(&suffixed), NEW);
-        let Plan::Update { config, .. } = both else { panic!() };
+        let (config, _) = updated(both);
         assert_eq!(subjects_of(&config).len(), 17);
         let plain = plan(&desired(&[("STREAM_SUBJECT_STYLE", "plain")]), Some(&suffixed), NEW);
-        let Plan::Update { config, changes, .. } = plain else { panic!() };
+        let (config, changes) = updated(plain);
         let subjects = subjects_of(&config);
         assert_eq!(subjects.len(), 9);
         assert!(subjects.contains(&"custom.>".to_owned()) && !subjects.contains(&"trade-data.>".to_owned()));

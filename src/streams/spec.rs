@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::{DataType, SubjectStyle};
 use crate::settings::MarketDataSettings;
+use crate::settings::variables::*;
 
 /// A stream as it should be.
 #[derive(Clone, Debug)]
@@ -18,6 +19,29 @@ pub struct Desired {
     pub retired_subjects: Vec<String>,
     /// [`None`]: an existing stream keeps the replicas it has.
     pub replicas: Option<i64>,
+    /// The variables that somebody set. What only a default asks for must not cost messages.
+    pub declared: Vec<&'static str>,
+}
+
+/// The variable that stands behind a field of a stream's configuration.
+pub fn variable_of(field: &str) -> &'static str {
+    let variable = match field {
+        "retention" => &RETENTION_POLICY,
+        "discard" => &DISCARD_POLICY,
+        "storage" => &STORAGE_TYPE,
+        "subjects" => &STREAM_SUBJECT_STYLE,
+        "max_consumers" => &STREAM_MAX_CONSUMERS,
+        "max_msgs" => &STREAM_MAX_MSGS,
+        "max_bytes" => &STREAM_MAX_BYTES,
+        "max_age" => &STREAM_MAX_AGE,
+        "max_msgs_per_subject" => &STREAM_MAX_MSGS_PER_SUBJECT,
+        "max_msg_size" => &STREAM_MAX_MSG_SIZE,
+        "duplicate_window" => &STREAM_DUPLICATE_WINDOW,
+        "compression" => &STREAM_COMPRESSION,
+        "num_replicas" => &STREAM_REPLICAS,
+        _ => &STREAM_NAME,
+    };
+    variable.name
 }
 
 /// What we put into a stream's metadata.
@@ -42,9 +66,18 @@ impl Desired {
         });
         let Value::Object(config) = config else { unreachable!("it is written as an object") };
         let subjects = family_subjects(settings.style);
-        let mut retired_subjects = family_subjects(SubjectStyle::Both);
+        // Publishers may still use the other style: only who chose one gives the other up.
+        let chosen = settings.declared.contains(&STREAM_SUBJECT_STYLE.name);
+        let mut retired_subjects = if chosen { family_subjects(SubjectStyle::Both) } else { vec![] };
         retired_subjects.retain(|subject| !subjects.contains(subject));
-        Self { name: settings.name.to_string(), config, subjects, retired_subjects, replicas: settings.replicas }
+        Self {
+            name: settings.name.to_string(),
+            config,
+            subjects,
+            retired_subjects,
+            replicas: settings.replicas,
+            declared: settings.declared.clone(),
+        }
     }
 }
 

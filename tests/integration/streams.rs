@@ -70,6 +70,30 @@ fn what_cannot_change_is_told_and_the_families_are_served() {
 }
 
 #[test]
+fn a_default_does_not_cost_messages_that_are_there() {
+    let mut broker = Broker::new();
+    broker.set("STREAM_NAME", "OTHER").set("STREAM_SUBJECT_STYLE", "plain");
+    prepared(&mut broker, async |jetstream| {
+        let config = json!({ "name": "MARKET_DATA", "subjects": ["trade-data.>", "x.>"], "storage": "file" });
+        jetstream.ask("$JS.API.STREAM.CREATE.MARKET_DATA", config).await;
+        jetstream.publish("x.old", "old").await;
+    });
+    broker.set("STREAM_NAME", "MARKET_DATA").set("STREAM_SUBJECT_STYLE", "").start();
+    block_on(async {
+        let info = JetStream(broker.client().await).info("MARKET_DATA").await;
+        assert_eq!((&info["config"]["max_age"], &info["state"]["messages"]), (&json!(0), &json!(1)));
+    });
+    assert!(broker.log().contains("max_age stays 0: the default"), "{}", broker.log());
+    assert_eq!(broker.stop(), Some(0));
+    // Declared, it is applied.
+    broker.set("STREAM_MAX_AGE", "7200").start();
+    block_on(async {
+        let info = JetStream(broker.client().await).info("MARKET_DATA").await;
+        assert_eq!(info["config"]["max_age"], json!(7_200_000_000_000u64));
+    });
+}
+
+#[test]
 fn an_overlap_degrades_and_names_the_other_stream() {
     let mut broker = Broker::new();
     prepared(&mut broker, async |jetstream| {
