@@ -85,7 +85,7 @@ async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<S
 pub async fn readyz(settings: &Settings, deadline: Duration) -> Finding {
     let url = format!("http://{}:{}/readyz", settings.api.host.to_reach(), settings.api.port);
     let (url, status, body) =
-        crate::nats::get(&reqwest::Client::new(), url, deadline).await.map_err(|e| e.to_string())?;
+        crate::nats::get(&crate::nats::direct_client(), url, deadline).await.map_err(|e| e.to_string())?;
     if status == 200 {
         return Ok("the supervisor is ready".into());
     }

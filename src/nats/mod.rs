@@ -7,5 +7,5 @@ mod own_certificate;
 
 pub use client::{ConnectError, Link, greeting};
 pub use jetstream::{ApiError, JetStream, StreamInfo, StreamState};
-pub use monitor::{Monitor, MonitorError, get};
+pub use monitor::{Monitor, MonitorError, direct_client, get};
 pub use own_certificate::OwnCertificate;

@@ -33,7 +33,7 @@ impl Monitor {
     pub fn new(settings: &Settings) -> Option<Self> {
         let monitoring = settings.server.monitoring.as_ref()?;
         let base = format!("http://{}:{}", monitoring.host.to_reach(), monitoring.port);
-        Some(Self { client: Client::new(), base })
+        Some(Self { client: direct_client(), base })
     }
 
     /// The full `/healthz`: every stream and consumer is looked at.
@@ -73,6 +73,12 @@ impl Monitor {
     async fn get(&self, path: &str, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
         get(&self.client, format!("{}{path}", self.base), deadline).await
     }
+}
+
+/// A client that talks to this machine: a proxy of the environment has no business between.
+pub fn direct_client() -> Client {
+    // Without TLS there is nothing that could fail to be built.
+    Client::builder().no_proxy().build().unwrap_or_default()
 }
 
 /// One GET with a deadline for everything and a bound on the answer's length.

@@ -1,19 +1,34 @@
 //! A look at an operator's nats.conf fragment: which keys it sets at its top level.
 
+/// Keys that a fragment may never set, lower-cased, with the variable or reason to name instead.
+/// They would go round what the settings promise: the store's guard, the ports that are watched,
+/// who gets in (our own connection included), and where log lines go.
+const RESERVED: &[(&[&str], &str)] = &[
+    (&["server_name"], "NATS_SERVER_NAME"),
+    (&["host", "net", "listen"], "NATS_HOST and NATS_PORT"),
+    (&["port"], "NATS_PORT"),
+    (&["http", "http_port", "monitor_port", "https", "https_port"], "NATS_HTTP_HOST and NATS_HTTP_PORT"),
+    (&["jetstream"], "the JETSTREAM_ variables"),
+    (&["cluster"], "the NATS_CLUSTER_ variables"),
+    (&["gateway"], "nothing: a gateway makes the store a clustered one"),
+    (&["tls"], "the NATS_TLS_ variables"),
+    (&["authorization", "authentication"], "the NATS_AUTH_ variables"),
+    (
+        &["accounts", "operator", "operators", "roots", "resolver", "trusted", "trusted_keys", "no_auth_user"],
+        "the NATS_AUTH_ variables: streams are kept in the global account",
+    ),
+    (&["log_file", "logfile", "syslog", "remote_syslog"], "NATS_LOG_FILE"),
+];
+
 /// Keys that nats-server takes for the same thing, lower-cased; the first is the one we write
 /// (server/opts.go, `processConfigFileLine`).
 const SYNONYMS: &[&[&str]] = &[
-    &["host", "net", "listen"],
-    &["port", "listen"],
-    &["http", "http_port", "monitor_port"],
     &["logtime", "timestamp"],
     &["logtime_utc", "timestamp_utc"],
     &["max_connections", "max_conn"],
     &["max_subscriptions", "max_subs"],
     &["ping_max", "ping_max_out"],
     &["lame_duck_grace_period", "lame_duck_grace"],
-    // Its own log file would take nats-server's lines away from the log stream.
-    &["logtime", "log_file", "logfile"],
 ];
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,9 +36,12 @@ pub enum FragmentError {
     /// The fragment sets a key that is written already; `ours` is the key as we write it.
     #[error("the key {key:?} is written as {ours} already")]
     Clash { key: String, ours: String },
+    /// A key that only the settings may set; `instead` says which.
+    #[error("the key {key:?} is set by {instead}")]
+    Reserved { key: String, instead: &'static str },
     #[error("include is not allowed")]
     Include,
-    /// A brace, bracket, quote or block that does not match, as on the line given.
+    /// A brace, bracket, quote or block that does not match or does not belong there.
     #[error("something does not match near line {line}")]
     Unbalanced { line: usize },
 }
@@ -33,8 +51,8 @@ pub enum FragmentError {
 pub fn check(fragment: &str, rendered: &str) -> Result<(), FragmentError> {
     let ours = top_level_keys(rendered)?;
     for key in top_level_keys(fragment)? {
-        if key == "include" {
-            return Err(FragmentError::Include);
+        if let Some((_, instead)) = RESERVED.iter().find(|(names, _)| names.contains(&key.as_str())) {
+            return Err(FragmentError::Reserved { key, instead });
         }
         let written = ours.iter().find(|our_key| {
             **our_key == key || SYNONYMS.iter().any(|same| same[0] == **our_key && same.contains(&key.as_str()))
@@ -46,41 +64,84 @@ pub fn check(fragment: &str, rendered: &str) -> Result<(), FragmentError> {
     Ok(())
 }
 
+/// What the next token means, by the rules of nats-server's lexer (conf/lex.go).
+#[derive(Clone, Copy, PartialEq)]
+enum Expects {
+    Key,
+    /// After a key: an optional `:` or `=`, then the value.
+    Separator,
+    Value,
+}
+
+/// A map or a list that is open.
+#[derive(Clone, Copy, PartialEq)]
+enum Open {
+    Map,
+    List,
+}
+
 fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
     let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
     let mut keys = Vec::new();
-    let mut depth = 0usize;
-    // Whether the next word at depth 0 begins a new entry.
-    let mut expects_key = true;
-    while let Some(token) = scanner.next()? {
-        match token {
-            Token::Open => depth += 1,
-            Token::Close => {
-                depth = depth.checked_sub(1).ok_or(FragmentError::Unbalanced { line: scanner.line() })?;
-                expects_key |= depth == 0;
+    let mut open: Vec<Open> = Vec::new();
+    let mut expects = Expects::Key;
+    while let Some(byte) = scanner.peek() {
+        let unbalanced = FragmentError::Unbalanced { line: scanner.line() };
+        // In a list every position is that of a value.
+        let position = if open.last() == Some(&Open::List) { Expects::Value } else { expects };
+        match byte {
+            b'#' => scanner.skip_line(),
+            b'/' if scanner.bytes.get(scanner.at + 1) == Some(&b'/') => scanner.skip_line(),
+            b'\n' | b',' | b';' => {
+                scanner.at += 1;
+                // A value may follow its key on a later line.
+                if expects != Expects::Separator || byte != b'\n' {
+                    expects = Expects::Key;
+                }
             }
-            Token::End if depth == 0 => expects_key = true,
-            Token::Word(word) if depth == 0 && expects_key => {
-                keys.push(word.to_ascii_lowercase());
-                // `include 'file'` may stand anywhere, also right after its own argument.
-                expects_key = false;
+            _ if byte.is_ascii_whitespace() => scanner.at += 1,
+            b':' | b'=' if position == Expects::Separator => {
+                scanner.at += 1;
+                expects = Expects::Value;
             }
-            Token::Word(word) if word.eq_ignore_ascii_case("include") => keys.push("include".into()),
-            Token::Word(_) | Token::End => {}
+            b'{' | b'[' if position != Expects::Key => {
+                scanner.at += 1;
+                open.push(if byte == b'{' { Open::Map } else { Open::List });
+                expects = Expects::Key;
+            }
+            b'}' | b']' => {
+                scanner.at += 1;
+                let closes = if byte == b'}' { Open::Map } else { Open::List };
+                if open.pop() != Some(closes) {
+                    return Err(unbalanced);
+                }
+                expects = Expects::Key;
+            }
+            b'(' if position != Expects::Key => {
+                scanner.block()?;
+                expects = Expects::Key;
+            }
+            // nats-server passes over a brace where a key belongs, and would take what it holds.
+            b'{' | b'[' | b'(' | b':' | b'=' if position == Expects::Key => return Err(unbalanced),
+            _ => {
+                let quoted = byte == b'"' || byte == b'\'';
+                let word = if quoted { scanner.quoted(byte)? } else { scanner.word(position) };
+                if position != Expects::Key {
+                    expects = Expects::Key;
+                    continue;
+                }
+                let key = word.to_ascii_lowercase();
+                if key == "include" && !quoted {
+                    return Err(FragmentError::Include);
+                }
+                if open.is_empty() {
+                    keys.push(key);
+                }
+                expects = Expects::Separator;
+            }
         }
     }
-    if depth > 0 {
-        return Err(FragmentError::Unbalanced { line: scanner.line() });
-    }
-    Ok(keys)
-}
-
-enum Token {
-    Word(String),
-    Open,
-    Close,
-    /// The end of an entry: a new line, a comma or a semicolon.
-    End,
+    if open.is_empty() { Ok(keys) } else { Err(FragmentError::Unbalanced { line: scanner.line() }) }
 }
 
 struct Scanner<'a> {
@@ -89,69 +150,59 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
     fn line(&self) -> usize {
         1 + self.bytes[..self.at.min(self.bytes.len())].iter().filter(|b| **b == b'\n').count()
     }
 
-    fn next(&mut self) -> Result<Option<Token>, FragmentError> {
-        while let Some(&byte) = self.bytes.get(self.at) {
-            self.at += 1;
-            match byte {
-                b'\n' | b',' | b';' => return Ok(Some(Token::End)),
-                b'{' | b'[' => return Ok(Some(Token::Open)),
-                b'}' | b']' => return Ok(Some(Token::Close)),
-                b'#' => self.skip_line(),
-                b'/' if self.bytes.get(self.at) == Some(&b'/') => self.skip_line(),
-                b'"' | b'\'' => return self.quoted(byte).map(Some),
-                b'(' => return self.block().map(Some),
-                b':' | b'=' => {}
-                _ if byte.is_ascii_whitespace() => {}
-                _ => return Ok(Some(self.word())),
-            }
-        }
-        Ok(None)
-    }
-
     fn skip_line(&mut self) {
-        while self.bytes.get(self.at).is_some_and(|b| *b != b'\n') {
+        while self.peek().is_some_and(|b| b != b'\n') {
             self.at += 1;
         }
     }
 
-    fn word(&mut self) -> Token {
-        let start = self.at - 1;
-        let ends = |b: &u8| b.is_ascii_whitespace() || b"{}[](),;:=\"'#".contains(b);
-        while self.bytes.get(self.at).is_some_and(|b| !ends(b)) {
-            self.at += 1;
-        }
-        Token::Word(String::from_utf8_lossy(&self.bytes[start..self.at]).into_owned())
-    }
-
-    fn quoted(&mut self, quote: u8) -> Result<Token, FragmentError> {
-        let line = self.line();
+    /// A bare word. Keys end where their value may begin; values may hold `:`, `/`, `#` and `=`.
+    fn word(&mut self, position: Expects) -> String {
         let start = self.at;
-        while let Some(&byte) = self.bytes.get(self.at) {
+        let key_ends: &[u8] = if position == Expects::Key { b":={[" } else { b"" };
+        let ends = |b: u8| b.is_ascii_whitespace() || b",;]}".contains(&b) || key_ends.contains(&b);
+        self.at += 1;
+        while self.peek().is_some_and(|b| !ends(b)) {
+            self.at += 1;
+        }
+        String::from_utf8_lossy(&self.bytes[start..self.at]).into_owned()
+    }
+
+    fn quoted(&mut self, quote: u8) -> Result<String, FragmentError> {
+        let line = self.line();
+        self.at += 1;
+        let start = self.at;
+        while let Some(byte) = self.peek() {
             self.at += 1;
             if byte == b'\\' && quote == b'"' {
                 self.at += 1;
             } else if byte == quote {
                 let text = &self.bytes[start..self.at - 1];
-                return Ok(Token::Word(String::from_utf8_lossy(text).into_owned()));
+                return Ok(String::from_utf8_lossy(text).into_owned());
             }
         }
         Err(FragmentError::Unbalanced { line })
     }
 
     /// A block in parentheses holds raw text up to a line that is only `)`.
-    fn block(&mut self) -> Result<Token, FragmentError> {
+    fn block(&mut self) -> Result<(), FragmentError> {
         let line = self.line();
-        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        self.at += 1;
+        let rest = &self.bytes[self.at..];
         let mut offset = 0;
         for text in rest.split_inclusive(|b| *b == b'\n') {
             offset += text.len();
             if text.trim_ascii() == b")" || (offset == text.len() && text.trim_ascii().ends_with(b")")) {
                 self.at += offset;
-                return Ok(Token::Word(String::new()));
+                return Ok(());
             }
         }
         Err(FragmentError::Unbalanced { line })
@@ -163,7 +214,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const OURS: &str = "server_name: \"x\"\nhost: \"h\"\nport: 1\nlogtime: true\njetstream {\n  store_dir: \"/x\"\n}\n";
+    const OURS: &str = "server_name: \"x\"\nmax_connections: 1\nlogtime: true\njetstream {\n  store_dir: \"/x\"\n}\n";
 
     #[test]
     fn other_keys_pass() {
@@ -171,28 +222,47 @@ mod tests {
             "",
             "# port: 1\n// host: x\n",
             "leafnodes { port: 7422 }",
+            "leafnodes { remotes: [ { url: nats-leaf://hub:7422 }, {url: \"x\"} ] }",
+            "mappings { foo: bar#baz }\nmax_traced_msg_len: 5",
             "mqtt: { port: 1883, tls { cert_file: \"x\" } }\nsystem_account: SYS",
-            "ACC = { jetstream: enabled }\nmappings = { a: b }",
+            "ACC = { jetstream: enabled }\nmappings = { a: \"include\" }",
             "default_permissions { publish: [\"a\", 'b'] }",
             "note: (\nport: 1 }\n)\n",
+            "websocket {\n  port: 1\n  no_tls: true\n}\n",
         ] {
             assert_eq!(check(fragment, OURS), Ok(()), "{fragment}");
         }
     }
 
     #[test]
-    fn clashes_are_named() {
-        for (fragment, key, ours) in [
-            ("port: 1", "port", "port"),
-            ("PORT=1", "PORT", "port"),
-            ("x: 1, \"port\": 2", "port", "port"),
-            ("x { y: 1 } port 2", "port", "port"),
-            ("listen: \"0.0.0.0:1\"", "listen", "host"),
-            ("jetstream: enabled", "jetstream", "jetstream"),
-            ("net = '::'", "net", "host"),
-            ("log_file: '/x'", "log_file", "logtime"),
+    fn reserved_keys_are_refused_however_they_are_written() {
+        for (fragment, key) in [
+            ("port: 1", "port"),
+            ("PORT=1", "port"),
+            ("x: 1, \"port\": 2", "port"),
+            ("x { y: 1 } port 2", "port"),
+            ("port\n1", "port"),
+            ("listen: \"0.0.0.0:1\"", "listen"),
+            ("jetstream: enabled", "jetstream"),
+            ("cluster{name:x}", "cluster"),
+            ("a: b:c#d\ncluster {\n}", "cluster"),
+            ("net = '::'", "net"),
+            ("log_file: '/x'", "log_file"),
+            ("accounts { A: {} }", "accounts"),
         ] {
-            let expected = FragmentError::Clash { key: key.to_lowercase(), ours: ours.into() };
+            match check(fragment, OURS) {
+                Err(FragmentError::Reserved { key: found, .. }) => assert_eq!(found, key, "{fragment}"),
+                other => panic!("{fragment}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn clashes_are_named() {
+        for (fragment, key, ours) in
+            [("max_conn: 5", "max_conn", "max_connections"), ("timestamp = off", "timestamp", "logtime")]
+        {
+            let expected = FragmentError::Clash { key: key.into(), ours: ours.into() };
             assert_eq!(check(fragment, OURS), Err(expected), "{fragment}");
         }
     }
@@ -201,7 +271,7 @@ mod tests {
     fn includes_and_unbalanced_text_are_refused() {
         assert_eq!(check("include 'other.conf'", OURS), Err(FragmentError::Include));
         assert_eq!(check("mqtt {\n include \"x\"\n}", OURS), Err(FragmentError::Include));
-        for fragment in ["a {", "}", "a: \"x", "a: [1", "b: (\nx"] {
+        for fragment in ["a {", "}", "a: \"x", "a: [1", "b: (\nx", "{ \"port\": 1 }", "[ port: 1 ]", "a { b: [ } ]"] {
             assert!(matches!(check(fragment, OURS), Err(FragmentError::Unbalanced { .. })), "{fragment}");
         }
     }

@@ -57,6 +57,11 @@ impl RenderError {
                 format!("{ours} is written from the settings already, and the last of two would win without a word"),
                 "set the variable instead and take the key out of the fragment",
             ),
+            FragmentError::Reserved { key, instead } => (
+                format!("the key {key:?} in the fragment"),
+                format!("it is set by {instead}, and a fragment must not go round that"),
+                "take the key out of the fragment",
+            ),
             FragmentError::Include => (
                 "include in the fragment".to_owned(),
                 "the fragment is copied into nats.conf, where the path would mean something else".to_owned(),
@@ -69,6 +74,14 @@ impl RenderError {
             ),
         };
         Some(Problem { variable: NATS_EXTRA_CONFIG.name.into(), found, rule, remedy: remedy.into() })
+    }
+}
+
+/// The problem in NATS_EXTRA_CONFIG, if there is one. Nothing outside the settings is needed to tell.
+pub fn check_fragment(settings: &Settings) -> Result<(), RenderError> {
+    match settings.server.extra_config {
+        Some(_) => render(settings, &Surroundings::default(), Secrets::Redacted).map(drop),
+        None => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use super::reader::{Host, Reader, parse_url};
 use super::variables::*;
 use crate::domain::{Secret, ServerName};
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ClusterSettings {
     /// Cluster names follow the rule of server names.
     pub name: ServerName,
@@ -15,6 +15,20 @@ pub struct ClusterSettings {
     pub routes: Vec<String>,
     pub advertise: Option<String>,
     pub credentials: Option<(String, Secret)>,
+}
+
+impl std::fmt::Debug for ClusterSettings {
+    /// Without the routes, whose URLs may hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, host, port, routes, advertise, credentials } = self;
+        f.debug_struct("ClusterSettings")
+            .field("name", name)
+            .field("listen", &(host, port))
+            .field("routes", &routes.len())
+            .field("advertise", advertise)
+            .field("credentials", credentials)
+            .finish()
+    }
 }
 
 impl ClusterSettings {
@@ -30,6 +44,10 @@ impl ClusterSettings {
         });
         let username = reader.text(&NATS_CLUSTER_USERNAME);
         let password = reader.secret(&NATS_CLUSTER_PASSWORD);
+        if password.as_ref().is_some_and(|p| p.expose().starts_with("$2")) {
+            // It is also sent to other nodes, so it cannot be hashed for nats-server.
+            reader.refuse(&NATS_CLUSTER_PASSWORD, "nats-server takes one that begins with $2 for a bcrypt hash");
+        }
         if password.as_ref().is_some_and(|p| p.expose().starts_with("$2")) {
             // It is also sent to other nodes, so it cannot be hashed for nats-server.
             reader.refuse(&NATS_CLUSTER_PASSWORD, "nats-server takes one that begins with $2 for a bcrypt hash");

@@ -198,7 +198,7 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
             let set = (variable.value)(environment);
             let value = match (set, variable.default) {
                 (Some(_), _) if variable.secret => Some(REDACTED.to_owned()),
-                (Some(value), _) => Some(redact_urls(value)),
+                (Some(value), _) => Some(source::redact_urls(value)),
                 (None, variables::Preset::Fixed(value)) => Some(value.to_owned()),
                 (None, variables::Preset::Derived(words)) => Some(format!("({words})")),
                 (None, variables::Preset::Unset) => None,
@@ -207,15 +207,6 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
             Effective { name: variable.name, value, origin }
         })
         .collect()
-}
-
-/// Passwords inside URLs (`nats://user:password@host`) are secrets, too.
-fn redact_urls(value: &str) -> String {
-    let redact_one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{REDACTED}@{address}"),
-        _ => url.to_owned(),
-    };
-    value.split(',').map(redact_one).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

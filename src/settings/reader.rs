@@ -27,7 +27,10 @@ impl Host {
     }
 
     fn ip(&self) -> Option<IpAddr> {
-        self.0.trim_start_matches('[').trim_end_matches(']').parse().ok()
+        match self.0.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            Some(bracketed) => bracketed.parse().ok().map(IpAddr::V6),
+            None => self.0.parse().ok(),
+        }
     }
 
     pub fn is_loopback(&self) -> bool {
@@ -160,6 +163,10 @@ impl Reader<'_> {
             if text.contains('\0') {
                 return Err("it holds a NUL character".into());
             }
+            // We hash a text that nats-server would take for a bcrypt hash; bcrypt reads 72 bytes.
+            if text.starts_with("$2") && text.len() > 72 {
+                return Err("it begins like a bcrypt hash and is longer than 72 bytes".into());
+            }
             if text.len() > 1024 { Err("it is longer than 1 KiB".into()) } else { Ok(Secret::new(text.into())) }
         })
     }
@@ -264,10 +271,12 @@ mod tests {
 
     #[test]
     fn hosts() {
-        for good in ["0.0.0.0", "::", "[::1]", "localhost", "nats-1.example.org", "my_host"] {
+        for good in ["0.0.0.0", "::", "[::1]", "localhost", "nats-1.example.org", "my_host", "[fe80::1]"] {
             assert!(parse_host(good).is_ok(), "{good}");
         }
-        for bad in ["", "256.1.1.1", "1.2.3", "a b", "host:4222", "http://x", "a..b", "${X}"] {
+        for bad in
+            ["", "256.1.1.1", "1.2.3", "a b", "host:4222", "http://x", "a..b", "${X}", "[127.0.0.1]", "[[::1]]", "[::1"]
+        {
             assert!(parse_host(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_host("0.0.0.0").unwrap().to_reach(), "127.0.0.1");

@@ -60,7 +60,7 @@ impl fmt::Display for Origin {
 }
 
 /// The variables that are set, by name, with their origins, and what to tell the operator.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Collected {
     pub environment: Environment,
     pub origins: BTreeMap<&'static str, Origin>,
@@ -95,7 +95,7 @@ pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: 
     }
     for (old, new) in ALIASES {
         let name = Variable::named(new).map(|v| v.name);
-        if let (Some(value), Some(name)) = (set(&given, old), name) {
+        if let (Some(value), Some(name)) = (set(&given, old).filter(|v| !is_service_link(v)), name) {
             values.entry(name).or_insert_with(|| (value.to_owned(), Origin::Alias(old)));
         }
     }
@@ -259,9 +259,18 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, near)| near)
 }
 
+/// Passwords inside URLs (`nats://user:password@host`) are secrets, too.
+pub fn redact_urls(value: &str) -> String {
+    let redact_one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{REDACTED}@{address}"),
+        _ => url.to_owned(),
+    };
+    value.split(',').map(redact_one).collect::<Vec<_>>().join(",")
+}
+
 /// What a password-like value looks like in messages.
 pub fn shown_value(variable: &Variable, value: &str) -> String {
-    if variable.secret { REDACTED.into() } else { shown(value) }
+    if variable.secret { REDACTED.into() } else { shown(&redact_urls(value)) }
 }
 
 #[cfg(test)]
@@ -290,6 +299,7 @@ mod tests {
             ("NATS_SERVICE_PORT_CLIENT", "4222"),
             ("NATS_PORT_4222_TCP_ADDR", "10.0.0.7"),
             ("NATS_PORT_4222_TCP", "tcp://10.0.0.7:4222"),
+            ("MB_SERVER_PORT", "tcp://10.0.0.7:50051"),
         ]);
         assert!(problems.is_empty());
         assert_eq!((variables::NATS_PORT.value)(&collected.environment), None);

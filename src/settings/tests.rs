@@ -230,6 +230,10 @@ fn contradictory_pairs_are_refused() {
         let found = problems(pairs);
         assert_eq!(found.len(), 1, "{pairs:?}: {found:?}");
     }
+    let long_hash = format!("$2a$10${}", "x".repeat(70));
+    for variable in ["NATS_AUTH_PASSWORD", "NATS_AUTH_TOKEN", "NATS_CLUSTER_PASSWORD"] {
+        assert_eq!(problems(&[(variable, &long_hash)]).len(), 1, "bcrypt reads 72 bytes of it: {variable}");
+    }
     let tls = problems(&[("NATS_TLS_ENABLED", "true")]);
     assert_eq!(tls.len(), 2, "{tls:?}");
 }
@@ -253,7 +257,16 @@ fn secrets_never_appear_in_problems_or_effective_values() {
     assert_eq!(found.len(), 2);
     assert!(!Problems(found).to_string().contains("nobody"));
 
+    let urls = problems(&[
+        ("NATS_CLUSTER_ROUTES", "nats://u:tell-nobody@node:99999"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:tell-nobody@h:0"),
+    ]);
+    assert_eq!(urls.len(), 2);
+    assert!(!Problems(urls).to_string().contains("nobody"));
+
     let loaded = load(&[
+        ("NATS_CLUSTER_ENABLED", "true"),
+        ("NATS_CLUSTER_ROUTES", "nats://u:tell-nobody@node:6222"),
         ("NATS_AUTH_ENABLED", "true"),
         ("NATS_AUTH_USERNAME", "u"),
         ("NATS_AUTH_PASSWORD", "tell-nobody"),

@@ -80,7 +80,7 @@ macro_rules! variables {
         pub static ALL: &[&Variable] = &[$($(&$name),*),*];
 
         /// The values of the variables that are set, filled by envy, which looks for lower-cased names.
-        #[derive(Debug, Default, Deserialize)]
+        #[derive(Default, Deserialize)]
         pub struct Environment {
             $($($field: Option<String>),*),*
         }

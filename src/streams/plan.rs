@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::spec::{Desired, MANAGED_BY, variable_of};
+use super::spec::{Desired, MANAGED_BY, captures, covers, variable_of};
 use crate::nats::{StreamInfo, StreamState};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -138,9 +138,14 @@ fn mark(config: &mut Map<String, Value>) {
 
 fn wanted_subjects(desired: &Desired, existing: &Map<String, Value>) -> Vec<String> {
     let mut subjects: Vec<String> = subjects_of(existing);
-    subjects.retain(|subject| !desired.retired_subjects.contains(subject));
+    subjects.retain(|subject| {
+        let retired = desired.retired_subjects.contains(subject);
+        // A stream's subjects must not overlap: a narrower one gives way to the family's filter.
+        let covered = desired.subjects.iter().any(|filter| filter != subject && covers(filter, subject));
+        !retired && !covered
+    });
     for subject in &desired.subjects {
-        if !subjects.contains(subject) {
+        if !captures(&subjects, subject) {
             subjects.push(subject.clone());
         }
     }
@@ -204,7 +209,11 @@ fn effect(field: &str, now: &Value, wanted: &Value, state: &StreamState) -> Opti
         }
         "subjects" => {
             let wanted = wanted.as_array()?;
-            let removed: Vec<_> = now.as_array()?.iter().filter(|s| !wanted.contains(s)).collect();
+            let still_captured = |subject: &Value| {
+                let covers = |filter: &Value| Some(covers(filter.as_str()?, subject.as_str()?));
+                wanted.iter().any(|filter| filter == subject || covers(filter) == Some(true))
+            };
+            let removed: Vec<_> = now.as_array()?.iter().filter(|s| !still_captured(s)).collect();
             (!removed.is_empty()).then(|| {
                 let removed: Vec<_> = removed.iter().filter_map(|s| s.as_str()).collect();
                 format!("stops capturing {}; messages that are there stay", removed.join(", "))
@@ -304,6 +313,20 @@ mod tests {
             let plan = plan(&desired(&[pairs]), Some(&existing(&[], 0)), version);
             assert_eq!(!plan.conflicts.is_empty(), conflict, "{pairs:?} {version:?}");
         }
+    }
+
+    #[test]
+    fn narrower_and_wider_subjects_of_the_stream_do_not_overlap_the_families() {
+        let mut narrow = existing(&[], 3);
+        narrow.config["subjects"] = json!(["trade-data.*.*.*", "orderbook-data.x.>", "other.x"]);
+        let plan_narrow = plan(&desired(&[]), Some(&narrow), NEW);
+        assert_eq!(plan_narrow.kept, vec![]);
+        let subjects = subjects_of(&updated(plan_narrow).0);
+        assert_eq!(subjects.len(), 9, "{subjects:?}");
+        assert!(subjects.contains(&"other.x".to_owned()) && !subjects.contains(&"trade-data.*.*.*".to_owned()));
+
+        narrow.config["subjects"] = json!([">"]);
+        assert_eq!(plan(&desired(&[]), Some(&narrow), NEW), NOTHING);
     }
 
     #[test]

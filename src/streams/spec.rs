@@ -89,6 +89,11 @@ fn family_subjects(style: SubjectStyle) -> Vec<String> {
     DataType::ALL.iter().flat_map(|family| family.subjects(style)).collect()
 }
 
+/// Whether `filter` (`token.>`) captures everything that the subject or filter `other` does.
+pub fn covers(filter: &str, other: &str) -> bool {
+    filter.strip_suffix('>').is_some_and(|prefix| other.len() > prefix.len() && other.starts_with(prefix))
+}
+
 /// Whether one of the filters `subjects` captures everything that `filter` (`token.>`) does.
 pub fn captures(subjects: &[String], filter: &str) -> bool {
     subjects.iter().any(|subject| subject == filter || subject == ">")
