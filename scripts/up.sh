@@ -15,10 +15,8 @@ Arguments are handed to `unified-nats run`.
 Settings come from the environment, then from a file .env in the repository (plain NAME=VALUE
 lines; variables that are set already win). Where nothing else is said:
 
-  NATS_HOST, API_HOST, GRPC_HOST, PROMETHEUS_HOST
-                       127.0.0.1
+  NATS_HOST, API_HOST  127.0.0.1
   JETSTREAM_STORE_DIR  .local/jetstream
-  BACKUP_DIR           .local/backup
   NATS_CONFIG_FILE     .local/nats.conf
   NATS_SERVER_BIN      nats-server from PATH when it is 2.15.1, else a download with a pinned
                        checksum, kept in .cache/nats-server/
@@ -104,11 +102,10 @@ target=$(realpath -m -- "${CARGO_TARGET_DIR:-$repo/target}")
 (cd "$repo" && CARGO_TARGET_DIR=$target cargo build --release --locked >&2)
 provide_nats_server
 
-for name in NATS_HOST API_HOST GRPC_HOST PROMETHEUS_HOST; do
+for name in NATS_HOST API_HOST; do
     set_default "$name" 127.0.0.1
 done
 set_default JETSTREAM_STORE_DIR "$repo/.local/jetstream"
-set_default BACKUP_DIR "$repo/.local/backup"
 set_default NATS_CONFIG_FILE "$repo/.local/nats.conf"
 mkdir -p "$repo/.local"
 

@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::health::Report;
+use crate::health::Examined;
 use crate::logging::timestamp;
 use crate::supervisor::{Snapshot, State};
 
@@ -17,7 +17,7 @@ use crate::supervisor::{Snapshot, State};
 #[derive(Clone)]
 pub struct Views {
     pub supervisor: watch::Receiver<Snapshot>,
-    pub health: watch::Receiver<Option<(SystemTime, Report)>>,
+    pub health: watch::Receiver<Option<Examined>>,
     pub environment: &'static str,
 }
 
@@ -47,11 +47,10 @@ async fn readyz(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     answer(snapshot.state.is_ready(), describe(&snapshot.state))
 }
 
-/// The server has been ready once, or runs into trouble that waiting does not cure.
+/// The broker has been ready once.
 async fn startupz(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     let snapshot = views.supervisor.borrow();
-    let starting = matches!(snapshot.state, State::Starting { .. } | State::Provisioning { .. });
-    answer(!starting || snapshot.restarts > 0, describe(&snapshot.state))
+    answer(snapshot.ever_ready, describe(&snapshot.state))
 }
 
 fn describe(state: &State) -> Value {
@@ -77,7 +76,7 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     server["restarts"] = snapshot.restarts.into();
     server["pid"] = snapshot.pid.map(|pid| pid.as_raw()).into();
     checks.insert("nats_server".into(), server);
-    if let Some((at, report)) = &*views.health.borrow() {
+    if let Some(Examined { at, report, .. }) = &*views.health.borrow() {
         for check in &report.checks {
             let entry = json!({ "status": check.outcome, "detail": check.detail });
             checks.insert(check.name.into(), entry);

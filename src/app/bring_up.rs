@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::phases::Phases;
-use crate::nats::{JetStream, Link};
+use crate::nats::{Connection, JetStream, Link};
 use crate::settings::Settings;
 use crate::streams::{Applied, Desired, apply};
 use crate::supervisor::{Generation, Handle, State};
@@ -17,7 +17,7 @@ pub struct BringUp {
     pub link: Link,
     pub handle: Handle,
     /// The connection to the server that runs now, for everybody who needs one.
-    pub client: watch::Sender<Option<Client>>,
+    pub client: watch::Sender<Option<(Generation, Client)>>,
     pub phases: Phases,
 }
 
@@ -50,6 +50,9 @@ impl BringUp {
                     _ => break,
                 }
             };
+            if done > Generation::default() {
+                self.phases = Phases::begin(Instant::now());
+            }
             let mut watching = self.handle.watch();
             tokio::select! {
                 () = self.serve(generation) => {}
@@ -62,26 +65,39 @@ impl BringUp {
 
     /// Brings one server into service and holds the connection to it, for ever.
     async fn serve(&mut self, generation: Generation) {
-        let client = self.connect(generation).await;
-        self.handle.answers(generation).await;
-        self.phases.reached("server");
-        self.client.send_replace(Some(client.clone()));
+        loop {
+            let connection = self.connect(generation).await;
+            self.handle.answers(generation).await;
+            self.phases.reached("server");
+            tokio::select! {
+                () = self.hold(generation, &connection.client) => {}
+                () = connection.lost() => {}
+            }
+            self.client.send_replace(None);
+            let reason = "our own connection to nats-server was lost".to_owned();
+            self.handle.impaired(generation, reason).await;
+        }
+    }
+
+    /// Puts the streams in place, then lends the connection to whoever needs one, for ever.
+    async fn hold(&mut self, generation: Generation, client: &Client) {
         if self.settings.jetstream.enabled {
-            self.provision(generation, client).await;
+            self.provision(generation, client.clone()).await;
         }
         self.phases.reached("streams");
+        self.client.send_replace(Some((generation, client.clone())));
         self.handle.sound(generation).await;
         self.announce(generation).await;
         std::future::pending().await
     }
 
-    async fn connect(&self, generation: Generation) -> Client {
+    async fn connect(&self, generation: Generation) -> Connection {
         let started = Instant::now();
         let patience = self.settings.supervision.init_timeout;
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.link.connect(self.settings.supervision.connect_timeout).await {
-                Ok(client) => return client,
+                Ok(connection) => return connection,
                 Err(error) => error,
             };
             if started.elapsed() >= patience || error.is_refusal() {

@@ -113,10 +113,10 @@ pub fn check_store_mode(settings: &Settings) -> Result<(), Problems> {
     let streams = streams_in(store);
     if settings.cluster.is_some() && !streams.is_empty() {
         let written = fs::read_to_string(&marker).ok();
-        // A store of another program has no marker, but a clustered one has a metadata group.
-        let clustered = written
-            .as_deref()
-            .map_or_else(|| store.join("jetstream/$SYS/_js_/_meta_").is_dir(), |text| text.trim() == "clustered");
+        // A store of another program has no marker, but a clustered one has a metadata group; one
+        // that was used standalone in between has both and a marker that says so.
+        let has_metadata = store.join("jetstream/$SYS/_js_/_meta_").is_dir();
+        let clustered = has_metadata && written.as_deref().is_none_or(|text| text.trim() == "clustered");
         if !clustered {
             let mut problems = Problems::default();
             problems.add(
@@ -130,7 +130,9 @@ pub fn check_store_mode(settings: &Settings) -> Result<(), Problems> {
         }
     }
     // A full disk leaves the marker out; the next start writes it.
-    let _ = write_atomically(&marker, mode.as_bytes());
+    if let Err(error) = write_atomically(&marker, mode.as_bytes()) {
+        tracing::warn!("cannot note in {} that the store is {mode}: {error}", marker.display());
+    }
     Ok(())
 }
 
@@ -178,7 +180,11 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         check_store_mode(&settings(empty.path(), true)).unwrap();
         with_stream(empty.path());
+        assert!(check_store_mode(&settings(empty.path(), true)).is_err(), "no cluster has written these streams");
+        fs::create_dir_all(empty.path().join("jetstream/$SYS/_js_/_meta_")).unwrap();
         check_store_mode(&settings(empty.path(), true)).unwrap();
+        check_store_mode(&settings(empty.path(), false)).unwrap();
+        assert!(check_store_mode(&settings(empty.path(), true)).is_err(), "it was used standalone in between");
 
         let foreign = tempfile::tempdir().unwrap();
         with_stream(foreign.path());

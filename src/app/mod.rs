@@ -9,20 +9,20 @@ mod signals;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::api::{self, Views};
-use crate::health::{HealthMonitor, Report};
+use crate::health::{Examined, HealthMonitor};
 use crate::logging::Log;
 use crate::nats::{Link, OwnCertificate};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Problems, Settings, variables};
 use crate::supervisor::{
-    Ending, Executable, ExecutableError, Failure, Generation, Handle, LogFile, NatsServer, Reaper, RestartPolicy,
-    State, Supervisor, Timing,
+    Ending, Executable, ExecutableError, Failure, Handle, LogFile, NatsServer, Reaper, RestartPolicy, Supervisor,
+    Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
@@ -41,6 +41,8 @@ pub enum Fault {
     Port(#[from] PortError),
     #[error("nats-server could not listen on one of its ports; its last lines were:\n{0}")]
     ServerPort(String),
+    #[error("nats-server refuses its configuration (see `unified-nats config validate`):\n{0}")]
+    Refused(String),
     #[error(
         "gave up: {reason}, and the restart budget (RESTART_MAX, RESTART_WINDOW) is spent; its last lines were:\n{last_lines}"
     )]
@@ -64,6 +66,7 @@ pub struct Prepared {
 /// main thread, within a runtime.
 pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> {
     let mut phases = Phases::begin(started);
+    nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
     phases.reached("settings");
     // Asking nats-server for its version takes as long as all the rest.
     let (executable, rest) = std::thread::scope(|scope| {
@@ -116,7 +119,7 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     let surroundings =
         Surroundings { host_name: host_name(), ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()) };
     let rendered = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
-    let link = Link::new(settings, own_certificate.as_ref()).map_err(anyhow::Error::from)?;
+    let link = Link::new(settings, own_certificate);
     Ok(Surrounded { listener, config_file, rendered, link })
 }
 
@@ -214,6 +217,7 @@ fn into_result(ending: Ending) -> Result<(), Fault> {
     let last_lines = last_lines.join("\n");
     Err(match failure {
         Failure::PortTaken => Fault::ServerPort(last_lines),
+        Failure::ConfigurationRefused => Fault::Refused(last_lines),
         Failure::CrashLoop { reason } => Fault::CrashLoop { reason, last_lines },
     })
 }
@@ -224,25 +228,13 @@ fn kill_after(shutdown_timeout: Duration) -> Duration {
 }
 
 /// Tells the supervisor what the examinations find.
-async fn relay_verdicts(mut reports: watch::Receiver<Option<(SystemTime, Report)>>, handle: Handle) {
-    let snapshots = handle.watch();
+async fn relay_verdicts(mut reports: watch::Receiver<Option<Examined>>, handle: Handle) {
     while reports.changed().await.is_ok() {
-        let failure = reports.borrow_and_update().as_ref().and_then(|(_, report)| report.failure());
-        let Some(generation) = in_service(&snapshots.borrow().state) else {
-            continue;
-        };
-        match failure {
+        let Some(Examined { generation, report, .. }) = reports.borrow_and_update().clone() else { continue };
+        match report.failure() {
             None => handle.sound(generation).await,
             Some(failure) => handle.impaired(generation, failure).await,
         }
-    }
-}
-
-/// The server that has been brought up, if it still runs.
-fn in_service(state: &State) -> Option<Generation> {
-    match state {
-        State::Ready { generation, .. } | State::Degraded { generation, .. } => Some(*generation),
-        _ => None,
     }
 }
 

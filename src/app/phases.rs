@@ -23,15 +23,12 @@ impl Phases {
         self.last = now;
     }
 
-    /// One line with all of them, once; a restart later on says only that it is ready again.
+    /// One line with all of them.
     pub fn log(&mut self, settings: &Settings) {
-        let phases = std::mem::take(&mut self.taken);
-        let phases: Vec<_> = phases.iter().map(|(name, taken)| format!("{name} {taken} ms")).collect();
+        let phases: Vec<_> = self.taken.drain(..).map(|(name, taken)| format!("{name} {taken} ms")).collect();
         let nats = format!("{}:{}", settings.server.host.as_str(), settings.server.port);
         let total = millis(self.last - self.started);
         tracing::info!(nats, millis = total, phases = phases.join(", "), "ready");
-        self.started = Instant::now();
-        self.last = self.started;
     }
 }
 

@@ -1,9 +1,14 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::supervisor::{Handle, Reaper};
+
+fn name(signal: i32) -> &'static str {
+    Signal::try_from(signal).map_or("signal", Signal::as_str)
+}
 
 /// Wrappers such as timeout(1) signal a process and then its group: that is one request, not two.
 const SAME_REQUEST: Duration = Duration::from_millis(100);
@@ -30,10 +35,12 @@ impl Signals {
                 }
                 SIGTERM | SIGINT => {
                     last_stop = Some(Instant::now());
-                    tracing::info!(signal, "stopping");
+                    tracing::info!(signal = name(signal), "stopping");
                     handle.stop().await;
                 }
-                other => tracing::warn!(signal = other, "this version does nothing on this signal"),
+                other => {
+                    tracing::warn!("{}: nothing is reloaded in this version; restart to apply settings", name(other));
+                }
             }
         }
     }

@@ -52,8 +52,8 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
         let Some(path) = &arguments.output else {
             let text = rendered_or_told(&settings, Secrets::Redacted)?;
             match arguments.json {
-                true => println!("{:#}", json!({ "nats_conf": text })),
-                false => print!("{text}"),
+                true => say!("{:#}", json!({ "nats_conf": text })),
+                false => say_raw!("{text}"),
             }
             return Ok(());
         };
@@ -63,7 +63,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
             Code::Failed
         })?;
         if arguments.json {
-            println!("{:#}", json!({ "written": path }));
+            say!("{:#}", json!({ "written": path }));
         }
         Ok(())
     };
@@ -76,12 +76,12 @@ pub fn show(flags: &Flags, arguments: &OutputFlags) -> Code {
         Err(code) => return code,
     };
     if arguments.json {
-        println!("{:#}", json!(loaded.effective));
+        say!("{:#}", json!(loaded.effective));
         return Code::Success;
     }
     for entry in &loaded.effective {
         let value = entry.value.as_deref().unwrap_or("–");
-        println!("{:<30} {value:<40} {}", entry.name, entry.origin);
+        say!("{:<30} {value:<40} {}", entry.name, entry.origin);
     }
     Code::Success
 }
@@ -97,11 +97,11 @@ pub fn reference(arguments: &Reference) -> Code {
                 })
             })
             .collect();
-        println!("{:#}", json!(entries));
+        say!("{:#}", json!(entries));
     } else if arguments.env {
-        print!("{}", reference::env_file());
+        say_raw!("{}", reference::env_file());
     } else {
-        print!("{}", reference::markdown());
+        say_raw!("{}", reference::markdown());
     }
     Code::Success
 }
@@ -132,18 +132,18 @@ pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
             "warnings": verdict.warnings,
             "nats_server": server,
         });
-        println!("{result:#}");
+        say!("{result:#}");
         return verdict.code;
     }
     for warning in &verdict.warnings {
-        println!("warning: {warning}");
+        say!("warning: {warning}");
     }
     if !verdict.problems.is_empty() {
-        println!("{}", Problems(verdict.problems));
+        say!("{}", Problems(verdict.problems));
     }
     match verdict.server {
-        Some(Ok(text)) => println!("valid; {text}"),
-        Some(Err(text)) => println!("{text}"),
+        Some(Ok(text)) => say!("valid; {text}"),
+        Some(Err(text)) => say!("{text}"),
         None => {}
     }
     verdict.code

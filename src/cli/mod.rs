@@ -1,5 +1,21 @@
 //! Arguments → command → exit code.
 
+/// Prints a result. A reader that has gone is no error: `config show | head` wants no more.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
+/// The same without the end of the line.
+macro_rules! say_raw {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = write!(std::io::stdout(), $($words)*);
+    }};
+}
+
 mod alias;
 mod args;
 mod check;
@@ -18,7 +34,12 @@ pub use exit::Code;
 
 /// Runs the command that the arguments ask for. `started` is when the program began.
 pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
-    let arguments = match alias::translate(arguments.collect()) {
+    let arguments: Vec<_> = arguments.collect();
+    std::panic::catch_unwind(|| dispatch(arguments, started)).unwrap_or(Code::Internal)
+}
+
+fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
+    let arguments = match alias::translate(arguments) {
         Ok(arguments) => arguments,
         Err(refusal) => {
             eprintln!("{refusal}");

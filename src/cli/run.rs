@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::exit::Code;
 use crate::app::{self, Fault, Signals};
-use crate::logging::{self, Output};
+use crate::logging::{self, Log, Output};
 use crate::settings::{Loaded, ProcessEnvironment, Settings};
 
 /// How long the last log lines may take to be written.
@@ -40,7 +40,7 @@ async fn broker(flags: &[(&'static str, String)], started: Instant) -> Code {
         }
     };
     let log = logging::init(settings.logs.level, settings.logs.format, Output::Stdout);
-    stop_on_panic();
+    stop_on_panic(log.clone());
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -72,10 +72,11 @@ fn tell(fault: &Fault) {
 
 /// A panic in a task is caught by the runtime and ends the broker in order; one on another thread
 /// ends the program, and nats-server with it.
-fn stop_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
+fn stop_on_panic(log: Log) {
+    std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("internal error: {panic}");
         if std::thread::current().name() != Some("main") {
+            log.flush(LAST_WORDS);
             std::process::exit(Code::Internal as i32);
         }
     }));

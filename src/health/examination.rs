@@ -33,8 +33,16 @@ pub struct Examination<'a> {
 }
 
 impl Examination<'_> {
+    /// Makes the checks; what is not done in time is told as such, what is done is kept.
     pub async fn make(&self, kind: Kind) -> Report {
         let mut report = Report::default();
+        if tokio::time::timeout(self.timeout, self.fill(kind, &mut report)).await.is_err() {
+            report.checks.extend(Report::late(self.timeout).checks);
+        }
+        report
+    }
+
+    async fn fill(&self, kind: Kind, report: &mut Report) {
         let monitor = Monitor::new(self.settings);
         if kind == Kind::Quick {
             let greeting = Check::run("nats", async {
@@ -54,7 +62,7 @@ impl Examination<'_> {
             report.checks.push(greeting);
             report.checks.extend(healthz);
             report.checks.push(ready);
-            return report;
+            return;
         }
         if kind == Kind::Full {
             report.checks.push(Check::run("ready", checks::readyz(self.settings, self.timeout)).await);
@@ -68,13 +76,12 @@ impl Examination<'_> {
             }
         }
         if kind != Kind::Http {
-            self.over_nats(kind, monitor.as_ref(), &mut report).await;
+            self.over_nats(kind, monitor.as_ref(), report).await;
         }
         if kind == Kind::Full {
             let doors = self.settings.open_doors.iter();
             report.checks.extend(doors.map(|door| Check::warning("security", door.describe())));
         }
-        report
     }
 
     /// The checks that need a client connection.
@@ -82,6 +89,7 @@ impl Examination<'_> {
         let mut client = None;
         let connectivity = Check::run("connectivity", async {
             let connected = self.link.connect(self.timeout).await.map_err(|e| chain(&e))?;
+            let connected = connected.client;
             let info = connected.server_info();
             client = Some(connected);
             Ok(format!("connected to {} at {}", info.server_name, self.link.address))

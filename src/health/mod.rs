@@ -7,5 +7,5 @@ mod monitor;
 mod report;
 
 pub use examination::{Examination, Kind};
-pub use monitor::HealthMonitor;
+pub use monitor::{Examined, HealthMonitor};
 pub use report::{Check, Outcome, Report};

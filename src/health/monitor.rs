@@ -8,14 +8,23 @@ use super::checks;
 use super::report::{Check, Report};
 use crate::nats::{JetStream, Monitor};
 use crate::settings::Settings;
+use crate::supervisor::Generation;
+
+/// The last examination.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    pub at: SystemTime,
+    /// The server that was examined.
+    pub generation: Generation,
+    pub report: Report,
+}
 
 /// Examines the running server again and again, over the connection that the broker holds.
 pub struct HealthMonitor {
     pub settings: Settings,
     /// The connection to the server that runs now.
-    pub client: watch::Receiver<Option<Client>>,
-    /// The last examination and when it was made.
-    pub reports: watch::Sender<Option<(SystemTime, Report)>>,
+    pub client: watch::Receiver<Option<(Generation, Client)>>,
+    pub reports: watch::Sender<Option<Examined>>,
 }
 
 impl HealthMonitor {
@@ -31,11 +40,9 @@ impl HealthMonitor {
         loop {
             ticks.tick().await;
             // Without a connection a server is starting or restarting, and that is known already.
-            let Some(client) = self.client.borrow().clone() else {
-                continue;
-            };
+            let Some((generation, client)) = self.client.borrow().clone() else { continue };
             let report = self.examine(client).await;
-            let _ = self.reports.send(Some((SystemTime::now(), report)));
+            let _ = self.reports.send(Some(Examined { at: SystemTime::now(), generation, report }));
         }
     }
 

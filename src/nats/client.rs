@@ -1,4 +1,5 @@
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::own_certificate::OwnCertificate;
@@ -20,9 +22,37 @@ use crate::settings::{Authentication, Settings};
 pub struct Link {
     pub address: String,
     authentication: Authentication,
-    tls: Option<ClientConfig>,
+    tls: Option<Tls>,
     timeout: Duration,
     max_reconnects: Option<usize>,
+}
+
+#[derive(Clone)]
+struct Tls {
+    /// The certificate that the server was started with.
+    leaf: CertificateDer<'static>,
+    /// Where it lies; a renewed one is expected as soon as it lies there.
+    path: PathBuf,
+    own_certificate: Option<OwnCertificate>,
+}
+
+/// A client, and how to learn that it has given up.
+pub struct Connection {
+    pub client: Client,
+    disconnected: Arc<Notify>,
+}
+
+impl Connection {
+    /// Waits until the client has given up reconnecting: it will never work again.
+    pub async fn lost(&self) {
+        loop {
+            self.disconnected.notified().await;
+            // Waits for the reconnection; fails when nobody is left to reconnect.
+            if self.client.flush().await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,27 +80,36 @@ impl ConnectError {
 
 impl Link {
     /// `own_certificate` is needed where the server asks clients for one.
-    pub fn new(settings: &Settings, own_certificate: Option<&OwnCertificate>) -> Result<Self, ConnectError> {
-        let tls = match &settings.tls {
-            Some(tls) => Some(client_config(&tls.leaf, own_certificate)?),
-            None => None,
-        };
-        Ok(Self {
+    pub fn new(settings: &Settings, own_certificate: Option<OwnCertificate>) -> Self {
+        Self {
             address: format!("{}:{}", settings.server.host.to_reach(), settings.server.port),
             authentication: settings.authentication.clone(),
-            tls,
+            tls: settings.tls.as_ref().map(|tls| Tls {
+                leaf: tls.leaf.clone(),
+                path: tls.cert.clone(),
+                own_certificate,
+            }),
             timeout: settings.supervision.connect_timeout,
             max_reconnects: settings.supervision.max_reconnects,
-        })
+        }
     }
 
     /// Connects, within at most `patience` and the time allowed for a connection attempt.
-    pub async fn connect(&self, patience: Duration) -> Result<Client, ConnectError> {
+    pub async fn connect(&self, patience: Duration) -> Result<Connection, ConnectError> {
         let patience = patience.min(self.timeout);
+        let disconnected = Arc::new(Notify::new());
+        let notify = disconnected.clone();
         let mut options = ConnectOptions::new()
             .name("unified-nats")
             .connection_timeout(patience)
-            .max_reconnects(self.max_reconnects)
+            // async-nats takes 0 for "for ever".
+            .max_reconnects(self.max_reconnects.map(|most| most.max(1)))
+            .event_callback(move |event| {
+                if event == async_nats::Event::Disconnected {
+                    notify.notify_one();
+                }
+                std::future::ready(())
+            })
             // Addresses that a cluster advertises may not be reachable, and only our own server counts.
             .ignore_discovered_servers();
         options = match &self.authentication {
@@ -81,10 +120,10 @@ impl Link {
             Authentication::Token(token) => options.token(token.expose().to_owned()),
         };
         if let Some(tls) = &self.tls {
-            options = options.require_tls(true).tls_client_config(tls.clone());
+            options = options.require_tls(true).tls_client_config(client_config(tls)?);
         }
         match timeout(patience, options.connect(&self.address)).await {
-            Ok(Ok(client)) => Ok(client),
+            Ok(Ok(client)) => Ok(Connection { client, disconnected }),
             Ok(Err(source)) => Err(ConnectError::Connect { address: self.address.clone(), source }),
             Err(_) => Err(ConnectError::Timeout { address: self.address.clone(), timeout: patience }),
         }
@@ -103,19 +142,18 @@ pub async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
     timeout(patience, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-fn client_config(
-    leaf: &CertificateDer<'static>,
-    own_certificate: Option<&OwnCertificate>,
-) -> Result<ClientConfig, ConnectError> {
+fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
+    let on_disk = CertificateDer::from_pem_file(&tls.path).ok();
+    let expected = on_disk.into_iter().chain([tls.leaf.clone()]).collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(ExactCertificate { expected: leaf.clone(), provider: provider.clone() });
+    let verifier = Arc::new(ExactCertificate { expected, provider: provider.clone() });
     let failed = |error: &dyn std::fmt::Display| ConnectError::Tls(error.to_string());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| failed(&e))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
-    let Some(own) = own_certificate else {
+    let Some(own) = &tls.own_certificate else {
         return Ok(builder.with_no_client_auth());
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&own.cert).map_err(|e| failed(&e))?.collect();
@@ -127,7 +165,7 @@ fn client_config(
 /// certificate does not bear, but we know the very certificate the server must show.
 #[derive(Debug)]
 struct ExactCertificate {
-    expected: CertificateDer<'static>,
+    expected: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -140,7 +178,7 @@ impl ServerCertVerifier for ExactCertificate {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.expected {
+        if self.expected.iter().any(|expected| expected == end_entity) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(rustls::Error::General("the server does not show the certificate of NATS_TLS_CERT".into()))

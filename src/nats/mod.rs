@@ -5,7 +5,7 @@ mod jetstream;
 mod monitor;
 mod own_certificate;
 
-pub use client::{ConnectError, Link, greeting};
+pub use client::{ConnectError, Connection, Link, greeting};
 pub use jetstream::{ApiError, JetStream, StreamInfo, StreamState};
 pub use monitor::{Monitor, MonitorError, direct_client, get};
 pub use own_certificate::OwnCertificate;

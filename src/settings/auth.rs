@@ -26,7 +26,7 @@ impl Authentication {
         let password = reader.secret(&NATS_AUTH_PASSWORD);
         let token = reader.secret(&NATS_AUTH_TOKEN);
         let users_file = reader.path(&NATS_USERS_FILE).is_some();
-        let given = |variable| reader.is_set(variable);
+        let given = |variable| reader.is_set(variable) || reader.has_problem(variable);
         let any_user = given(&NATS_AUTH_USERNAME) || given(&NATS_AUTH_PASSWORD);
         let any_token = given(&NATS_AUTH_TOKEN);
         if !enabled {

@@ -124,6 +124,7 @@ impl Settings {
         };
         settings.check_ports(&mut reader, &awaited_ports);
         settings.find_open_doors(&mut reader);
+        settings.check_connect_line(&mut reader);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -148,7 +149,9 @@ impl Settings {
 
     fn check_ports(&self, reader: &mut Reader, awaited: &awaited::EnabledPorts) {
         let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
-        for (variable, port) in self.ports(awaited) {
+        let wrong: Vec<_> = reader.problems.0.iter().map(|problem| problem.variable.clone()).collect();
+        // The default that stands in for a value that cannot be used clashes with nothing.
+        for (variable, port) in self.ports(awaited).into_iter().filter(|(name, _)| !wrong.contains(&(*name).into())) {
             if let Some(other) = seen.insert(port, variable) {
                 reader.problems.add(
                     format!("{other}, {variable}"),
@@ -157,6 +160,27 @@ impl Settings {
                     "give one of them another port",
                 );
             }
+        }
+    }
+
+    /// Clients send their credentials in one JSON line, which nats-server bounds.
+    fn check_connect_line(&self, reader: &mut Reader) {
+        /// What client libraries send besides.
+        const REST: usize = 512;
+        let escaped = |text: &str| serde_json::to_string(text).map_or(text.len(), |json| json.len());
+        let credentials = match &self.authentication {
+            Authentication::Open => 0,
+            Authentication::User { name, password } => escaped(name) + escaped(password.expose()),
+            Authentication::Token(token) => escaped(token.expose()),
+        };
+        let line = self.server.limits.max_control_line;
+        if credentials > 0 && (credentials + REST) as u64 > line.bytes() {
+            reader.problems.add(
+                "NATS_MAX_CONTROL_LINE",
+                format!("{} bytes with credentials that take {credentials} bytes in JSON", line.bytes()),
+                "clients could never log in: their CONNECT line would be longer",
+                "raise NATS_MAX_CONTROL_LINE, or shorten the credentials",
+            );
         }
     }
 

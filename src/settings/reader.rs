@@ -65,14 +65,23 @@ impl Reader<'_> {
 
     /// Notes that the value of `variable` breaks its rule.
     pub fn refuse(&mut self, variable: &Variable, reason: &str) {
-        let value = self.set(variable).unwrap_or_default();
-        let found = shown_value(variable, value);
+        let (value, by_default) = match self.set(variable) {
+            Some(value) => (value, ""),
+            None => (variable.default.fixed().unwrap_or_default(), " (the default)"),
+        };
+        let found = format!("{}{by_default}", shown_value(variable, value));
         let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let remedy = match variable.default.fixed() {
+            Some(_) if !by_default.is_empty() => format!("make it usable, or set {} to another", variable.name),
             Some(default) => format!("correct it, or unset it for the default {default}"),
             None => "correct it, or unset it".to_owned(),
         };
         self.problems.add(variable.name, found, format!("must be {}{reason}", variable.allowed), remedy);
+    }
+
+    /// Whether a problem with this variable, or with the file it comes from, is known already.
+    pub fn has_problem(&self, variable: &Variable) -> bool {
+        self.problems.0.iter().any(|problem| problem.variable.contains(variable.name))
     }
 
     /// The value read by `rule`, or nothing when it is not set or breaks the rule.

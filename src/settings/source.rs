@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::problem::{Problems, REDACTED, shown};
-use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, PREFIXES, RETIRED, Variable};
+use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
 
 /// Where variables come from. Tests never touch the real environment.
 pub trait Source {
@@ -246,6 +246,7 @@ fn is_known(name: &str) -> bool {
         || ALIASES.iter().any(|(old, _)| *old == name)
         || COMPOSE_ONLY.iter().any(|(only, _)| *only == name)
         || RETIRED.contains(&name)
+        || GRPC_STANDARD.contains(&name)
         || is_secret_file()
 }
 

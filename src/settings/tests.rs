@@ -239,6 +239,26 @@ fn contradictory_pairs_are_refused() {
 }
 
 #[test]
+fn one_fault_is_one_problem() {
+    let clash_with_a_default = problems(&[("NATS_PORT", "abc"), ("API_PORT", "4222")]);
+    assert_eq!(clash_with_a_default.len(), 1, "{clash_with_a_default:?}");
+    let unreadable = problems(&[
+        ("NATS_AUTH_ENABLED", "true"),
+        ("NATS_AUTH_USERNAME", "u"),
+        ("NATS_AUTH_PASSWORD_FILE", "/nonexistent/x"),
+    ]);
+    assert_eq!(unreadable.len(), 1, "{unreadable:?}");
+}
+
+#[test]
+fn credentials_that_no_connect_line_holds_are_refused() {
+    let long = "\u{1}".repeat(1000);
+    let credentials = [("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_TOKEN", long.as_str())];
+    assert_eq!(problems(&credentials)[0].variable, "NATS_MAX_CONTROL_LINE");
+    load(&[credentials[0], credentials[1], ("NATS_MAX_CONTROL_LINE", "8KB")]).unwrap();
+}
+
+#[test]
 fn all_problems_come_in_one_answer() {
     let found = problems(&[
         ("NATS_PORT", "99999"),

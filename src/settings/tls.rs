@@ -115,9 +115,13 @@ fn checked_chain(chain: Vec<CertificateDer<'static>>) -> Result<Vec<CertificateD
 
 fn check_pair(chain: &[CertificateDer<'static>], key: PrivateKeyDer<'static>) -> Result<(), String> {
     let provider = rustls::crypto::ring::default_provider();
-    rustls::sign::CertifiedKey::from_der(chain.to_vec(), key, &provider)
-        .map(drop)
-        .map_err(|_| "it does not belong to the certificate in NATS_TLS_CERT".into())
+    rustls::sign::CertifiedKey::from_der(chain.to_vec(), key, &provider).map(drop).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "it does not belong to the certificate in NATS_TLS_CERT".into(),
+        rustls::Error::InvalidCertificate(_) => {
+            "the certificate in NATS_TLS_CERT is not of X.509 version 3: issue it with a subjectAltName".into()
+        }
+        other => format!("the pair cannot be used: {other}"),
+    })
 }
 
 fn check_dates(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<SystemTime, String> {

@@ -313,6 +313,9 @@ pub const COMPOSE_ONLY: [(&str, &str); 11] = [
     ("BUILD_DATE", ""),
 ];
 
+/// Standard names of gRPC libraries that share our prefix.
+pub const GRPC_STANDARD: [&str; 3] = ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "GRPC_TRACE", "GRPC_VERBOSITY"];
+
 /// Names of earlier `.env` files that are accepted and mean nothing (any more).
 pub const RETIRED: [&str; 6] =
     ["DATA_DIR", "LOG_DIR", "NATS_CLIENT_NAME", "PERFORMANCE_MONITORING", "DEBUG_MODE", "VERBOSE_LOGGING"];

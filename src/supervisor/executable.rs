@@ -1,9 +1,12 @@
 //! Finding nats-server and making sure that it is one we can work with.
 
-use std::io;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// The oldest nats-server that the program works with.
 pub const MINIMUM_VERSION: (u32, u32) = (2, 10);
@@ -75,14 +78,8 @@ fn check_file(path: &Path) -> Result<(), String> {
 }
 
 fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
-    let output = Command::new(path)
-        .arg("--version")
-        .env_clear()
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|error| ExecutableError::NotRunnable { path: path.into(), reason: explain(&error) })?;
-    let answer: String = String::from_utf8_lossy(&output.stdout).trim().chars().take(200).collect();
+    let not_runnable = |reason| ExecutableError::NotRunnable { path: path.into(), reason };
+    let answer = first_words(path).map_err(|error| not_runnable(explain(&error)))?;
     let Some(version) = parse_version(&answer) else {
         return Err(ExecutableError::NotNatsServer { path: path.into(), answer });
     };
@@ -91,6 +88,29 @@ fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
         return Err(ExecutableError::TooOld { path: path.into(), version: format!("{major}.{minor}.{patch}") });
     }
     Ok(version)
+}
+
+/// The first characters that the program prints when asked for its version, within a bounded time.
+fn first_words(path: &Path) -> io::Result<String> {
+    let patience = PollTimeout::from(5_000u16);
+    let mut command = Command::new(path);
+    command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let mut read = || -> io::Result<String> {
+        let Some(mut output) = child.stdout.take() else { return Ok(String::new()) };
+        // One write of a few bytes is all that nats-server answers.
+        if poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], patience)? == 0 {
+            return Err(io::Error::other("it does not answer --version within 5 s"));
+        }
+        let mut words = [0u8; 200];
+        let count = output.read(&mut words)?;
+        Ok(String::from_utf8_lossy(&words[..count]).trim().to_owned())
+    };
+    let words = read();
+    // It has said what was asked for; a nats-server is about to end anyway.
+    let _ = child.kill();
+    let _ = child.wait();
+    words
 }
 
 fn explain(error: &io::Error) -> String {

@@ -12,6 +12,8 @@ pub struct Snapshot {
     pub pid: Option<Pid>,
     /// Servers launched beyond the first.
     pub restarts: u64,
+    /// Whether the broker has been ready since the program started.
+    pub ever_ready: bool,
 }
 
 /// Sends what happened elsewhere to the task that owns the server, and watches its state.

@@ -80,16 +80,18 @@ impl Rotation {
     }
 
     fn write_line(&mut self, line: &str) -> io::Result<()> {
+        let mut rotated = Ok(());
         let length = line.len() as u64 + 1;
         if self.size > 0 && self.size + length > self.max_size {
-            self.rotate()?;
+            // A directory that does not let us rename must not cost the lines.
+            rotated = self.rotate();
         }
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
         self.file.write_all(&bytes)?;
         self.size += length;
-        Ok(())
+        rotated
     }
 
     /// `nats.log` becomes `nats.log.1`, that becomes `nats.log.2`, and so on; the oldest goes.

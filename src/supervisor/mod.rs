@@ -25,5 +25,5 @@ pub use log_file::LogFile;
 pub use output::{Recent, ServerLine};
 pub use policy::{Decision, RestartPolicy};
 pub use reaper::{Exit, Reaper};
-pub use state::{Failure, Generation, State};
+pub use state::{Cause, Failure, Generation, State};
 pub use task::{Ending, Supervisor, Timing};

@@ -29,7 +29,8 @@ pub enum State {
     Degraded {
         generation: Generation,
         reason: String,
-        healthy_since: Option<Instant>,
+        /// How long it had been healthy before.
+        healthy_for: Duration,
     },
     /// No server; the next one is launched when the backoff is over.
     Restarting {
@@ -54,6 +55,18 @@ pub enum Failure {
     CrashLoop { reason: String },
     /// The very first server could not have its ports.
     PortTaken,
+    /// The very first server did not accept its configuration.
+    ConfigurationRefused,
+}
+
+/// What a server's last words were about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Cause {
+    /// A port that somebody else has.
+    PortTaken,
+    /// Its configuration: it never began to start.
+    Configuration,
+    Other,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -66,8 +79,7 @@ pub enum Event {
     Impaired(Generation, String),
     Exited {
         exit: Exit,
-        /// Its last words were about a port that somebody else has.
-        port_taken: bool,
+        cause: Cause,
     },
     LaunchFailed(String),
     BackoffOver,
@@ -151,15 +163,17 @@ impl State {
             | Self::Restarting { reason, .. }
             | Self::Failed(Failure::CrashLoop { reason }) => Some(reason),
             Self::Failed(Failure::PortTaken) => Some("a port is taken"),
+            Self::Failed(Failure::ConfigurationRefused) => Some("nats-server refuses its configuration"),
             _ => None,
         }
     }
 
-    fn healthy_since(&self) -> Option<Instant> {
+    /// How long the server has been healthy; being degraded does not count.
+    fn healthy_for(&self, now: Instant) -> Duration {
         match self {
-            Self::Ready { since, .. } => Some(*since),
-            Self::Degraded { healthy_since, .. } => *healthy_since,
-            _ => None,
+            Self::Ready { since, .. } => now - *since,
+            Self::Degraded { healthy_for, .. } => *healthy_for,
+            _ => Duration::ZERO,
         }
     }
 
@@ -178,16 +192,13 @@ impl State {
             },
             Event::Sound(generation) => match self {
                 Self::Ready { .. } => (self, vec![]),
-                other => {
-                    let since = other.healthy_since().unwrap_or(surroundings.now);
-                    (Self::Ready { generation, since }, vec![])
-                }
+                _ => (Self::Ready { generation, since: surroundings.now }, vec![]),
             },
             Event::Impaired(generation, reason) => {
-                let healthy_since = self.healthy_since();
-                (Self::Degraded { generation, reason, healthy_since }, vec![])
+                let healthy_for = self.healthy_for(surroundings.now);
+                (Self::Degraded { generation, reason, healthy_for }, vec![])
             }
-            Event::Exited { exit, port_taken } => self.after_exit(exit, port_taken, surroundings),
+            Event::Exited { exit, cause } => self.after_exit(exit, cause, surroundings),
             Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
             Event::BackoffOver => match self {
                 Self::Restarting { last, .. } => {
@@ -203,20 +214,31 @@ impl State {
                 other => (other, vec![]),
             },
             Event::Deadline => match self {
-                Self::Draining { generation } | Self::Stopping { generation, killed: false } => {
-                    (Self::Stopping { generation, killed: true }, vec![Action::Kill])
+                // The drain delay took the time; the server still gets a moment to stop by itself.
+                Self::Draining { generation } => {
+                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
                 }
+                Self::Stopping { generation, killed: false } => {
+                    (Self::Stopping { generation, killed: true }, vec![Action::Kill, Action::Hurry])
+                }
+                // Not even SIGKILL ended it (a disk that hangs): it ends with this process.
+                Self::Stopping { killed: true, .. } => (Self::Stopped, vec![]),
                 other => (other, vec![]),
             },
         }
     }
 
-    fn after_exit(self, exit: Exit, port_taken: bool, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
-        if port_taken && !surroundings.ever_ready && !self.is_stopping() {
-            return (Self::Failed(Failure::PortTaken), vec![]);
+    fn after_exit(self, exit: Exit, cause: Cause, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+        let first_start = !surroundings.ever_ready && !self.is_stopping();
+        match cause {
+            // Waiting cures neither.
+            Cause::PortTaken if first_start => (Self::Failed(Failure::PortTaken), vec![]),
+            Cause::Configuration if first_start => (Self::Failed(Failure::ConfigurationRefused), vec![]),
+            _ => {
+                let healthy_for = self.healthy_for(surroundings.now);
+                self.after_death(format!("nats-server ended with {exit}"), healthy_for, surroundings)
+            }
         }
-        let healthy_for = self.healthy_since().map_or(Duration::ZERO, |since| surroundings.now - since);
-        self.after_death(format!("nats-server ended with {exit}"), healthy_for, surroundings)
     }
 
     fn after_death(
@@ -307,7 +329,7 @@ mod tests {
     }
 
     fn degraded() -> State {
-        State::Degraded { generation: G1, reason: "x".into(), healthy_since: None }
+        State::Degraded { generation: G1, reason: "x".into(), healthy_for: Duration::ZERO }
     }
 
     fn restarting() -> State {
@@ -334,7 +356,7 @@ mod tests {
     }
 
     fn killed() -> Event {
-        Event::Exited { exit: Exit::Signal(nix::sys::signal::Signal::SIGKILL), port_taken: false }
+        Event::Exited { exit: Exit::Signal(9), cause: Cause::Other }
     }
 
     #[test]
@@ -389,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_fails_the_first_start_only() {
-        let event = || Event::Exited { exit: Exit::Code(1), port_taken: true };
+        let event = || Event::Exited { exit: Exit::Code(1), cause: Cause::PortTaken };
         let first = step_with(starting(), event(), Duration::ZERO, 10, false);
         assert_eq!(first, (State::Failed(Failure::PortTaken), vec![]));
         let later = step_with(starting(), event(), Duration::ZERO, 10, true);
@@ -414,10 +436,28 @@ mod tests {
 
     #[test]
     fn the_deadline_kills_and_an_impatient_operator_brings_it_nearer() {
-        let expected = (State::Stopping { generation: G1, killed: true }, vec![Action::Kill]);
-        assert_eq!(step(stopping(), Event::Deadline), expected);
-        assert_eq!(step(State::Draining { generation: G1 }, Event::Deadline), expected);
+        let killed = State::Stopping { generation: G1, killed: true };
+        assert_eq!(step(stopping(), Event::Deadline), (killed.clone(), vec![Action::Kill, Action::Hurry]));
         assert_eq!(step(stopping(), Event::Stop), (stopping(), vec![Action::Hurry]));
+        assert_eq!(step(killed, Event::Deadline), (State::Stopped, vec![]), "it never waits for ever");
+        let draining = State::Draining { generation: G1 };
+        assert_eq!(step(draining, Event::Deadline), (stopping(), vec![Action::Interrupt, Action::Hurry]));
+    }
+
+    #[test]
+    fn a_refused_configuration_fails_the_first_start_only() {
+        let event = || Event::Exited { exit: Exit::Code(1), cause: Cause::Configuration };
+        let first = step_with(starting(), event(), Duration::ZERO, 10, false);
+        assert_eq!(first, (State::Failed(Failure::ConfigurationRefused), vec![]));
+        let later = step_with(starting(), event(), Duration::ZERO, 10, true);
+        assert!(matches!(later.0, State::Restarting { .. }));
+    }
+
+    #[test]
+    fn time_spent_degraded_is_not_health() {
+        let long_degraded = State::Degraded { generation: G1, reason: "x".into(), healthy_for: Duration::from_secs(1) };
+        let (state, _) = step(long_degraded, killed());
+        assert!(matches!(state, State::Restarting { .. }), "{state:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::log_file::LogFile;
 use super::output::{Lines, Recent, ServerLine};
 use super::policy::RestartPolicy;
 use super::reaper::Exit;
-use super::state::{Action, Event, Failure, Generation, State, Surroundings};
+use super::state::{Action, Cause, Event, Failure, Generation, State, Surroundings};
 use crate::logging::Log;
 
 /// Times that the supervisor keeps.
@@ -50,7 +50,11 @@ pub struct Supervisor<L> {
     ready_line: Arc<Notify>,
     state: State,
     child: Option<Child>,
+    /// What the server prints, while it prints.
+    output: Option<pipe::Receiver>,
     recent: Recent,
+    /// The server has begun to start: it accepts its configuration.
+    announced: bool,
     ever_ready: bool,
     wake_ups: WakeUps,
 }
@@ -58,7 +62,6 @@ pub struct Supervisor<L> {
 struct Child {
     pid: Pid,
     exit: oneshot::Receiver<Exit>,
-    output: Option<pipe::Receiver>,
     lines: Lines,
 }
 
@@ -72,11 +75,10 @@ impl WakeUps {
         self.0.push((at, event));
     }
 
-    /// Brings an event forward; it is never put off.
-    fn advance(&mut self, at: Instant, event: &Event) {
-        for (due, _) in self.0.iter_mut().filter(|(_, other)| other == event) {
-            *due = at.min(*due);
-        }
+    /// Brings an event forward, or sets it; it is never put off.
+    fn advance(&mut self, at: Instant, event: Event) {
+        let due = self.0.iter().find(|(_, other)| *other == event).map_or(at, |(due, _)| at.min(*due));
+        self.set(due, event);
     }
 
     async fn next(&mut self) -> Event {
@@ -88,11 +90,15 @@ impl WakeUps {
     }
 }
 
+const MAX_REMAINDER: usize = 1 << 20;
+
 /// What a server that is stopping has left when somebody asks again.
 const HURRY: Duration = Duration::from_secs(1);
 
 /// The line with which nats-server (2.10 to 2.15) announces that clients can connect.
 const READY_LINE: &str = "Server is ready";
+/// The line with which it begins, once it has accepted its configuration.
+const FIRST_LINE: &str = "Starting nats-server";
 
 impl<L: Launch> Supervisor<L> {
     pub fn new(
@@ -104,7 +110,8 @@ impl<L: Launch> Supervisor<L> {
     ) -> (Self, Handle) {
         let (sender, events) = mpsc::channel(64);
         let state = State::Starting { generation: Generation(1) };
-        let (snapshots, watched) = watch::channel(Snapshot { state: state.clone(), pid: None, restarts: 0 });
+        let (snapshots, watched) =
+            watch::channel(Snapshot { state: state.clone(), pid: None, restarts: 0, ever_ready: false });
         let ready_line = Arc::new(Notify::new());
         let handle = Handle { events: sender, snapshots: watched, ready_line: ready_line.clone() };
         let supervisor = Self {
@@ -118,6 +125,8 @@ impl<L: Launch> Supervisor<L> {
             ready_line,
             state,
             child: None,
+            output: None,
+            announced: false,
             recent: Recent::default(),
             ever_ready: false,
             wake_ups: WakeUps::default(),
@@ -150,19 +159,23 @@ impl<L: Launch> Supervisor<L> {
             let mut chunk = [0u8; 4096];
             let exit = tokio::select! {
                 biased;
-                news = next_news(&mut self.child, &mut chunk) => match news {
-                    ChildNews::Exited(exit) => exit,
-                    ChildNews::Output(count) => {
-                        self.take_output(count, &chunk);
-                        continue;
-                    }
-                },
+                exit = exit_of(&mut self.child) => exit,
                 Some(event) = self.events.recv() => return event,
                 event = self.wake_ups.next() => return event,
+                // Last, because a server that floods must not keep the others waiting.
+                count = read(&mut self.output, &mut chunk) => {
+                    self.take_output(count, &chunk);
+                    continue;
+                }
             };
             self.take_remaining_output();
             self.child = None;
-            return Event::Exited { exit, port_taken: self.recent.tells_of_taken_port() };
+            let cause = match exit {
+                _ if self.recent.tells_of_taken_port() => Cause::PortTaken,
+                Exit::Code(1) if !self.announced => Cause::Configuration,
+                _ => Cause::Other,
+            };
+            return Event::Exited { exit, cause };
         }
     }
 
@@ -188,12 +201,13 @@ impl<L: Launch> Supervisor<L> {
     }
 
     fn enter(&mut self, next: State) {
-        if next.name() != self.state.name() || next.reason() != self.state.reason() {
-            match next.reason() {
-                Some(reason) => {
-                    tracing::warn!(state = next.name(), was = self.state.name(), "{reason}")
+        if next != self.state {
+            match &next {
+                // Deaths have been told, and failures are told by who ends the program.
+                State::Degraded { reason, .. } if Some(reason.as_str()) != self.state.reason() => {
+                    tracing::warn!(state = next.name(), was = self.state.name(), "{reason}");
                 }
-                None => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
+                _ => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
             }
         }
         self.ever_ready |= next.is_ready();
@@ -208,6 +222,7 @@ impl<L: Launch> Supervisor<L> {
         });
         self.snapshots.send_modify(|snapshot| {
             snapshot.state = self.state.clone();
+            snapshot.ever_ready = self.ever_ready;
             snapshot.pid = self.child.as_ref().map(|child| child.pid);
             snapshot.restarts = generation.map_or(snapshot.restarts, |g| g.0 - 1);
         });
@@ -220,7 +235,10 @@ impl<L: Launch> Supervisor<L> {
             match action {
                 Action::Launch => {
                     if let Err(error) = self.launch() {
-                        return Some(Event::LaunchFailed(format!("cannot start nats-server: {error}")));
+                        let reason = format!("cannot start nats-server: {error}");
+                        tracing::error!("{reason}");
+                        // Not handled at once: a stop must get its turn between failing launches.
+                        self.wake_ups.set(now, Event::LaunchFailed(reason));
                     }
                 }
                 Action::Backoff(wait) => {
@@ -229,7 +247,7 @@ impl<L: Launch> Supervisor<L> {
                 }
                 Action::Drain => self.wake_ups.set(now + self.timing.drain_delay, Event::DrainOver),
                 Action::Deadline => self.wake_ups.set(now + self.timing.kill_after, Event::Deadline),
-                Action::Hurry => self.wake_ups.advance(now + HURRY, &Event::Deadline),
+                Action::Hurry => self.wake_ups.advance(now + HURRY, Event::Deadline),
                 // SIGINT, because 2.10 answers SIGTERM with exit code 1 and lame duck mode ignores it.
                 Action::Interrupt => self.signal(Signal::SIGINT),
                 Action::Kill => {
@@ -243,9 +261,11 @@ impl<L: Launch> Supervisor<L> {
 
     fn launch(&mut self) -> io::Result<()> {
         self.recent.clear();
+        self.announced = false;
         let Launched { pid, exit, output } = self.launcher.launch()?;
         tracing::debug!(%pid, "nats-server launched");
-        self.child = Some(Child { pid, exit, output, lines: Lines::default() });
+        self.child = Some(Child { pid, exit, lines: Lines::default() });
+        self.output = output;
         self.publish();
         Ok(())
     }
@@ -263,13 +283,14 @@ impl<L: Launch> Supervisor<L> {
             log_file: self.log_file.as_ref(),
             recent: &mut self.recent,
             ready_line: &self.ready_line,
+            announced: &mut self.announced,
         };
         match count {
             Ok(count) if count > 0 => child.lines.push(&chunk[..count], |line| sink.line(line)),
             // The end of the stream, or a broken pipe, which means the same.
             _ => {
                 child.lines.finish(|line| sink.line(line));
-                child.output = None;
+                self.output = None;
             }
         }
     }
@@ -277,13 +298,11 @@ impl<L: Launch> Supervisor<L> {
     /// Takes what a server that has ended left in the pipe. Read from the descriptor itself: the
     /// runtime may not have noticed yet that there is something.
     fn take_remaining_output(&mut self) {
-        let output = self.child.as_mut().and_then(|child| child.output.take());
-        let Some(Ok(descriptor)) = output.map(pipe::Receiver::into_nonblocking_fd) else {
-            return;
-        };
+        let Some(Ok(descriptor)) = self.output.take().map(pipe::Receiver::into_nonblocking_fd) else { return };
         let mut rest = std::fs::File::from(descriptor);
         let mut chunk = [0u8; 4096];
-        loop {
+        // More than a pipe holds comes from somebody who still writes.
+        for _ in 0..MAX_REMAINDER / chunk.len() {
             let count = io::Read::read(&mut rest, &mut chunk);
             let more = matches!(count, Ok(count) if count > 0);
             self.take_output(count, &chunk);
@@ -299,6 +318,7 @@ struct Sink<'a> {
     log_file: Option<&'a LogFile>,
     recent: &'a mut Recent,
     ready_line: &'a Notify,
+    announced: &'a mut bool,
 }
 
 impl Sink<'_> {
@@ -311,34 +331,29 @@ impl Sink<'_> {
             log_file.write(line);
         }
         self.recent.push(line);
+        *self.announced |= parsed.message == FIRST_LINE;
         if parsed.message == READY_LINE {
             self.ready_line.notify_one();
         }
     }
 }
 
-enum ChildNews {
-    Exited(Exit),
-    Output(io::Result<usize>),
+async fn exit_of(child: &mut Option<Child>) -> Exit {
+    match child {
+        // The reaper keeps the sending half until the process has ended.
+        Some(child) => match (&mut child.exit).await {
+            Ok(exit) => exit,
+            Err(_) => future::pending().await,
+        },
+        None => future::pending().await,
+    }
 }
 
-async fn next_news(child: &mut Option<Child>, chunk: &mut [u8]) -> ChildNews {
+async fn read(output: &mut Option<pipe::Receiver>, chunk: &mut [u8]) -> io::Result<usize> {
     use tokio::io::AsyncReadExt;
-    let Some(Child { exit, output, .. }) = child else {
-        return future::pending().await;
-    };
-    let read = async {
-        match output {
-            Some(output) => output.read(chunk).await,
-            None => future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        // The reaper keeps the sending half until the process has ended.
-        Ok(exit) = exit => ChildNews::Exited(exit),
-        count = read => ChildNews::Output(count),
-        else => future::pending().await,
+    match output {
+        Some(output) => output.read(chunk).await,
+        None => future::pending().await,
     }
 }
 

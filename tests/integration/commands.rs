@@ -101,6 +101,24 @@ fn rendered_and_validated() {
     let (code, verdict) = json(&broker, &["config", "validate", "--json"]);
     assert_eq!((code, &verdict["problems"][0]["variable"]), (Some(78), &"NATS_EXTRA_CONFIG".into()));
     assert_eq!(broker.output(&["run"]).status.code(), Some(78));
+    assert!(!broker.store().exists(), "nothing is written for a fragment that is refused");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error() {
+    let broker = Broker::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = broker.command(&["config", "show"]).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_asked() {
+    let mut broker = Broker::new();
+    broker.set("http_proxy", "http://127.0.0.1:9").set("HTTP_PROXY", "http://127.0.0.1:9").start();
+    let output = broker.output(&["health-check", "full"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[test]

@@ -91,13 +91,48 @@ fn a_killed_server_comes_back_with_its_data() {
 #[test]
 fn a_spent_budget_ends_with_75_and_the_last_lines() {
     let mut broker = Broker::new();
-    // nats-server reads it with -t and refuses it at start.
+    // nats-server reads it, and cannot start with it.
     let fragment = broker.path("extra.conf");
     std::fs::write(&fragment, "mqtt { port: 1, host: \"203.0.113.1\" }\n").unwrap();
     broker.set("NATS_EXTRA_CONFIG", fragment.display()).set("RESTART_MAX", "2").set("RESTART_BACKOFF_MIN", "0");
     broker.launch();
     assert_eq!(broker.wait(), Some(75), "{}", broker.log());
     assert!(broker.log().contains("[FTL]"), "{}", broker.log());
+}
+
+#[test]
+fn a_configuration_that_the_server_refuses_is_78_at_once() {
+    let mut broker = Broker::new();
+    let fragment = broker.path("extra.conf");
+    std::fs::write(&fragment, "no_such_key: 5\n").unwrap();
+    broker.set("NATS_EXTRA_CONFIG", fragment.display());
+    broker.launch();
+    assert_eq!(broker.wait(), Some(78), "{}", broker.log());
+    assert!(broker.log().contains("no_such_key"), "{}", broker.log());
+}
+
+#[test]
+fn a_lost_connection_of_our_own_is_made_again() {
+    let mut broker = Broker::new();
+    broker.set("NATS_MAX_RECONNECT", "1").set("NATS_PING_INTERVAL", "100ms").set("NATS_PING_MAX", "1");
+    broker.set("HEALTH_CHECK_INTERVAL", "50ms").set("NATS_CONNECT_TIMEOUT", "200ms").start();
+    let server = broker.server_pid();
+    // nats-server finds our client silent while we are stopped, and cuts it off; meanwhile it stops.
+    broker.signal(Signal::SIGSTOP);
+    wait_for("nats-server has cut us off", || {
+        let connections = block_on(async {
+            let url = format!("http://127.0.0.1:{}/connz", broker.ports.http);
+            let answer = reqwest::get(url).await.ok()?.json::<serde_json::Value>().await.ok()?;
+            answer["num_connections"].as_u64()
+        });
+        (connections == Some(0)).then_some(())
+    });
+    kill(server, Signal::SIGSTOP).unwrap();
+    broker.signal(Signal::SIGCONT);
+    wait_for("degraded", || (broker.health()["checks"]["nats_server"]["state"] == "degraded").then_some(()));
+    kill(server, Signal::SIGCONT).unwrap();
+    wait_for("ready again", || (http_get(&broker.api("/readyz")).0 == 200).then_some(()));
+    assert_eq!(broker.server_pid(), server);
 }
 
 #[test]

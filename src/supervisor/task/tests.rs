@@ -47,7 +47,7 @@ impl Launch for Recorder {
         self.with(|recorded| recorded.signals.push(signal));
         match signal {
             Signal::SIGINT if !self.ignores_interrupt => self.die(Exit::Code(0)),
-            Signal::SIGKILL => self.die(Exit::Signal(Signal::SIGKILL)),
+            Signal::SIGKILL => self.die(Exit::Signal(9)),
             _ => {}
         }
     }
@@ -111,11 +111,11 @@ async fn a_server_that_dies_is_launched_again_until_the_budget_is_spent() {
     for launch in 1..=3 {
         until(&handle, |s| s.state.generation() == Some(Generation(launch)) && s.pid.is_some()).await;
         assert_eq!(handle.watch().borrow().restarts, launch - 1);
-        recorder.die(Exit::Code(1));
+        recorder.die(Exit::Code(2));
     }
     match task.await.unwrap() {
         Ending::Failed { failure: Failure::CrashLoop { reason }, .. } => {
-            assert_eq!(reason, "nats-server ended with exit code 1");
+            assert_eq!(reason, "nats-server ended with exit code 2");
         }
         other => panic!("{other:?}"),
     }
