@@ -80,10 +80,10 @@ impl OpenDoor {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Nats => {
-                "NATS accepts anybody on an address that is not loopback; set NATS_AUTH_ENABLED=true, or NATS_HOST=127.0.0.1"
+                "NATS accepts anybody on an address that is not loopback; set NATS_AUTH_ENABLED=true (without containers NATS_HOST=127.0.0.1 will do)"
             }
             Self::Monitoring => {
-                "NATS monitoring answers anybody on an address that is not loopback; set NATS_HTTP_HOST=127.0.0.1"
+                "NATS monitoring answers anybody on an address that is not loopback; set NATS_HTTP_HOST=127.0.0.1 (in a container it then answers inside only)"
             }
         }
     }
