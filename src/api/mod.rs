@@ -79,7 +79,12 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     if let Some(Examined { at, report, .. }) = &*views.health.borrow() {
         for check in &report.checks {
             let entry = json!({ "status": check.outcome, "detail": check.detail });
-            checks.insert(check.name.into(), entry);
+            // Several remarks may bear the same name.
+            let mut name = check.name.to_owned();
+            while checks.contains_key(&name) {
+                name.push('+');
+            }
+            checks.insert(name, entry);
         }
         checks.insert("checked_at".into(), timestamp(*at).to_string().into());
     }

@@ -113,14 +113,12 @@ impl BringUp {
 
     /// Until the streams are in place, however long that takes.
     async fn provision(&self, generation: Generation, client: Client) {
-        let info = client.server_info();
-        let version = major_minor(&info.version);
         let jetstream = JetStream::new(client, REQUEST_DEADLINE);
         let desired = Desired::market_data(&self.settings.market_data);
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let reason = match apply(&jetstream, &desired, version).await {
+            let reason = match apply(&jetstream, &desired).await {
                 Ok(applied) => match self.judge(&applied, &desired) {
                     Ok(()) => return,
                     Err(reason) => reason,
@@ -159,26 +157,5 @@ impl BringUp {
         if ready.await.is_ok_and(|s| s.state.is_ready()) {
             self.phases.log(&self.settings);
         }
-    }
-}
-
-/// `2.15.1` → (2, 15); what cannot be read is taken for the oldest version we know.
-fn major_minor(version: &str) -> (u32, u32) {
-    let mut numbers = version.split('.').map(|n| n.parse().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor),
-        _ => crate::supervisor::MINIMUM_VERSION,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::major_minor;
-
-    #[test]
-    fn versions() {
-        assert_eq!(major_minor("2.15.1"), (2, 15));
-        assert_eq!(major_minor("2.12.0-RC.1"), (2, 12));
-        assert_eq!(major_minor("odd"), (2, 10));
     }
 }

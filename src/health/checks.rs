@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::report::Check;
 use crate::domain::{ByteSize, DataType};
 use crate::nats::{JetStream, Monitor, StreamInfo};
 use crate::settings::{MarketDataSettings, Settings};
-use crate::streams::plan::subjects_of;
-use crate::streams::spec::captures;
+use crate::streams::plan::{Action, plan, subjects_of};
+use crate::streams::spec::{Desired, captures};
 
 type Finding = Result<String, String>;
 
@@ -74,6 +75,19 @@ pub async fn data_types(api: &JetStream, settings: &MarketDataSettings) -> Findi
         return Ok(format!("{} captures all {} families", settings.name, DataType::ALL.len()));
     }
     Err(format!("{} does not capture {}", settings.name, lost.join(", ")))
+}
+
+/// What of the stream is not as the settings want it.
+pub async fn deviations(api: &JetStream, settings: &MarketDataSettings) -> Vec<Check> {
+    // Whether it can be read at all is told by the checks above.
+    let Ok(info) = stream_info(api, settings).await else { return vec![] };
+    let plan = plan(&Desired::market_data(settings), Some(&info), api.server_version());
+    let mut remarks = plan.remarks();
+    if let Action::Update { changes, .. } = &plan.action {
+        let pending = changes.iter().map(|change| format!("{change} is wanted; the next start changes it"));
+        remarks.extend(pending);
+    }
+    remarks.into_iter().map(|remark| Check::warning("settings", format!("{}: {remark}", settings.name))).collect()
 }
 
 async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<StreamInfo, String> {

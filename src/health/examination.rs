@@ -111,6 +111,7 @@ impl Examination<'_> {
         }
         if wanted(Kind::Stream) {
             report.checks.push(Check::run("stream", checks::stream(&api, market_data)).await);
+            report.checks.extend(checks::deviations(&api, market_data).await);
         }
         if wanted(Kind::Datatypes) {
             report.checks.push(Check::run("datatypes", checks::data_types(&api, market_data)).await);

@@ -60,6 +60,7 @@ impl HealthMonitor {
                 report.checks.push(Check::run("jetstream", look).await);
                 let market_data = &self.settings.market_data;
                 report.checks.push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
+                report.checks.extend(checks::deviations(&api, market_data).await);
             } else {
                 report.checks.push(Check::run("connectivity", flush(&client, deadline)).await);
             }

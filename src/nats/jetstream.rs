@@ -8,6 +8,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
+/// The oldest nats-server that the program works with.
+pub const MINIMUM_VERSION: (u32, u32) = (2, 10);
+
 /// Requests to `$JS.API`, each with a deadline.
 #[derive(Clone)]
 pub struct JetStream {
@@ -74,6 +77,11 @@ impl JetStream {
         Self { client, deadline }
     }
 
+    /// Major and minor version of the server that is connected.
+    pub fn server_version(&self) -> (u32, u32) {
+        major_minor(&self.client.server_info().version)
+    }
+
     /// [`None`] when there is no such stream.
     pub async fn stream_info(&self, name: &str) -> Result<Option<StreamInfo>, ApiError> {
         match self.ask(format!("$JS.API.STREAM.INFO.{name}"), &Value::Null).await {
@@ -138,6 +146,15 @@ impl JetStream {
     }
 }
 
+/// `2.15.1` → (2, 15); what cannot be read is taken for the oldest version that is supported.
+fn major_minor(version: &str) -> (u32, u32) {
+    let mut numbers = version.split('.').map(|n| n.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) => (major, minor),
+        _ => MINIMUM_VERSION,
+    }
+}
+
 fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, String> {
     #[derive(Deserialize)]
     struct Refusal {
@@ -157,6 +174,13 @@ fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions() {
+        assert_eq!(major_minor("2.15.1"), (2, 15));
+        assert_eq!(major_minor("2.12.0-RC.1"), (2, 12));
+        assert_eq!(major_minor("odd"), MINIMUM_VERSION);
+    }
 
     #[test]
     fn refusals_keep_their_code() {

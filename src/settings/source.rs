@@ -131,7 +131,7 @@ fn decode(variables: Vec<(OsString, OsString)>, problems: &mut Problems) -> BTre
             Ok(value) => {
                 given.insert(name, value);
             }
-            Err(_) if Variable::named(&name).is_some() => {
+            Err(_) if is_known(&name) => {
                 problems.add(name, "a value that is not UTF-8", "must be UTF-8 text", "set it to UTF-8 text");
             }
             Err(_) => {}

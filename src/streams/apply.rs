@@ -1,6 +1,6 @@
 //! Carries a plan out: thin, level-triggered, idempotent.
 
-use super::plan::{Action, Change, Plan, plan, subjects_of};
+use super::plan::{Action, Change, plan, subjects_of};
 use super::spec::{Desired, captures};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
@@ -48,7 +48,7 @@ impl Applied {
 
 /// Makes the stream as desired. Others may do the same at the same time: what is there is read
 /// again when it turned out to be something else than was read before.
-pub async fn apply(jetstream: &JetStream, desired: &Desired, version: (u32, u32)) -> Result<Applied, ApplyError> {
+pub async fn apply(jetstream: &JetStream, desired: &Desired) -> Result<Applied, ApplyError> {
     const ATTEMPTS: usize = 5;
     let stream = || desired.name.clone();
     let mut attempt = 0;
@@ -56,10 +56,9 @@ pub async fn apply(jetstream: &JetStream, desired: &Desired, version: (u32, u32)
         attempt += 1;
         let existing = jetstream.stream_info(&desired.name).await;
         let existing = existing.map_err(|source| ApplyError::Read { stream: stream(), source })?;
-        let Plan { action, conflicts, kept } = plan(desired, existing.as_ref(), version);
-        let mut remarks: Vec<_> = conflicts.iter().map(|conflict| format!("conflict: {conflict}")).collect();
-        remarks.extend(kept.iter().map(|change| change.why_kept()));
-        match (action, existing) {
+        let plan = plan(desired, existing.as_ref(), jetstream.server_version());
+        let mut remarks = plan.remarks();
+        match (plan.action, existing) {
             (Action::Create(config), _) => match jetstream.create_stream(&desired.name, &config).await {
                 Ok(info) => {
                     tracing::info!(stream = desired.name, "stream created");

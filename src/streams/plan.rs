@@ -41,6 +41,14 @@ pub struct Conflict {
     pub wanted: Value,
 }
 
+impl Plan {
+    /// What will not be as desired, in sentences for the operator.
+    pub fn remarks(&self) -> Vec<String> {
+        let conflicts = self.conflicts.iter().map(|conflict| format!("conflict: {conflict}"));
+        conflicts.chain(self.kept.iter().map(Change::why_kept)).collect()
+    }
+}
+
 impl Change {
     /// For a change that was left out.
     pub fn why_kept(&self) -> String {

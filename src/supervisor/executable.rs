@@ -6,10 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::nats::MINIMUM_VERSION;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-/// The oldest nats-server that the program works with.
-pub const MINIMUM_VERSION: (u32, u32) = (2, 10);
 
 /// A nats-server that can be run, with its version.
 #[derive(Clone, Debug, PartialEq, Eq)]

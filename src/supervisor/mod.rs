@@ -19,7 +19,7 @@ mod state;
 mod task;
 
 pub use child::{Launch, Launched, NatsServer};
-pub use executable::{Executable, ExecutableError, MINIMUM_VERSION};
+pub use executable::{Executable, ExecutableError};
 pub use handle::{Handle, Snapshot};
 pub use log_file::LogFile;
 pub use output::{Recent, ServerLine};

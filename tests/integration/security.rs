@@ -169,6 +169,20 @@ fn our_own_connection_knows_a_certificate_made_out_to_another_name() {
 }
 
 #[test]
+fn a_renewed_certificate_is_served_and_trusted_after_a_restart_of_the_server() {
+    let (mut broker, authority) = with_tls("127.0.0.1", 29);
+    broker.start();
+    authority.issue(&broker, "server", "127.0.0.1", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 29);
+    nix::sys::signal::kill(broker.server_pid(), nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_for("ready again", || {
+        let health = broker.health();
+        let server = &health["checks"]["nats_server"];
+        (server["restarts"] == 1 && server["state"] == "ready").then_some(())
+    });
+    is_healthy(&broker);
+}
+
+#[test]
 fn client_certificates_are_asked_for_and_our_own_is_accepted() {
     let (mut broker, authority) = with_tls("127.0.0.1", 29);
     let ca = authority.write(&broker, "ca.pem");

@@ -67,6 +67,9 @@ fn what_cannot_change_is_told_and_the_families_are_served() {
         let info = JetStream(broker.client().await).info("MARKET_DATA").await;
         assert_eq!((&info["state"]["messages"], &info["config"]["storage"]), (&json!(1), &json!("file")));
     });
+    let output = broker.output(&["health-check", "full"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains("warn  settings      MARKET_DATA: conflict: storage"), "{text}");
 }
 
 #[test]
