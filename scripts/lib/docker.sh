@@ -32,13 +32,18 @@ docker_ensure_engine() {
         fi
         echo "installing docker.io" >&2
         if ! { apt-get update -q && DEBIAN_FRONTEND=noninteractive \
-            apt-get install -y -q --no-install-recommends docker.io iptables; } >"$1/docker-install.log" 2>&1; then
+            apt-get install -y -q --no-install-recommends docker.io iptables cgroupfs-mount; } >"$1/docker-install.log" 2>&1; then
             echo "cannot install docker.io, see $1/docker-install.log" >&2
             return 1
         fi
         if docker_answers; then
             return 0
         fi
+    fi
+
+    # Where no init system has mounted the control groups, containers cannot start.
+    if ! mountpoint -q /sys/fs/cgroup && command -v cgroupfs-mount >/dev/null; then
+        cgroupfs-mount
     fi
 
     # In a session of its own: an interrupt ends the tests, which need the daemon to clean up.
