@@ -126,7 +126,7 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.
 fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
     match error.as_problem() {
-        Some(problem) => Fault::Settings(Problems(vec![problem])),
+        Some(problem) => Fault::Settings(Problems::from(vec![problem])),
         None => Fault::Internal(error.into()),
     }
 }

@@ -25,7 +25,7 @@ fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError
 fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Code> {
     rendered(settings, secrets).map_err(|error| match error.as_problem() {
         Some(problem) => {
-            eprintln!("{}", Problems(vec![problem]));
+            eprintln!("{}", Problems::from(vec![problem]));
             Code::Settings
         }
         None => {
@@ -139,7 +139,7 @@ pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
         say!("warning: {warning}");
     }
     if !verdict.problems.is_empty() {
-        say!("{}", Problems(verdict.problems));
+        say!("{}", Problems::from(verdict.problems));
     }
     match verdict.server {
         Some(Ok(text)) => say!("valid; {text}"),
@@ -153,7 +153,7 @@ fn judge(flags: &Flags) -> Verdict {
     let refused = |problems: Vec<Problem>, warnings| Verdict { problems, warnings, server: None, code: Code::Settings };
     let loaded = match load(flags) {
         Ok(loaded) => loaded,
-        Err(problems) => return refused(problems.0, vec![]),
+        Err(problems) => return refused(problems.list, problems.warnings),
     };
     let warnings = loaded.warnings;
     let text = match rendered(&loaded.settings, Secrets::Written) {

@@ -126,7 +126,7 @@ impl Settings {
         settings.find_open_doors(&mut reader);
         settings.check_connect_line(&mut reader);
         if !problems.is_empty() {
-            return Err(problems);
+            return Err(Problems { warnings, ..problems });
         }
         warnings.extend(awaited::warning(&collected));
         let effective = effective(&collected.environment, &collected.origins);
@@ -149,7 +149,7 @@ impl Settings {
 
     fn check_ports(&self, reader: &mut Reader, awaited: &awaited::EnabledPorts) {
         let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
-        let wrong: Vec<_> = reader.problems.0.iter().map(|problem| problem.variable.clone()).collect();
+        let wrong: Vec<_> = reader.problems.list.iter().map(|problem| problem.variable.clone()).collect();
         // The default that stands in for a value that cannot be used clashes with nothing.
         for (variable, port) in self.ports(awaited).into_iter().filter(|(name, _)| !wrong.contains(&(*name).into())) {
             if let Some(other) = seen.insert(port, variable) {

@@ -22,7 +22,17 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong, found in one go.
 #[derive(Debug, Default)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    pub list: Vec<Problem>,
+    /// What else the operator should hear: a misspelt name may be the cause of a problem.
+    pub warnings: Vec<String>,
+}
+
+impl From<Vec<Problem>> for Problems {
+    fn from(list: Vec<Problem>) -> Self {
+        Self { list, warnings: vec![] }
+    }
+}
 
 impl Problems {
     pub fn add(
@@ -32,7 +42,7 @@ impl Problems {
         rule: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.0.push(Problem {
+        self.list.push(Problem {
             variable: variable.into(),
             found: found.into(),
             rule: rule.into(),
@@ -41,16 +51,19 @@ impl Problems {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.0.len() == 1 { "problem" } else { "problems" };
-        write!(f, "the settings are invalid: {} {plural}", self.0.len())?;
-        for problem in &self.0 {
+        let plural = if self.list.len() == 1 { "problem" } else { "problems" };
+        write!(f, "the settings are invalid: {} {plural}", self.list.len())?;
+        for problem in &self.list {
             write!(f, "\n  - {problem}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ impl Reader<'_> {
 
     /// Whether a problem with this variable, or with the file it comes from, is known already.
     pub fn has_problem(&self, variable: &Variable) -> bool {
-        self.problems.0.iter().any(|problem| problem.variable.contains(variable.name))
+        self.problems.list.iter().any(|problem| problem.variable.contains(variable.name))
     }
 
     /// The value read by `rule`, or nothing when it is not set or breaks the rule.

@@ -343,9 +343,9 @@ mod tests {
         std::fs::write(&not_text, [0xff, 0xfe]).unwrap();
         for path in [directory.path(), &empty, &not_text, &directory.path().join("missing")] {
             let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", path.to_str().unwrap())]);
-            assert_eq!(problems.0.len(), 1, "{}", path.display());
+            assert_eq!(problems.list.len(), 1, "{}", path.display());
         }
         let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "/dev/zero"), ("NATS_AUTH_TOKEN", "x")]);
-        assert_eq!(problems.0[0].rule, "only one of the two may be set");
+        assert_eq!(problems.list[0].rule, "only one of the two may be set");
     }
 }

@@ -5,7 +5,7 @@ fn load(pairs: &[(&str, &str)]) -> Result<Loaded, Problems> {
 }
 
 fn problems(pairs: &[(&str, &str)]) -> Vec<Problem> {
-    load(pairs).expect_err("these settings should be refused").0
+    load(pairs).expect_err("these settings should be refused").list
 }
 
 #[test]
@@ -239,6 +239,13 @@ fn contradictory_pairs_are_refused() {
 }
 
 #[test]
+fn warnings_are_told_beside_problems() {
+    let refused = load(&[("NATS_PROT", "4333"), ("API_PORT", "4222")]).unwrap_err().to_string();
+    assert!(refused.contains("NATS_PORT, API_PORT: cannot use port 4222 twice"), "{refused}");
+    assert!(refused.contains("warning: NATS_PROT is not a variable"), "{refused}");
+}
+
+#[test]
 fn one_fault_is_one_problem() {
     let clash_with_a_default = problems(&[("NATS_PORT", "abc"), ("API_PORT", "4222")]);
     assert_eq!(clash_with_a_default.len(), 1, "{clash_with_a_default:?}");
@@ -275,14 +282,14 @@ fn secrets_never_appear_in_problems_or_effective_values() {
     let token = "tell-nobody-\u{0}";
     let found = problems(&[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_TOKEN", token), ("API_TOKEN", "tell nobody")]);
     assert_eq!(found.len(), 2);
-    assert!(!Problems(found).to_string().contains("nobody"));
+    assert!(!Problems::from(found).to_string().contains("nobody"));
 
     let urls = problems(&[
         ("NATS_CLUSTER_ROUTES", "nats://u:tell-nobody@node:99999"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://u:tell-nobody@h:0"),
     ]);
     assert_eq!(urls.len(), 2);
-    assert!(!Problems(urls).to_string().contains("nobody"));
+    assert!(!Problems::from(urls).to_string().contains("nobody"));
 
     let loaded = load(&[
         ("NATS_CLUSTER_ENABLED", "true"),
