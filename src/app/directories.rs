@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
+use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::files::write_atomically;
 use crate::settings::{Problems, Settings, describe_unwritable};
@@ -32,7 +32,8 @@ pub fn prepare(settings: &Settings) -> Result<Vec<PathBuf>, Problems> {
         }
     };
     if settings.jetstream.enabled {
-        prove("JETSTREAM_STORE_DIR", &settings.jetstream.store_dir);
+        let store = &settings.jetstream.store_dir;
+        prove("JETSTREAM_STORE_DIR", foreign_inside(store).as_ref().unwrap_or(store));
     }
     if let Some(directory) = settings.logs.server_log.as_ref().and_then(|log| log.path.parent()) {
         prove("NATS_LOG_FILE", directory);
@@ -41,6 +42,13 @@ pub fn prepare(settings: &Settings) -> Result<Vec<PathBuf>, Problems> {
         prove("NATS_CONFIG_FILE", directory);
     }
     if problems.is_empty() { Ok(full) } else { Err(problems) }
+}
+
+/// A directory of nats-server inside the store that this process may not write: what a volume looks
+/// like after an incomplete chown.
+fn foreign_inside(store: &Path) -> Option<PathBuf> {
+    let inside = ["jetstream", "jetstream/$G", "jetstream/$G/streams"].map(|path| store.join(path));
+    inside.into_iter().find(|path| path.exists() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_err())
 }
 
 fn prove_writable(directory: &Path) -> io::Result<()> {

@@ -123,6 +123,18 @@ fn as_nobody() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{text}");
     assert!(text.contains("/etc is not writable") && text.contains("runs as 65534:65534"), "{text}");
+
+    // What an incomplete chown leaves: the top belongs to us, the rest does not.
+    let store = broker.store();
+    std::fs::create_dir_all(store.join("jetstream")).unwrap();
+    std::fs::set_permissions(store.join("jetstream"), PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&store, Some(65534), Some(65534)).unwrap();
+    command.env("JETSTREAM_STORE_DIR", &store);
+    let output = command.uid(65534).gid(65534).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    assert!(text.contains("store/jetstream is not writable") && text.contains("belongs to 0:0"), "{text}");
 }
 
 #[test]
