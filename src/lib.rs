@@ -1,9 +1,21 @@
+//! From an environment to a market-data broker that runs, and stays that way.
+//!
+//! [`cli`] turns arguments into a command and its outcome into an exit code. [`settings`] reads the
+//! environment once, refuses everything that is wrong in one answer, and hands typed values on.
+//! [`nats_conf`] writes nats.conf from them. [`app`] puts the running program together:
+//! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
+//! has to change, [`nats`] speaks to the server, [`health`] looks at it, [`api`] answers probes.
+//! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`] and [`files`] write.
+//!
+//! Who may know whom, and why, is in ARCHITECTURE.md.
+
 pub mod api;
 pub mod app;
 pub mod cli;
 pub mod domain;
 pub mod files;
 pub mod health;
+pub mod line_queue;
 pub mod logging;
 pub mod nats;
 pub mod nats_conf;

@@ -4,21 +4,19 @@
 use std::fmt::{self, Write as _};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+use crate::line_queue::LineQueue;
 use crate::settings::LogFormat;
 
 /// The `service` of every line.
 const SERVICE: &str = "unified-nats";
-/// Lines that wait for the writer at most; further ones are counted and dropped.
-const QUEUE: usize = 4096;
 
 /// Where lines go: `run` owns standard output, other commands leave it to their results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +31,10 @@ enum Style {
     Text,
 }
 
-enum Entry {
-    Line(String),
-    Flush(SyncSender<()>),
-}
-
 /// A handle to the writer. Clones are cheap and write to the same place.
 #[derive(Clone)]
 pub struct Log {
-    queue: SyncSender<Entry>,
+    queue: LineQueue,
     dropped: Arc<AtomicU64>,
     level: Level,
     style: Style,
@@ -62,15 +55,12 @@ pub fn init(level: Level, format: LogFormat, output: Output) -> Log {
         LogFormat::Auto => Style::Json,
     };
     LOG.get_or_init(|| {
-        let (queue, lines) = sync_channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
-        let log = Log { queue, dropped: dropped.clone(), level, style };
-        let writer = move || match output {
-            Output::Stdout => write_lines(lines, std::io::stdout(), &dropped, style),
-            Output::Stderr => write_lines(lines, std::io::stderr(), &dropped, style),
+        let queue = match output {
+            Output::Stdout => start_writer(std::io::stdout(), dropped.clone(), style),
+            Output::Stderr => start_writer(std::io::stderr(), dropped.clone(), style),
         };
-        // Without the thread every line is dropped and counted; the program works on.
-        let _ = std::thread::Builder::new().name("log-writer".into()).spawn(writer);
+        let log = Log { queue, dropped, level, style };
         let subscriber = tracing_subscriber::registry().with(Forward(log.clone()));
         let _ = tracing::subscriber::set_global_default(subscriber);
         log
@@ -78,26 +68,17 @@ pub fn init(level: Level, format: LogFormat, output: Output) -> Log {
     .clone()
 }
 
-fn write_lines(lines: Receiver<Entry>, mut out: impl Write, dropped: &AtomicU64, style: Style) {
-    for entry in lines {
-        match entry {
-            Entry::Line(line) => {
-                // A closed standard output leaves nobody to tell.
-                let _ = out.write_all(line.as_bytes());
-            }
-            Entry::Flush(done) => {
-                let _ = out.flush();
-                let _ = done.try_send(());
-                continue;
-            }
-        }
+fn start_writer(mut out: impl Write + Send + 'static, dropped: Arc<AtomicU64>, style: Style) -> LineQueue {
+    LineQueue::start("log-writer", move |line| {
+        // A closed standard output leaves nobody to tell.
+        let _ = out.write_all(line.as_bytes());
         let lost = dropped.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let message = format!("{lost} log lines were dropped: the reader of the log does not keep up");
             let line = format_line(style, Level::WARN, "log", &message, Map::new());
             let _ = out.write_all(line.as_bytes());
         }
-    }
+    })
 }
 
 impl Log {
@@ -110,23 +91,14 @@ impl Log {
     }
 
     fn send(&self, line: String) {
-        if self.queue.try_send(Entry::Line(line)).is_err() {
+        if !self.queue.push(line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Waits until everything written so far is out, at most `patience`.
     pub fn flush(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let (done, written) = sync_channel(1);
-        // A queue that is full empties as the writer gets on.
-        while self.queue.try_send(Entry::Flush(done.clone())).is_err() {
-            if Instant::now() >= deadline {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        self.queue.flush(patience);
     }
 }
 
@@ -256,15 +228,5 @@ mod tests {
     fn text_lines_stay_single() {
         let line = format_line(Style::Text, Level::WARN, "nats-server", "a\nb\x1b[31m", Map::new());
         assert!(line.ends_with(" WARN  nats-server: a\\nb\\u{1b}[31m\n"), "{line}");
-    }
-
-    #[test]
-    fn a_full_queue_drops_and_counts() {
-        let (queue, _keep) = sync_channel(1);
-        let log = Log { queue, dropped: Arc::default(), level: Level::INFO, style: Style::Json };
-        for _ in 0..3 {
-            log.foreign(Level::INFO, "nats-server", "x");
-        }
-        assert_eq!(log.dropped.load(Ordering::Relaxed), 2);
     }
 }

@@ -5,58 +5,37 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use crate::line_queue::LineQueue;
 use crate::settings::ServerLog;
 
-const QUEUE: usize = 4096;
-
-enum Entry {
-    Line(String),
-    Flush(SyncSender<()>),
-}
-
 /// A handle to the thread that writes.
-pub struct LogFile(SyncSender<Entry>);
+pub struct LogFile(LineQueue);
 
 impl LogFile {
     /// Opens the file for appending and starts the thread.
     pub fn open(settings: &ServerLog) -> io::Result<Self> {
         let mut rotation = Rotation::open(settings)?;
-        let (queue, entries): (_, Receiver<Entry>) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("server-log".into()).spawn(move || {
-            let mut failed = false;
-            for entry in entries {
-                match entry {
-                    Entry::Line(line) => {
-                        let result = rotation.write_line(&line);
-                        if let (Err(error), false) = (&result, failed) {
-                            let path = rotation.path.display();
-                            tracing::warn!("cannot write nats-server's lines to {path}: {error}");
-                        }
-                        failed = result.is_err();
-                    }
-                    Entry::Flush(done) => {
-                        let _ = done.try_send(());
-                    }
-                }
+        let mut failed = false;
+        Ok(Self(LineQueue::start("server-log", move |line| {
+            let result = rotation.write_line(&line);
+            if let (Err(error), false) = (&result, failed) {
+                let path = rotation.path.display();
+                tracing::warn!("cannot write nats-server's lines to {path} as meant: {error}");
             }
-        })?;
-        Ok(Self(queue))
+            failed = result.is_err();
+        })))
     }
 
-    /// A line that finds the queue full is dropped: the log stream has it, too.
+    /// A line that the thread has no room for is dropped: the log stream has it, too.
     pub fn write(&self, line: &str) {
-        let _ = self.0.try_send(Entry::Line(line.to_owned()));
+        self.0.push(line.to_owned());
     }
 
     /// Waits until everything written so far is in the file, at most `patience`.
     pub fn flush(&self, patience: Duration) {
-        let (done, written) = sync_channel(1);
-        if self.0.try_send(Entry::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(patience);
-        }
+        self.0.flush(patience);
     }
 }
 
