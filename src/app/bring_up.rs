@@ -50,15 +50,12 @@ impl BringUp {
                     _ => break,
                 }
             };
-            if done > Generation::default() {
-                self.phases = Phases::begin(Instant::now());
-            }
             let mut watching = self.handle.watch();
             tokio::select! {
                 () = self.serve(generation) => {}
                 _ = watching.wait_for(|s| s.state.is_stopping() || s.state.generation() != Some(generation)) => {}
             }
-            self.client.send_replace(None);
+            self.start_over();
             done = generation;
         }
     }
@@ -73,10 +70,16 @@ impl BringUp {
                 () = self.hold(generation, &connection.client) => {}
                 () = connection.lost() => {}
             }
-            self.client.send_replace(None);
+            self.start_over();
             let reason = "our own connection to nats-server was lost".to_owned();
             self.handle.impaired(generation, reason).await;
         }
+    }
+
+    /// Takes the connection back, and times what follows afresh.
+    fn start_over(&mut self) {
+        self.client.send_replace(None);
+        self.phases = Phases::begin(Instant::now());
     }
 
     /// Puts the streams in place, then lends the connection to whoever needs one, for ever.

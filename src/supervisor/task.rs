@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::future;
 use std::io;
 use std::sync::Arc;
@@ -90,6 +89,7 @@ impl WakeUps {
     }
 }
 
+/// What is read at most of a server that has ended.
 const MAX_REMAINDER: usize = 1 << 20;
 
 /// What a server that is stopping has left when somebody asks again.
@@ -136,9 +136,7 @@ impl<L: Launch> Supervisor<L> {
 
     /// Launches the server and keeps it running until it is asked to stop or the policy gives up.
     pub async fn run(mut self) -> Ending {
-        if let Some(event) = self.act(vec![Action::Launch]) {
-            self.handle(event);
-        }
+        self.act(vec![Action::Launch]);
         while !self.state.is_final() {
             let event = self.next_event().await;
             self.handle(event);
@@ -180,24 +178,21 @@ impl<L: Launch> Supervisor<L> {
     }
 
     fn handle(&mut self, event: Event) {
-        let mut pending = VecDeque::from([event]);
-        while let Some(event) = pending.pop_front() {
-            if let Event::Exited { exit, .. } = &event
-                && !self.state.is_stopping()
-            {
-                tracing::error!(state = self.state.name(), "nats-server ended with {exit}");
-            }
-            let mut surroundings = Surroundings {
-                now: Instant::now(),
-                drain_delay: self.timing.drain_delay,
-                policy: &mut self.policy,
-                jitter: fastrand::f64(),
-                ever_ready: self.ever_ready,
-            };
-            let (next, actions) = self.state.clone().after(event, &mut surroundings);
-            self.enter(next);
-            pending.extend(self.act(actions));
+        if let Event::Exited { exit, .. } = &event
+            && !self.state.is_stopping()
+        {
+            tracing::error!(state = self.state.name(), "nats-server ended with {exit}");
         }
+        let mut surroundings = Surroundings {
+            now: Instant::now(),
+            drain_delay: self.timing.drain_delay,
+            policy: &mut self.policy,
+            jitter: fastrand::f64(),
+            ever_ready: self.ever_ready,
+        };
+        let (next, actions) = self.state.clone().after(event, &mut surroundings);
+        self.enter(next);
+        self.act(actions);
     }
 
     fn enter(&mut self, next: State) {
@@ -228,8 +223,7 @@ impl<L: Launch> Supervisor<L> {
         });
     }
 
-    /// Carries the actions out; returns the events that came of it at once.
-    fn act(&mut self, actions: Vec<Action>) -> Option<Event> {
+    fn act(&mut self, actions: Vec<Action>) {
         let now = Instant::now();
         for action in actions {
             match action {
@@ -256,7 +250,6 @@ impl<L: Launch> Supervisor<L> {
                 }
             }
         }
-        None
     }
 
     fn launch(&mut self) -> io::Result<()> {
