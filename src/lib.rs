@@ -4,7 +4,8 @@
 //! environment once, refuses everything that is wrong in one answer, and hands typed values on.
 //! [`nats_conf`] writes nats.conf from them. [`app`] puts the running program together:
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
-//! has to change, [`nats`] speaks to the server, [`health`] looks at it, [`api`] answers probes.
+//! has to change, [`nats`] speaks to the server, [`health`] looks at it, [`integrity`] knows what the
+//! store must hold, [`api`] answers probes.
 //! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`] and [`files`] write.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod domain;
 pub mod files;
 pub mod health;
+pub mod integrity;
 pub mod line_queue;
 pub mod logging;
 pub mod nats;

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 /// Lines that wait at most.
 const LENGTH: usize = 4096;
 
-enum Entry {
-    Line(String),
+enum Entry<T> {
+    Line(T),
     Flush(SyncSender<()>),
 }
 
-/// The end that lines are handed to. Clones lead to the same thread.
+/// The end that lines, or orders among lines, are handed to. Clones lead to the same thread.
 #[derive(Clone)]
-pub struct LineQueue(SyncSender<Entry>);
+pub struct LineQueue<T = String>(SyncSender<Entry<T>>);
 
-impl LineQueue {
+impl<T: Send + 'static> LineQueue<T> {
     /// Starts a thread of that name, which calls `write` for each line. Where no thread can be
     /// started every line is refused.
-    pub fn start(thread: &str, mut write: impl FnMut(String) + Send + 'static) -> Self {
+    pub fn start(thread: &str, mut write: impl FnMut(T) + Send + 'static) -> Self {
         let (queue, entries) = sync_channel(LENGTH);
         let work = move || {
             for entry in entries {
@@ -35,7 +35,7 @@ impl LineQueue {
     }
 
     /// Hands a line over; false when it was refused.
-    pub fn push(&self, line: String) -> bool {
+    pub fn push(&self, line: T) -> bool {
         self.0.try_send(Entry::Line(line)).is_ok()
     }
 

@@ -69,7 +69,7 @@ pub fn init(level: Level, format: LogFormat, output: Output) -> Log {
 }
 
 fn start_writer(mut out: impl Write + Send + 'static, dropped: Arc<AtomicU64>, style: Style) -> LineQueue {
-    LineQueue::start("log-writer", move |line| {
+    LineQueue::start("log-writer", move |line: String| {
         // A closed standard output leaves nobody to tell.
         let _ = out.write_all(line.as_bytes());
         let lost = dropped.swap(0, Ordering::Relaxed);

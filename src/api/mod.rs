@@ -9,7 +9,8 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::health::Examined;
+use crate::health::{Examined, Outcome};
+use crate::integrity::{Integrity, Reading};
 use crate::logging::timestamp;
 use crate::supervisor::{Snapshot, State};
 
@@ -18,6 +19,8 @@ use crate::supervisor::{Snapshot, State};
 pub struct Views {
     pub supervisor: watch::Receiver<Snapshot>,
     pub health: watch::Receiver<Option<Examined>>,
+    /// [`None`] without JetStream.
+    pub integrity: Option<watch::Receiver<Integrity>>,
     pub environment: &'static str,
 }
 
@@ -61,13 +64,40 @@ fn describe(state: &State) -> Value {
     body
 }
 
+/// What is known about the messages in the store.
+fn judge(integrity: &Integrity) -> (Outcome, String) {
+    if !integrity.losses.is_empty() {
+        let losses = integrity.losses.iter();
+        let losses: Vec<_> =
+            losses.map(|l| format!("stream {}: {} (found {})", l.stream, l.what, l.found_at)).collect();
+        return (Outcome::Fail, losses.join("; "));
+    }
+    match &integrity.reading {
+        Reading::NotYet => (Outcome::Warn, "the streams have not been read through since the start".into()),
+        Reading::Under { stream, seq, last_seq } => {
+            (Outcome::Warn, format!("stream {stream} is being read through, at sequence {seq} of {last_seq}"))
+        }
+        Reading::Done { messages, left_out } if left_out.is_empty() => {
+            (Outcome::Pass, format!("nothing is missing; {messages} messages were read through after the start"))
+        }
+        Reading::Done { messages, left_out } => {
+            let left_out = left_out.join(", ");
+            (Outcome::Pass, format!("{messages} messages were read through after the start; not read: {left_out}"))
+        }
+    }
+}
+
 /// Everything there is to know, for people.
 async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     let snapshot = views.supervisor.borrow().clone();
     let state = &snapshot.state;
+    let integrity = views.integrity.as_ref().map(|integrity| judge(&integrity.borrow()));
     let status = match state {
-        State::Ready { .. } => "healthy",
-        State::Degraded { .. } | State::Starting { .. } | State::Provisioning { .. } => "degraded",
+        // Not before every stream has been read through since the start.
+        State::Ready { .. } if integrity.as_ref().is_none_or(|(outcome, _)| *outcome == Outcome::Pass) => "healthy",
+        State::Ready { .. } | State::Degraded { .. } | State::Starting { .. } | State::Provisioning { .. } => {
+            "degraded"
+        }
         _ => "unhealthy",
     };
     let mut checks = serde_json::Map::new();
@@ -76,6 +106,9 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     server["restarts"] = snapshot.restarts.into();
     server["pid"] = snapshot.pid.map(|pid| pid.as_raw()).into();
     checks.insert("nats_server".into(), server);
+    if let Some((outcome, detail)) = integrity {
+        checks.insert("integrity".into(), json!({ "status": outcome, "detail": detail }));
+    }
     if let Some(Examined { at, report, .. }) = &*views.health.borrow() {
         for check in &report.checks {
             let entry = json!({ "status": check.outcome, "detail": check.detail });

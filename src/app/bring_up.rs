@@ -3,19 +3,24 @@
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::sleep;
 
 use super::phases::Phases;
-use crate::nats::{Connection, JetStream, Link};
+use crate::integrity::Keeper;
+use crate::nats::{ApiError, Connection, JetStream, Link};
 use crate::settings::Settings;
 use crate::streams::{Applied, Desired, apply};
-use crate::supervisor::{Generation, Handle, State};
+use crate::supervisor::{Concern, Generation, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
     pub settings: Settings,
-    pub link: Link,
+    /// How to reach the server; another one after a reload.
+    pub link: watch::Receiver<Link>,
     pub handle: Handle,
+    pub keeper: Keeper,
+    /// What the server prints, from before the first one was launched.
+    pub notices: broadcast::Receiver<Notice>,
     /// The connection to the server that runs now, for everybody who needs one.
     pub client: watch::Sender<Option<(Generation, Client)>>,
     pub phases: Phases,
@@ -66,13 +71,17 @@ impl BringUp {
             let connection = self.connect(generation).await;
             self.handle.answers(generation).await;
             self.phases.reached("server");
-            tokio::select! {
-                () = self.hold(generation, &connection.client) => {}
-                () = connection.lost() => {}
-            }
+            let mut link = self.link.clone();
+            let lost = tokio::select! {
+                () = self.hold(generation, &connection.client) => false,
+                () = connection.lost() => true,
+                _ = link.changed() => false,
+            };
             self.start_over();
-            let reason = "our own connection to nats-server was lost".to_owned();
-            self.handle.impaired(generation, reason).await;
+            if lost {
+                let reason = "our own connection to nats-server was lost".to_owned();
+                self.handle.impaired(generation, Concern::Service, reason).await;
+            }
         }
     }
 
@@ -85,30 +94,80 @@ impl BringUp {
     /// Puts the streams in place, then lends the connection to whoever needs one, for ever.
     async fn hold(&mut self, generation: Generation, client: &Client) {
         if self.settings.jetstream.enabled {
+            self.rescue(generation, client).await;
             self.provision(generation, client.clone()).await;
+            self.look(generation, client).await;
         }
         self.phases.reached("streams");
         self.client.send_replace(Some((generation, client.clone())));
-        self.handle.sound(generation).await;
+        self.handle.sound(generation, Concern::Service).await;
         self.announce(generation).await;
         std::future::pending().await
     }
 
-    async fn connect(&self, generation: Generation) -> Connection {
+    /// Until every stream on disk is known to the server, as far as that can be brought about.
+    async fn rescue(&self, generation: Generation, client: &Client) {
+        let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
+        let desired = Desired::market_data(&self.settings.market_data);
+        let fallback = |name: &str| (name == desired.name).then(|| desired.without_limits());
+        let mut pause = FIRST_PAUSE;
+        let rescued = loop {
+            match self.keeper.rescue(&jetstream, fallback).await {
+                Ok(rescued) => break rescued,
+                Err(reason) => {
+                    // A server that is just starting does not answer everything yet.
+                    tracing::debug!("{reason}");
+                    if pause >= LAST_PAUSE {
+                        self.handle.impaired(generation, Concern::Service, reason).await;
+                    }
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        };
+        if !rescued.is_empty() {
+            let reason = format!("the consumers of {} come back with a fresh start", rescued.join(", "));
+            self.handle.replace(generation, Replacement::Mending, reason).await;
+            std::future::pending().await
+        }
+    }
+
+    /// Tells what is missing before anybody is told that all is well.
+    async fn look(&self, generation: Generation, client: &Client) {
+        let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.keeper.look(&jetstream, generation).await {
+                Ok(None) => return self.handle.sound(generation, Concern::Integrity).await,
+                Ok(Some(missing)) => return self.handle.impaired(generation, Concern::Integrity, missing).await,
+                Err(error @ ApiError::Refused { .. }) => {
+                    let reason = format!("cannot look at the streams: {error}");
+                    self.handle.impaired(generation, Concern::Service, reason).await;
+                }
+                Err(error) => tracing::debug!("trying again: {error}"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+
+    async fn connect(&mut self, generation: Generation) -> Connection {
         let started = Instant::now();
         let patience = self.settings.supervision.init_timeout;
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.link.connect(self.settings.supervision.connect_timeout).await {
+            let link = self.link.borrow_and_update().clone();
+            let error = match link.connect(self.settings.supervision.connect_timeout).await {
                 Ok(connection) => return connection,
                 Err(error) => error,
             };
             if started.elapsed() >= patience || error.is_refusal() {
                 let reason = format!("nats-server does not let us in yet: {:#}", anyhow::Error::from(error));
-                self.handle.impaired(generation, reason).await;
+                self.handle.impaired(generation, Concern::Service, reason).await;
             }
             tokio::select! {
-                () = self.handle.ready_line().notified() => {}
+                () = ready_line(&mut self.notices) => {}
+                _ = self.link.changed() => {}
                 () = sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
             }
         }
@@ -134,7 +193,7 @@ impl BringUp {
                 }
                 Err(error) => format!("{:#}", anyhow::Error::from(error)),
             };
-            self.handle.impaired(generation, reason).await;
+            self.handle.impaired(generation, Concern::Service, reason).await;
             sleep(pause).await;
             pause = (pause * 2).min(LAST_APPLY_PAUSE);
         }
@@ -159,6 +218,17 @@ impl BringUp {
         });
         if ready.await.is_ok_and(|s| s.state.is_ready()) {
             self.phases.log(&self.settings);
+        }
+    }
+}
+
+/// Waits until the server says that it is ready.
+async fn ready_line(notices: &mut broadcast::Receiver<Notice>) {
+    loop {
+        match notices.recv().await {
+            Ok(Notice::Ready) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
         }
     }
 }

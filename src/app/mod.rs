@@ -5,30 +5,35 @@ mod bring_up;
 mod directories;
 mod phases;
 mod ports;
+mod progress;
 mod signals;
+mod watch;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use async_nats::Client;
+use tokio::sync::watch::{Receiver, channel};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Views};
 use crate::health::{Examined, HealthMonitor};
+use crate::integrity::Keeper;
 use crate::logging::Log;
-use crate::nats::{Link, OwnCertificate};
+use crate::nats::{JetStream, Link, OwnCertificate};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Problems, Settings, variables};
 use crate::supervisor::{
-    Ending, Executable, ExecutableError, Failure, Handle, LogFile, NatsServer, Reaper, RestartPolicy, Supervisor,
-    Timing,
+    Concern, Ending, Executable, ExecutableError, Failure, Generation, Handle, LogFile, NatsServer, Reaper,
+    RestartPolicy, Snapshot, State, Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
 use phases::Phases;
 use ports::PortError;
 pub use signals::Signals;
+use watch::Watch;
 
 /// Why a start was refused or the broker ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
@@ -153,13 +158,22 @@ impl Prepared {
     pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
         let Self { settings, listener, server, link, log_file, phases, reaper } = self;
         let supervision = &settings.supervision;
-        let timing =
-            Timing { drain_delay: supervision.drain_delay, kill_after: kill_after(supervision.shutdown_timeout) };
+        let timing = Timing {
+            drain_delay: supervision.drain_delay,
+            kill_after: kill_after(supervision.shutdown_timeout),
+            lame_duck: settings.server.lame_duck_duration + settings.server.lame_duck_grace + LAME_DUCK_MARGIN,
+        };
         let policy = RestartPolicy::new(supervision);
         let (supervisor, handle) = Supervisor::new(server, policy, timing, log, log_file);
-        let (client, client_view) = watch::channel(None);
-        let (reports, reports_view) = watch::channel(None);
-        let views = Views { supervisor: handle.watch(), health: reports_view, environment: settings.api.environment };
+        let (client, client_view) = channel(None);
+        let (reports, reports_view) = channel(None);
+        let keeper = Keeper::open(&settings);
+        let views = Views {
+            supervisor: handle.watch(),
+            health: reports_view,
+            integrity: settings.jetstream.enabled.then(|| keeper.watch()),
+            environment: settings.api.environment,
+        };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(anyhow::Error::from)?;
         for door in &settings.open_doors {
             tracing::warn!("{}", door.describe());
@@ -168,7 +182,22 @@ impl Prepared {
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper)));
-        let bring_up = BringUp { settings: settings.clone(), link, handle: handle.clone(), client, phases };
+        let watch =
+            Watch::new(settings.clone(), link.address.clone(), handle.clone(), client_view.clone(), keeper.clone());
+        tasks.spawn(name("watch", watch.run()));
+        if settings.jetstream.enabled {
+            tasks.spawn(name("read-through", read_through(handle.clone(), client_view.clone(), keeper.clone())));
+        }
+        let (_link, link_view) = channel(link);
+        let bring_up = BringUp {
+            settings: settings.clone(),
+            link: link_view,
+            notices: handle.notices(),
+            handle: handle.clone(),
+            keeper: keeper.clone(),
+            client,
+            phases,
+        };
         tasks.spawn(name("bring-up", bring_up.run_until_over()));
         let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
@@ -222,18 +251,60 @@ fn into_result(ending: Ending) -> Result<(), Fault> {
     })
 }
 
+/// What lame duck mode may take beyond what it is configured to.
+const LAME_DUCK_MARGIN: Duration = Duration::from_secs(10);
+
 /// Leaves a little of the shutdown time for our own end after the server was killed.
 fn kill_after(shutdown_timeout: Duration) -> Duration {
     shutdown_timeout.mul_f64(0.9).max(shutdown_timeout.saturating_sub(Duration::from_secs(1)))
 }
 
+/// Has the streams read through once after each start of the server, when it is in service.
+async fn read_through(handle: Handle, client: Receiver<Option<(Generation, Client)>>, keeper: Keeper) {
+    /// Time for one request; one that waits behind clients is tried again.
+    const DEADLINE: Duration = Duration::from_secs(10);
+    let mut snapshots = handle.watch();
+    let mut done = Generation::default();
+    loop {
+        // What is missing already does not keep it from finding more.
+        let missing = || !keeper.watch().borrow().losses.is_empty();
+        let in_service = |s: &Snapshot| {
+            let up = s.state.is_ready() || (matches!(s.state, State::Degraded { .. }) && missing());
+            up && s.state.generation().is_some_and(|generation| generation > done)
+        };
+        let Ok(generation) = snapshots.wait_for(in_service).await.map(|s| s.state.generation()) else {
+            return std::future::pending().await;
+        };
+        let connection = client.borrow().clone().filter(|(of, _)| Some(*of) == generation);
+        let Some((generation, client)) = connection else {
+            // Between two connections.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let jetstream = JetStream::new(client, DEADLINE);
+        let mut watching = handle.watch();
+        let read = tokio::select! {
+            read = keeper.read_through(&jetstream) => read,
+            // Its end comes with the next server.
+            _ = watching.wait_for(|s| s.state.generation() != Some(generation)) => continue,
+        };
+        match read {
+            Ok(()) => done = generation,
+            Err(error) => {
+                tracing::warn!("cannot read the streams through, trying again: {error}");
+                tokio::time::sleep(DEADLINE).await;
+            }
+        }
+    }
+}
+
 /// Tells the supervisor what the examinations find.
-async fn relay_verdicts(mut reports: watch::Receiver<Option<Examined>>, handle: Handle) {
+async fn relay_verdicts(mut reports: Receiver<Option<Examined>>, handle: Handle) {
     while reports.changed().await.is_ok() {
         let Some(Examined { generation, report, .. }) = reports.borrow_and_update().clone() else { continue };
         match report.failure() {
-            None => handle.sound(generation).await,
-            Some(failure) => handle.impaired(generation, failure).await,
+            None => handle.sound(generation, Concern::Examination).await,
+            Some(failure) => handle.impaired(generation, Concern::Examination, failure).await,
         }
     }
 }

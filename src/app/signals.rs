@@ -38,9 +38,12 @@ impl Signals {
                     tracing::info!(signal = name(signal), "stopping");
                     handle.stop().await;
                 }
-                other => {
-                    tracing::warn!("{}: nothing is reloaded in this version; restart to apply settings", name(other));
+                SIGUSR1 => handle.reopen_logs().await,
+                SIGUSR2 => {
+                    tracing::info!(signal = name(signal), "entering lame duck mode, and stopping after it");
+                    handle.lame_duck().await;
                 }
+                _ => {}
             }
         }
     }

@@ -10,12 +10,16 @@ impl crate::supervisor::Launch for NeverLaunches {
     }
 
     fn signal(&mut self, _: nix::unistd::Pid, _: nix::sys::signal::Signal) {}
+
+    fn install(&mut self, _: String) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn supervisor() -> (Supervisor<NeverLaunches>, Handle) {
     let settings = Settings::load(&[("RESTART_MAX", "1000000")], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
-    let timing = Timing { drain_delay: Duration::ZERO, kill_after: Duration::from_secs(1) };
+    let timing = Timing { drain_delay: Duration::ZERO, kill_after: Duration::from_secs(1), lame_duck: Duration::ZERO };
     Supervisor::new(NeverLaunches, RestartPolicy::new(&settings.supervision), timing, log, None)
 }
 

@@ -2,10 +2,18 @@
 //! them while the broker runs.
 
 mod checks;
+mod disk;
 mod examination;
 mod monitor;
+mod proof;
 mod report;
+mod silence;
+mod storage;
 
+pub use disk::DiskWatch;
 pub use examination::{Examination, Kind};
 pub use monitor::{Examined, HealthMonitor};
+pub use proof::write as prove_by_writing;
 pub use report::{Check, Outcome, Report};
+pub use silence::{Probe, Silence, Verdict};
+pub use storage::{Disk, Remedy, StorageWatch};

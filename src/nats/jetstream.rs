@@ -61,15 +61,37 @@ impl ApiError {
 pub struct StreamInfo {
     pub config: Map<String, Value>,
     pub state: StreamState,
+    /// RFC 3339, with nanoseconds.
+    #[serde(default)]
+    pub created: String,
+}
+
+impl StreamInfo {
+    pub fn name(&self) -> &str {
+        self.config.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
 pub struct StreamState {
     pub messages: u64,
     pub bytes: u64,
     pub first_seq: u64,
     pub last_seq: u64,
     pub consumer_count: u64,
+    /// Sequences between the first and the last that hold no message.
+    pub num_deleted: u64,
+    /// Those sequences, where they were asked for.
+    pub deleted: Option<Vec<u64>>,
+    /// Messages that the server found damaged while it recovered the stream.
+    pub lost: Option<LostMessages>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct LostMessages {
+    pub msgs: Option<Vec<u64>>,
 }
 
 impl JetStream {
@@ -87,6 +109,33 @@ impl JetStream {
         match self.ask(format!("$JS.API.STREAM.INFO.{name}"), &Value::Null).await {
             Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Ok(None),
             other => other.map(Some),
+        }
+    }
+
+    /// The same with the sequences that hold no message, which can be many.
+    pub async fn stream_info_with_deleted(&self, name: &str) -> Result<StreamInfo, ApiError> {
+        let request = serde_json::json!({ "deleted_details": true });
+        self.ask(format!("$JS.API.STREAM.INFO.{name}"), &request).await
+    }
+
+    /// Every stream of the account.
+    pub async fn streams(&self) -> Result<Vec<StreamInfo>, ApiError> {
+        #[derive(Deserialize)]
+        struct Page {
+            total: usize,
+            streams: Option<Vec<StreamInfo>>,
+        }
+        let mut streams = Vec::new();
+        loop {
+            let request = serde_json::json!({ "offset": streams.len() });
+            let page: Page = self.ask("$JS.API.STREAM.LIST".into(), &request).await?;
+            let listed = page.streams.unwrap_or_default();
+            // Streams may come and go between two pages.
+            let last = listed.is_empty();
+            streams.extend(listed);
+            if last || streams.len() >= page.total {
+                return Ok(streams);
+            }
         }
     }
 
@@ -111,6 +160,43 @@ impl JetStream {
         Ok(names.streams.unwrap_or_default())
     }
 
+    /// Stores a message and gives its sequence. With the same id it is stored once only.
+    pub async fn publish(&self, subject: &str, id: &str, payload: &[u8]) -> Result<u64, ApiError> {
+        #[derive(Deserialize)]
+        struct Stored {
+            seq: u64,
+        }
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(async_nats::header::NATS_MESSAGE_ID, id);
+        let payload = payload.to_vec().into();
+        let request = self.client.request_with_headers(subject.to_owned(), headers, payload);
+        let stored: Stored = self.answer(subject.to_owned(), request).await?;
+        Ok(stored.seq)
+    }
+
+    pub async fn delete_message(&self, stream: &str, seq: u64) -> Result<(), ApiError> {
+        let request = serde_json::json!({ "seq": seq });
+        let _: Value = self.ask(format!("$JS.API.STREAM.MSG.DELETE.{stream}"), &request).await?;
+        Ok(())
+    }
+
+    /// Creates a consumer that goes by itself when it is not used.
+    pub async fn create_consumer(&self, stream: &str, name: &str, config: Value) -> Result<(), ApiError> {
+        let request = serde_json::json!({ "stream_name": stream, "config": config });
+        let _: Value = self.ask(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}"), &request).await?;
+        Ok(())
+    }
+
+    pub async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
+        let _: Value = self.ask(format!("$JS.API.CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
+        Ok(())
+    }
+
+    /// The connection itself, for what is not a request.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Memory, storage and limits of the account.
     pub async fn account_info(&self) -> Result<Value, ApiError> {
         self.ask("$JS.API.INFO".into(), &Value::Null).await
@@ -121,16 +207,21 @@ impl JetStream {
         subject: String,
         request: &impl serde::Serialize,
     ) -> Result<T, ApiError> {
-        let unreadable = |subject: &str, reason: &dyn std::fmt::Display| ApiError::Unreadable {
-            subject: subject.to_owned(),
-            reason: reason.to_string(),
+        let payload = match serde_json::to_vec(request) {
+            Ok(null) if null == b"null" => Vec::new(),
+            Ok(payload) => payload,
+            Err(error) => return Err(ApiError::Unreadable { subject, reason: error.to_string() }),
         };
-        let payload = match serde_json::to_vec(request).map_err(|e| unreadable(&subject, &e))? {
-            null if null == b"null" => Vec::new(),
-            payload => payload,
-        };
-        let answer = timeout(self.deadline, self.client.request(subject.clone(), payload.into())).await;
-        let message = match answer {
+        let request = self.client.request(subject.clone(), payload.into());
+        self.answer(subject, request).await
+    }
+
+    async fn answer<T: serde::de::DeserializeOwned>(
+        &self,
+        subject: String,
+        request: impl Future<Output = Result<async_nats::Message, async_nats::RequestError>>,
+    ) -> Result<T, ApiError> {
+        let message = match timeout(self.deadline, request).await {
             Err(_) => {
                 return Err(ApiError::Timeout { subject, deadline: self.deadline });
             }
@@ -142,7 +233,7 @@ impl JetStream {
             }
             Ok(Ok(message)) => message,
         };
-        parse_answer(&message.payload).unwrap_or_else(|reason| Err(unreadable(&subject, &reason)))
+        parse_answer(&message.payload).unwrap_or_else(|reason| Err(ApiError::Unreadable { subject, reason }))
     }
 }
 

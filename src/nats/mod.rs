@@ -6,6 +6,6 @@ mod monitor;
 mod own_certificate;
 
 pub use client::{ConnectError, Connection, Link, greeting};
-pub use jetstream::{ApiError, JetStream, MINIMUM_VERSION, StreamInfo, StreamState};
+pub use jetstream::{ApiError, JetStream, LostMessages, MINIMUM_VERSION, StreamInfo, StreamState};
 pub use monitor::{Monitor, MonitorError, direct_client, get};
 pub use own_certificate::OwnCertificate;

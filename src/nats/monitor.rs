@@ -38,13 +38,22 @@ impl Monitor {
 
     /// The full `/healthz`: every stream and consumer is looked at.
     pub async fn healthz(&self, deadline: Duration) -> Result<(), MonitorError> {
+        self.health("/healthz", deadline).await
+    }
+
+    /// The form of `/healthz` that never looks at JetStream.
+    pub async fn answers(&self, deadline: Duration) -> Result<(), MonitorError> {
+        self.health("/healthz?js-server-only=true", deadline).await
+    }
+
+    async fn health(&self, path: &str, deadline: Duration) -> Result<(), MonitorError> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Health {
             status: String,
             error: String,
         }
-        let (url, status, body) = self.get("/healthz", deadline).await?;
+        let (url, status, body) = self.get(path, deadline).await?;
         if status == 200 {
             return Ok(());
         }

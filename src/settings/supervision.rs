@@ -25,6 +25,12 @@ pub struct HealthSettings {
     /// [`None`]: no periodic check.
     pub interval: Option<Duration>,
     pub timeout: Duration,
+    /// Between two of the cheap probes.
+    pub probe_interval: Duration,
+    /// So many probes in a row that fail mean hung …
+    pub failure_threshold: u32,
+    /// … over at least so long.
+    pub hang_timeout: Duration,
 }
 
 const MAX_COUNT: i64 = i32::MAX as i64;
@@ -54,11 +60,14 @@ impl SupervisionSettings {
 
 impl HealthSettings {
     pub fn read(reader: &mut Reader) -> Self {
-        reader.span(&HEALTH_PROBE_INTERVAL, SOME_TIME);
-        reader.number(&HEALTH_FAILURE_THRESHOLD, 1..=MAX_COUNT);
-        reader.span(&HEALTH_HANG_TIMEOUT, SOME_TIME);
         let enabled = reader.bool(&HEALTH_CHECK_ENABLED);
         let interval = reader.span(&HEALTH_CHECK_INTERVAL, SOME_TIME);
-        Self { interval: enabled.then_some(interval), timeout: reader.span(&HEALTH_CHECK_TIMEOUT, SOME_TIME) }
+        Self {
+            interval: enabled.then_some(interval),
+            timeout: reader.span(&HEALTH_CHECK_TIMEOUT, SOME_TIME),
+            probe_interval: reader.span(&HEALTH_PROBE_INTERVAL, SOME_TIME),
+            failure_threshold: reader.number(&HEALTH_FAILURE_THRESHOLD, 1..=MAX_COUNT) as u32,
+            hang_timeout: reader.span(&HEALTH_HANG_TIMEOUT, SOME_TIME),
+        }
     }
 }

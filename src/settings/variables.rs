@@ -96,7 +96,6 @@ const ALERTS: &str = "alerts";
 const BACKUP: &str = "backup";
 const STREAMS: &str = "streams as code";
 const EXTERNAL: &str = "external mode";
-const HANGS: &str = "hang detection";
 const TRACES: &str = "OpenTelemetry export";
 
 variables! {
@@ -192,9 +191,9 @@ variables! {
         HEALTH_CHECK_ENABLED(health_check_enabled) = Fixed("true"), "true or false", "Periodic full health check"
         HEALTH_CHECK_INTERVAL(health_check_interval) = Fixed("60"), "a duration above 0", "Time between health checks"
         HEALTH_CHECK_TIMEOUT(health_check_timeout) = Fixed("10"), "a duration above 0", "Time for one health check"
-        HEALTH_PROBE_INTERVAL(health_probe_interval) = Fixed("500ms"), "a duration above 0", "Time between the cheap probes that detect hangs" ; awaits(HANGS)
-        HEALTH_FAILURE_THRESHOLD(health_failure_threshold) = Fixed("3"), "a whole number of at least 1", "Consecutive failed probes that mean hung" ; awaits(HANGS)
-        HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "a duration above 0", "Least time of failed probes that means hung" ; awaits(HANGS)
+        HEALTH_PROBE_INTERVAL(health_probe_interval) = Fixed("500ms"), "a duration above 0", "Time between the cheap probes that detect hangs"
+        HEALTH_FAILURE_THRESHOLD(health_failure_threshold) = Fixed("3"), "a whole number of at least 1", "Consecutive failed probes that mean hung"
+        HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "a duration above 0", "Least time of failed probes that means hung"
         MONITORING_ENABLED(monitoring_enabled) = Fixed("true"), "true or false", "HTTP monitoring of nats-server; without it health uses NATS itself"
         FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h", "Alert when a family falls silent" ; awaits(ALERTS)
         GOMEMLIMIT(gomemlimit) = Unset, "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"

@@ -255,7 +255,11 @@ mod tests {
         config.insert("allow_direct".into(), true.into());
         config.insert("consumer_limits".into(), json!({}));
         config["metadata"].as_object_mut().unwrap().insert("_nats.level".into(), "1".into());
-        StreamInfo { config, state: StreamState { messages, bytes: messages * 100, ..StreamState::default() } }
+        StreamInfo {
+            config,
+            state: StreamState { messages, bytes: messages * 100, ..StreamState::default() },
+            created: String::new(),
+        }
     }
 
     fn updated(plan: Plan) -> (Map<String, Value>, Vec<Change>) {

@@ -81,6 +81,21 @@ impl Desired {
     }
 }
 
+impl Desired {
+    /// For a stream whose messages are there and whose own configuration is lost: nothing that it
+    /// may hold is given up before somebody has looked.
+    pub fn without_limits(&self) -> Map<String, Value> {
+        let mut config = self.config.clone();
+        for name in ["max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size", "max_consumers"] {
+            config.insert(name.into(), (-1).into());
+        }
+        config.insert("max_age".into(), 0.into());
+        config.insert("retention".into(), "limits".into());
+        config.insert("subjects".into(), self.subjects.clone().into());
+        config
+    }
+}
+
 fn nanoseconds(span: std::time::Duration) -> i64 {
     i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
 }

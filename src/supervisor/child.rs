@@ -19,6 +19,8 @@ pub trait Launch {
     /// Must be called from a thread that lives as long as the program.
     fn launch(&mut self) -> io::Result<Launched>;
     fn signal(&mut self, pid: Pid, signal: Signal);
+    /// Puts another configuration in place, for a reload and for every launch from now on.
+    fn install(&mut self, config: String) -> io::Result<()>;
 }
 
 /// A server that has just been started.
@@ -83,5 +85,11 @@ impl Launch for NatsServer {
         if let Err(error) = kill(pid, signal) {
             tracing::debug!(%pid, %signal, %error, "cannot signal nats-server");
         }
+    }
+
+    fn install(&mut self, config: String) -> io::Result<()> {
+        write_atomically(&self.config_file, config.as_bytes())?;
+        self.config = config;
+        Ok(())
     }
 }

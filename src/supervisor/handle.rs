@@ -1,9 +1,11 @@
-use std::sync::Arc;
+use std::io;
 
 use nix::unistd::Pid;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::state::{Event, Generation, State};
+use super::output::Notice;
+use super::state::{Event, Generation, Replacement, State};
+use super::trouble::Concern;
 
 /// What can be seen of the supervisor from outside.
 #[derive(Clone, Debug)]
@@ -16,12 +18,28 @@ pub struct Snapshot {
     pub ever_ready: bool,
 }
 
+/// What the task that owns the server is asked for.
+pub(super) enum Message {
+    Event(Event),
+    Install { config: String, done: oneshot::Sender<io::Result<Installed>> },
+    ReopenLogs,
+}
+
+/// What became of a configuration that was put in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// This server was asked to reload it.
+    Signalled(Generation),
+    /// No server runs that could be asked; the next one reads it.
+    ForTheNextLaunch,
+}
+
 /// Sends what happened elsewhere to the task that owns the server, and watches its state.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) messages: mpsc::Sender<Message>,
     pub(super) snapshots: watch::Receiver<Snapshot>,
-    pub(super) ready_line: Arc<Notify>,
+    pub(super) notices: broadcast::Sender<Notice>,
 }
 
 impl Handle {
@@ -29,17 +47,40 @@ impl Handle {
         self.send(Event::Answers(generation)).await;
     }
 
-    pub async fn sound(&self, generation: Generation) {
-        self.send(Event::Sound(generation)).await;
+    /// What is the concern's holds.
+    pub async fn sound(&self, generation: Generation, concern: Concern) {
+        self.send(Event::Sound(generation, concern)).await;
     }
 
-    pub async fn impaired(&self, generation: Generation, reason: String) {
-        self.send(Event::Impaired(generation, reason)).await;
+    /// What is the concern's does not hold, until the same concern is sound.
+    pub async fn impaired(&self, generation: Generation, concern: Concern, reason: String) {
+        self.send(Event::Impaired(generation, concern, reason)).await;
+    }
+
+    /// Has another server take the place of that one.
+    pub async fn replace(&self, generation: Generation, why: Replacement, reason: String) {
+        self.send(Event::Replace(generation, why, reason)).await;
     }
 
     /// Asks for a graceful stop; asked for again it hurries.
     pub async fn stop(&self) {
         self.send(Event::Stop).await;
+    }
+
+    /// Asks for lame duck mode, and the end after it.
+    pub async fn lame_duck(&self) {
+        self.send(Event::LameDuck).await;
+    }
+
+    /// Writes nats.conf and asks the server to reload it. Whether it took is for the caller to see.
+    pub async fn install(&self, config: String) -> io::Result<Installed> {
+        let (done, answer) = oneshot::channel();
+        let _ = self.messages.send(Message::Install { config, done }).await;
+        answer.await.unwrap_or_else(|_| Err(io::Error::other("the supervisor is stopping")))
+    }
+
+    pub async fn reopen_logs(&self) {
+        let _ = self.messages.send(Message::ReopenLogs).await;
     }
 
     pub fn watch(&self) -> watch::Receiver<Snapshot> {
@@ -48,17 +89,17 @@ impl Handle {
 
     /// Whether the task that owns the server has ended, in whatever way.
     pub fn is_over(&self) -> bool {
-        self.events.is_closed()
+        self.messages.is_closed()
     }
 
-    /// Wakes when the server prints that it is ready. Only a hint when to look: whether it is ready
-    /// is told by its answers.
-    pub fn ready_line(&self) -> &Notify {
-        &self.ready_line
+    /// What the server prints from now on, as far as it means something to us. Only hints when to
+    /// look: what holds is told by its answers.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
     }
 
     async fn send(&self, event: Event) {
         // A task that has ended has nothing left to do about it.
-        let _ = self.events.send(event).await;
+        let _ = self.messages.send(Message::Event(event)).await;
     }
 }

@@ -11,15 +11,23 @@ use crate::line_queue::LineQueue;
 use crate::settings::ServerLog;
 
 /// A handle to the thread that writes.
-pub struct LogFile(LineQueue);
+pub struct LogFile(LineQueue<Order>);
+
+enum Order {
+    Write(String),
+    Reopen,
+}
 
 impl LogFile {
     /// Opens the file for appending and starts the thread.
     pub fn open(settings: &ServerLog) -> io::Result<Self> {
         let mut rotation = Rotation::open(settings)?;
         let mut failed = false;
-        Ok(Self(LineQueue::start("server-log", move |line| {
-            let result = rotation.write_line(&line);
+        Ok(Self(LineQueue::start("server-log", move |order| {
+            let result = match order {
+                Order::Write(line) => rotation.write_line(&line),
+                Order::Reopen => rotation.reopen(),
+            };
             if let (Err(error), false) = (&result, failed) {
                 let path = rotation.path.display();
                 tracing::warn!("cannot write nats-server's lines to {path} as meant: {error}");
@@ -30,7 +38,12 @@ impl LogFile {
 
     /// A line that the thread has no room for is dropped: the log stream has it, too.
     pub fn write(&self, line: &str) {
-        self.0.push(line.to_owned());
+        self.0.push(Order::Write(line.to_owned()));
+    }
+
+    /// Goes on in a new file after somebody else has renamed the old one.
+    pub fn reopen(&self) {
+        self.0.push(Order::Reopen);
     }
 
     /// Waits until everything written so far is in the file, at most `patience`.
@@ -86,8 +99,12 @@ impl Rotation {
         if self.max_files == 1 {
             fs::remove_file(&self.path)?;
         }
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> io::Result<()> {
         self.file = open_for_append(&self.path)?;
-        self.size = 0;
+        self.size = self.file.metadata()?.len();
         Ok(())
     }
 }
@@ -139,6 +156,23 @@ mod tests {
                 file("nats.log.2", "line 002\nline 003\n"),
             ]
         );
+    }
+
+    #[test]
+    fn reopened_it_writes_to_a_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nats.log");
+        let settings = ServerLog { path: path.clone(), max_size: ByteSize::new(1 << 20), max_files: 5 };
+        let log = LogFile::open(&settings).unwrap();
+        log.write("before");
+        log.flush(Duration::from_secs(10));
+        let renamed = directory.path().join("renamed");
+        fs::rename(&path, &renamed).unwrap();
+        log.reopen();
+        log.write("after");
+        log.flush(Duration::from_secs(10));
+        let read = |path| fs::read_to_string(path).unwrap();
+        assert_eq!((read(renamed), read(path)), ("before\n".into(), "after\n".into()));
     }
 
     #[test]

@@ -17,13 +17,15 @@ mod policy;
 mod reaper;
 mod state;
 mod task;
+mod trouble;
 
 pub use child::{Launch, Launched, NatsServer};
 pub use executable::{Executable, ExecutableError};
-pub use handle::{Handle, Snapshot};
+pub use handle::{Handle, Installed, Snapshot};
 pub use log_file::LogFile;
-pub use output::{Recent, ServerLine};
+pub use output::{Notice, Recent, ServerLine, tells_of_storage_fault};
 pub use policy::{Decision, RestartPolicy};
 pub use reaper::{Exit, Reaper};
-pub use state::{Cause, Failure, Generation, State};
+pub use state::{Cause, Failure, Generation, Replacement, State};
 pub use task::{Ending, Supervisor, Timing};
+pub use trouble::{Concern, Troubles};

@@ -35,6 +35,53 @@ impl<'a> ServerLine<'a> {
     }
 }
 
+/// A line that means something to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The server has accepted its configuration and begins to start.
+    Announced,
+    /// Clients can connect.
+    Ready,
+    /// A new configuration is in force.
+    Reloaded,
+    /// A new configuration was refused, and why.
+    ReloadRefused(String),
+    /// The store could not be written.
+    StorageFailed(String),
+}
+
+/// What the kernel says when a disk is full, broken, read-only or out of bounds.
+const STORAGE_FAULTS: [&str; 5] = [
+    "no space left on device",
+    "read-only file system",
+    "input/output error",
+    "disk quota exceeded",
+    "permission denied",
+];
+
+/// Whether a message of nats-server tells of a store that cannot be written.
+pub fn tells_of_storage_fault(message: &str) -> bool {
+    STORAGE_FAULTS.iter().any(|fault| message.contains(fault))
+}
+
+impl Notice {
+    /// Of the lines that nats-server 2.10 to 2.15 print.
+    pub fn of(line: &ServerLine) -> Option<Self> {
+        match line.message {
+            "Starting nats-server" => Some(Self::Announced),
+            "Server is ready" => Some(Self::Ready),
+            "Reloaded server configuration" => Some(Self::Reloaded),
+            message => {
+                if let Some(reason) = message.strip_prefix("Failed to reload server configuration: ") {
+                    return Some(Self::ReloadRefused(reason.to_owned()));
+                }
+                let storage = line.level == Level::ERROR && tells_of_storage_fault(message);
+                storage.then(|| Self::StorageFailed(message.to_owned()))
+            }
+        }
+    }
+}
+
 fn is_prefix(text: &str) -> bool {
     text.starts_with('[') && text.bytes().all(|b| b.is_ascii_digit() || b"[] /:.+-Z".contains(&b))
 }
@@ -126,6 +173,25 @@ mod tests {
             ("", Level::ERROR, ""),
         ] {
             assert_eq!(ServerLine::parse(line), ServerLine { level, message }, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_that_mean_something_are_noticed() {
+        let full = "JetStream failed to store a msg on stream '$G > A': write /s/1.blk: no space left on device";
+        for (line, notice) in [
+            ("[7] [INF] Server is ready", Some(Notice::Ready)),
+            ("[7] [INF] Starting nats-server", Some(Notice::Announced)),
+            ("[7] [INF] Reloaded server configuration", Some(Notice::Reloaded)),
+            (
+                "[7] [ERR] Failed to reload server configuration: config reload not supported for MaxPending",
+                Some(Notice::ReloadRefused("config reload not supported for MaxPending".into())),
+            ),
+            (&format!("[7] [ERR] {full}"), Some(Notice::StorageFailed(full.into()))),
+            (&format!("[7] [INF] a client said: {full}"), None),
+            ("[7] [INF] Server is ready.", None),
+        ] {
+            assert_eq!(Notice::of(&ServerLine::parse(line)), notice, "{line}");
         }
     }
 

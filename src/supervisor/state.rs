@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::policy::{Decision, RestartPolicy};
 use super::reaper::Exit;
+use super::trouble::{Concern, Troubles};
 
 /// Counts the servers that were launched, so that news about one that is gone can be told apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +33,15 @@ pub enum State {
         /// How long it had been healthy before.
         healthy_for: Duration,
     },
+    /// Runs, and is being ended so that another can take its place.
+    Replacing {
+        generation: Generation,
+        why: Replacement,
+        reason: String,
+        /// How long it had been healthy before.
+        healthy_for: Duration,
+        killed: bool,
+    },
     /// No server; the next one is launched when the backoff is over.
     Restarting {
         last: Generation,
@@ -39,6 +49,10 @@ pub enum State {
     },
     /// Runs on for a while so that load balancers notice.
     Draining {
+        generation: Generation,
+    },
+    /// Sends its clients away bit by bit, and then ends by itself.
+    LameDuck {
         generation: Generation,
     },
     Stopping {
@@ -59,6 +73,15 @@ pub enum Failure {
     ConfigurationRefused,
 }
 
+/// Why a server that runs is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replacement {
+    /// It does not answer any more. That is a death, which counts against the restart budget.
+    Hung,
+    /// A fresh start mends it, and nothing is wrong with the server as such.
+    Mending,
+}
+
 /// What a server's last words were about.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cause {
@@ -73,10 +96,12 @@ pub enum Cause {
 pub enum Event {
     /// The server speaks NATS.
     Answers(Generation),
-    /// Everything promised holds.
-    Sound(Generation),
-    /// Something promised does not hold.
-    Impaired(Generation, String),
+    /// What is the concern's holds.
+    Sound(Generation, Concern),
+    /// What is the concern's does not hold.
+    Impaired(Generation, Concern, String),
+    /// Another server must take the place of this one.
+    Replace(Generation, Replacement, String),
     Exited {
         exit: Exit,
         cause: Cause,
@@ -86,7 +111,9 @@ pub enum Event {
     /// A stop is asked for; asked for again it hurries.
     Stop,
     DrainOver,
-    /// The time for a graceful stop is up.
+    /// Lame duck mode is asked for, and the end after it.
+    LameDuck,
+    /// The time for a graceful end is up.
     Deadline,
 }
 
@@ -97,10 +124,18 @@ pub enum Action {
     Backoff(Duration),
     /// Report [`Event::DrainOver`] after the drain delay.
     Drain,
-    /// Report [`Event::Deadline`] when the time for a graceful stop is up.
+    /// Report [`Event::Deadline`] when the time for a graceful end is up.
     Deadline,
     /// Report [`Event::Deadline`] soon.
     Hurry,
+    /// Report [`Event::Deadline`] when a hung server had its chance to end.
+    Patience,
+    /// Report [`Event::Deadline`] when lame duck mode should long be over.
+    LameDuckDeadline,
+    /// Ask the server to enter lame duck mode.
+    EnterLameDuck,
+    /// Ask a hung server to end.
+    Terminate,
     /// Ask the server to stop.
     Interrupt,
     Kill,
@@ -111,6 +146,7 @@ pub struct Surroundings<'a> {
     pub now: Instant,
     pub drain_delay: Duration,
     pub policy: &'a mut RestartPolicy,
+    pub troubles: &'a mut Troubles,
     /// From 0 to 1.
     pub jitter: f64,
     /// Whether any server has been ready since the program started.
@@ -125,7 +161,9 @@ impl State {
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. }
+            | Self::Replacing { generation, .. }
             | Self::Draining { generation }
+            | Self::LameDuck { generation }
             | Self::Stopping { generation, .. } => Some(*generation),
             Self::Restarting { .. } | Self::Stopped | Self::Failed(_) => None,
         }
@@ -136,7 +174,15 @@ impl State {
     }
 
     pub fn is_stopping(&self) -> bool {
-        matches!(self, Self::Draining { .. } | Self::Stopping { .. } | Self::Stopped | Self::Failed(_))
+        matches!(
+            self,
+            Self::Draining { .. } | Self::LameDuck { .. } | Self::Stopping { .. } | Self::Stopped | Self::Failed(_)
+        )
+    }
+
+    /// Whether a server runs that is meant to go on.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Starting { .. } | Self::Provisioning { .. } | Self::Ready { .. } | Self::Degraded { .. })
     }
 
     pub fn is_final(&self) -> bool {
@@ -149,8 +195,8 @@ impl State {
             Self::Provisioning { .. } => "provisioning",
             Self::Ready { .. } => "ready",
             Self::Degraded { .. } => "degraded",
-            Self::Restarting { .. } => "restarting",
-            Self::Draining { .. } | Self::Stopping { .. } => "draining",
+            Self::Replacing { .. } | Self::Restarting { .. } => "restarting",
+            Self::Draining { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => "draining",
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",
         }
@@ -160,6 +206,7 @@ impl State {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Degraded { reason, .. }
+            | Self::Replacing { reason, .. }
             | Self::Restarting { reason, .. }
             | Self::Failed(Failure::CrashLoop { reason }) => Some(reason),
             Self::Failed(Failure::PortTaken) => Some("a port is taken"),
@@ -172,16 +219,26 @@ impl State {
     fn healthy_for(&self, now: Instant) -> Duration {
         match self {
             Self::Ready { since, .. } => now - *since,
-            Self::Degraded { healthy_for, .. } => *healthy_for,
+            Self::Degraded { healthy_for, .. } | Self::Replacing { healthy_for, .. } => *healthy_for,
             _ => Duration::ZERO,
         }
+    }
+
+    /// Ready or degraded, whichever the troubles say, for a server that is in use.
+    fn by_troubles(self, surroundings: &Surroundings) -> Self {
+        let Some(generation) = self.generation() else { return self };
+        if surroundings.troubles.is_empty() {
+            return Self::Ready { generation, since: surroundings.now };
+        }
+        let healthy_for = self.healthy_for(surroundings.now);
+        Self::Degraded { generation, reason: surroundings.troubles.reason(), healthy_for }
     }
 
     /// The state after `event`, and what has to be done.
     pub fn after(self, event: Event, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
         match event {
-            Event::Answers(about) | Event::Sound(about) | Event::Impaired(about, _)
-                if self.generation() != Some(about) || self.is_stopping() =>
+            Event::Answers(about) | Event::Sound(about, _) | Event::Impaired(about, ..) | Event::Replace(about, ..)
+                if self.generation() != Some(about) || !self.is_in_use() =>
             {
                 // News about a server that is gone or about to go.
                 (self, vec![])
@@ -190,20 +247,35 @@ impl State {
                 Self::Starting { .. } => (Self::Provisioning { generation }, vec![]),
                 other => (other, vec![]),
             },
-            Event::Sound(generation) => match self {
-                Self::Ready { .. } => (self, vec![]),
-                _ => (Self::Ready { generation, since: surroundings.now }, vec![]),
-            },
-            Event::Impaired(generation, reason) => {
+            Event::Sound(_, concern) => {
+                surroundings.troubles.clear(concern);
+                match self {
+                    // In service is what only the one who brings it there can say.
+                    Self::Starting { .. } | Self::Provisioning { .. } if concern != Concern::Service => (self, vec![]),
+                    Self::Ready { .. } => (self, vec![]),
+                    other => (other.by_troubles(surroundings), vec![]),
+                }
+            }
+            Event::Impaired(_, concern, reason) => {
+                surroundings.troubles.raise(concern, reason);
+                if matches!(self, Self::Starting { .. } | Self::Provisioning { .. }) {
+                    surroundings.troubles.presume(Concern::Service, "not in service yet");
+                }
+                (self.by_troubles(surroundings), vec![])
+            }
+            Event::Replace(generation, why, reason) => {
                 let healthy_for = self.healthy_for(surroundings.now);
-                (Self::Degraded { generation, reason, healthy_for }, vec![])
+                let next = Self::Replacing { generation, why, reason, healthy_for, killed: false };
+                let actions = match why {
+                    Replacement::Hung => vec![Action::Patience, Action::Terminate],
+                    Replacement::Mending => vec![Action::Deadline, Action::Interrupt],
+                };
+                (next, actions)
             }
             Event::Exited { exit, cause } => self.after_exit(exit, cause, surroundings),
             Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
             Event::BackoffOver => match self {
-                Self::Restarting { last, .. } => {
-                    (Self::Starting { generation: Generation(last.0 + 1) }, vec![Action::Launch])
-                }
+                Self::Restarting { last, .. } => successor(last, surroundings),
                 other => (other, vec![]),
             },
             Event::Stop => self.after_stop(surroundings),
@@ -213,7 +285,24 @@ impl State {
                 }
                 other => (other, vec![]),
             },
+            Event::LameDuck => match self {
+                Self::Starting { generation }
+                | Self::Provisioning { generation }
+                | Self::Ready { generation, .. }
+                | Self::Degraded { generation, .. } => {
+                    (Self::LameDuck { generation }, vec![Action::LameDuckDeadline, Action::EnterLameDuck])
+                }
+                Self::Replacing { .. } | Self::Restarting { .. } => self.after_stop(surroundings),
+                other => (other, vec![]),
+            },
             Event::Deadline => match self {
+                Self::Replacing { generation, why, reason, healthy_for, killed: false } => {
+                    let next = Self::Replacing { generation, why, reason, healthy_for, killed: true };
+                    (next, vec![Action::Kill])
+                }
+                Self::LameDuck { generation } => {
+                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
+                }
                 // The drain delay took the time; the server still gets a moment to stop by itself.
                 Self::Draining { generation } => {
                     (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
@@ -236,7 +325,11 @@ impl State {
             Cause::Configuration if first_start => (Self::Failed(Failure::ConfigurationRefused), vec![]),
             _ => {
                 let healthy_for = self.healthy_for(surroundings.now);
-                self.after_death(format!("nats-server ended with {exit}"), healthy_for, surroundings)
+                let reason = match &self {
+                    Self::Replacing { reason, .. } => format!("{reason}; it ended with {exit}"),
+                    _ => format!("nats-server ended with {exit}"),
+                };
+                self.after_death(reason, healthy_for, surroundings)
             }
         }
     }
@@ -248,17 +341,18 @@ impl State {
         surroundings: &mut Surroundings,
     ) -> (Self, Vec<Action>) {
         match self {
-            Self::Draining { .. } | Self::Stopping { .. } => (Self::Stopped, vec![]),
+            Self::Draining { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) | Self::Restarting { .. } => (self, vec![]),
-            Self::Starting { generation }
+            Self::Replacing { generation, why: Replacement::Mending, .. } => successor(generation, surroundings),
+            Self::Replacing { generation, .. }
+            | Self::Starting { generation }
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
                 match surroundings.policy.on_death(surroundings.now, healthy_for, surroundings.jitter) {
-                    Decision::RestartAfter(Duration::ZERO) => {
-                        (Self::Starting { generation: Generation(generation.0 + 1) }, vec![Action::Launch])
-                    }
+                    Decision::RestartAfter(Duration::ZERO) => successor(generation, surroundings),
                     Decision::RestartAfter(wait) => {
+                        surroundings.troubles.forget_server();
                         (Self::Restarting { last: generation, reason }, vec![Action::Backoff(wait)])
                     }
                     Decision::GiveUp => (Self::Failed(Failure::CrashLoop { reason }), vec![]),
@@ -280,11 +374,25 @@ impl State {
                 }
             }
             Self::Draining { generation } => (Self::Stopping { generation, killed: false }, vec![Action::Interrupt]),
+            Self::LameDuck { generation } => {
+                (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])
+            }
+            Self::Replacing { generation, killed: false, .. } => {
+                (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])
+            }
+            Self::Replacing { generation, killed: true, .. } => {
+                (Self::Stopping { generation, killed: true }, vec![Action::Deadline])
+            }
             Self::Stopping { .. } => (self, vec![Action::Hurry]),
             Self::Restarting { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) => (self, vec![]),
         }
     }
+}
+
+fn successor(last: Generation, surroundings: &mut Surroundings) -> (State, Vec<Action>) {
+    surroundings.troubles.forget_server();
+    (State::Starting { generation: Generation(last.0 + 1) }, vec![Action::Launch])
 }
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
 use std::future;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::child::{Launch, Launched};
-use super::handle::{Handle, Snapshot};
+use super::handle::{Handle, Installed, Message, Snapshot};
 use super::log_file::LogFile;
-use super::output::{Lines, Recent, ServerLine};
+use super::output::{Lines, Notice, Recent, ServerLine};
 use super::policy::RestartPolicy;
 use super::reaper::Exit;
-use super::state::{Action, Cause, Event, Failure, Generation, State, Surroundings};
+use super::state::{Action, Cause, Event, Failure, Generation, Replacement, State, Surroundings};
+use super::trouble::Troubles;
 use crate::logging::Log;
 
 /// Times that the supervisor keeps.
@@ -24,6 +24,8 @@ pub struct Timing {
     pub drain_delay: Duration,
     /// From the request to stop until the server is killed.
     pub kill_after: Duration,
+    /// What lame duck mode takes at most.
+    pub lame_duck: Duration,
 }
 
 /// How supervision ended.
@@ -44,10 +46,11 @@ pub struct Supervisor<L> {
     timing: Timing,
     log: Log,
     log_file: Option<LogFile>,
-    events: mpsc::Receiver<Event>,
+    messages: mpsc::Receiver<Message>,
     snapshots: watch::Sender<Snapshot>,
-    ready_line: Arc<Notify>,
+    notices: broadcast::Sender<Notice>,
     state: State,
+    troubles: Troubles,
     child: Option<Child>,
     /// What the server prints, while it prints.
     output: Option<pipe::Receiver>,
@@ -80,6 +83,10 @@ impl WakeUps {
         self.set(due, event);
     }
 
+    fn cancel(&mut self, event: &Event) {
+        self.0.retain(|(_, other)| other != event);
+    }
+
     async fn next(&mut self) -> Event {
         let Some(first) = (0..self.0.len()).min_by_key(|index| self.0[*index].0) else {
             return future::pending().await;
@@ -95,10 +102,11 @@ const MAX_REMAINDER: usize = 1 << 20;
 /// What a server that is stopping has left when somebody asks again.
 const HURRY: Duration = Duration::from_secs(1);
 
-/// The line with which nats-server (2.10 to 2.15) announces that clients can connect.
-const READY_LINE: &str = "Server is ready";
-/// The line with which it begins, once it has accepted its configuration.
-const FIRST_LINE: &str = "Starting nats-server";
+/// What a server that hangs gets between SIGTERM and SIGKILL.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Notices that wait for a reader at most; one that falls behind loses the oldest.
+const NOTICES: usize = 64;
 
 impl<L: Launch> Supervisor<L> {
     pub fn new(
@@ -108,22 +116,23 @@ impl<L: Launch> Supervisor<L> {
         log: Log,
         log_file: Option<LogFile>,
     ) -> (Self, Handle) {
-        let (sender, events) = mpsc::channel(64);
+        let (sender, messages) = mpsc::channel(64);
         let state = State::Starting { generation: Generation(1) };
         let (snapshots, watched) =
             watch::channel(Snapshot { state: state.clone(), pid: None, restarts: 0, ever_ready: false });
-        let ready_line = Arc::new(Notify::new());
-        let handle = Handle { events: sender, snapshots: watched, ready_line: ready_line.clone() };
+        let (notices, _) = broadcast::channel(NOTICES);
+        let handle = Handle { messages: sender, snapshots: watched, notices: notices.clone() };
         let supervisor = Self {
             launcher,
             policy,
             timing,
             log,
             log_file,
-            events,
+            messages,
             snapshots,
-            ready_line,
+            notices,
             state,
+            troubles: Troubles::default(),
             child: None,
             output: None,
             announced: false,
@@ -158,7 +167,18 @@ impl<L: Launch> Supervisor<L> {
             let exit = tokio::select! {
                 biased;
                 exit = exit_of(&mut self.child) => exit,
-                Some(event) = self.events.recv() => return event,
+                Some(message) = self.messages.recv() => match message {
+                    Message::Event(event) => return event,
+                    Message::Install { config, done } => {
+                        // Who asked may have lost patience.
+                        let _ = done.send(self.install(config));
+                        continue;
+                    }
+                    Message::ReopenLogs => {
+                        self.reopen_logs();
+                        continue;
+                    }
+                },
                 event = self.wake_ups.next() => return event,
                 // Last, because a server that floods must not keep the others waiting.
                 count = read(&mut self.output, &mut chunk) => {
@@ -178,15 +198,20 @@ impl<L: Launch> Supervisor<L> {
     }
 
     fn handle(&mut self, event: Event) {
-        if let Event::Exited { exit, .. } = &event
-            && !self.state.is_stopping()
-        {
-            tracing::error!(state = self.state.name(), "nats-server ended with {exit}");
+        match &event {
+            Event::Exited { exit, .. } if matches!(self.state, State::Replacing { .. }) => {
+                tracing::info!("nats-server ended with {exit} and is started again");
+            }
+            Event::Exited { exit, .. } if !self.state.is_stopping() => {
+                tracing::error!(state = self.state.name(), "nats-server ended with {exit}");
+            }
+            _ => {}
         }
         let mut surroundings = Surroundings {
             now: Instant::now(),
             drain_delay: self.timing.drain_delay,
             policy: &mut self.policy,
+            troubles: &mut self.troubles,
             jitter: fastrand::f64(),
             ever_ready: self.ever_ready,
         };
@@ -201,6 +226,15 @@ impl<L: Launch> Supervisor<L> {
                 // Deaths have been told, and failures are told by who ends the program.
                 State::Degraded { reason, .. } if Some(reason.as_str()) != self.state.reason() => {
                     tracing::warn!(state = next.name(), was = self.state.name(), "{reason}");
+                }
+                State::Replacing { why: Replacement::Hung, reason, killed: false, .. } => {
+                    tracing::error!(state = next.name(), was = self.state.name(), "nats-server hangs: {reason}");
+                }
+                State::Replacing { reason, killed: false, .. } => {
+                    tracing::warn!(state = next.name(), was = self.state.name(), "nats-server is restarted: {reason}");
+                }
+                State::Ready { .. } if matches!(self.state, State::Degraded { .. }) => {
+                    tracing::info!(state = next.name(), was = self.state.name(), "everything promised holds again");
                 }
                 _ => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
             }
@@ -240,8 +274,12 @@ impl<L: Launch> Supervisor<L> {
                     self.wake_ups.set(now + wait, Event::BackoffOver);
                 }
                 Action::Drain => self.wake_ups.set(now + self.timing.drain_delay, Event::DrainOver),
-                Action::Deadline => self.wake_ups.set(now + self.timing.kill_after, Event::Deadline),
+                Action::Deadline => self.wake_ups.advance(now + self.timing.kill_after, Event::Deadline),
                 Action::Hurry => self.wake_ups.advance(now + HURRY, Event::Deadline),
+                Action::Patience => self.wake_ups.advance(now + PATIENCE, Event::Deadline),
+                Action::LameDuckDeadline => self.wake_ups.set(now + self.timing.lame_duck, Event::Deadline),
+                Action::EnterLameDuck => self.signal(Signal::SIGUSR2),
+                Action::Terminate => self.signal(Signal::SIGTERM),
                 // SIGINT, because 2.10 answers SIGTERM with exit code 1 and lame duck mode ignores it.
                 Action::Interrupt => self.signal(Signal::SIGINT),
                 Action::Kill => {
@@ -255,12 +293,41 @@ impl<L: Launch> Supervisor<L> {
     fn launch(&mut self) -> io::Result<()> {
         self.recent.clear();
         self.announced = false;
+        // The deadline of the server before.
+        self.wake_ups.cancel(&Event::Deadline);
         let Launched { pid, exit, output } = self.launcher.launch()?;
         tracing::debug!(%pid, "nats-server launched");
         self.child = Some(Child { pid, exit, lines: Lines::default() });
         self.output = output;
         self.publish();
         Ok(())
+    }
+
+    /// Puts a configuration in place for the next launch, and asks a server that runs to reload it.
+    /// One that is just starting would be ended by that signal.
+    fn install(&mut self, config: String) -> io::Result<Installed> {
+        self.launcher.install(config)?;
+        match self.state {
+            State::Provisioning { generation }
+            | State::Ready { generation, .. }
+            | State::Degraded { generation, .. }
+                if self.announced =>
+            {
+                self.signal(Signal::SIGHUP);
+                Ok(Installed::Signalled(generation))
+            }
+            _ => Ok(Installed::ForTheNextLaunch),
+        }
+    }
+
+    fn reopen_logs(&self) {
+        match &self.log_file {
+            Some(log_file) => {
+                log_file.reopen();
+                tracing::info!("log file reopened");
+            }
+            None => tracing::info!("there is no log file to reopen: NATS_LOG_FILE is not set"),
+        }
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -275,7 +342,7 @@ impl<L: Launch> Supervisor<L> {
             log: &self.log,
             log_file: self.log_file.as_ref(),
             recent: &mut self.recent,
-            ready_line: &self.ready_line,
+            notices: &self.notices,
             announced: &mut self.announced,
         };
         match count {
@@ -310,7 +377,7 @@ struct Sink<'a> {
     log: &'a Log,
     log_file: Option<&'a LogFile>,
     recent: &'a mut Recent,
-    ready_line: &'a Notify,
+    notices: &'a broadcast::Sender<Notice>,
     announced: &'a mut bool,
 }
 
@@ -324,9 +391,10 @@ impl Sink<'_> {
             log_file.write(line);
         }
         self.recent.push(line);
-        *self.announced |= parsed.message == FIRST_LINE;
-        if parsed.message == READY_LINE {
-            self.ready_line.notify_one();
+        if let Some(notice) = Notice::of(&parsed) {
+            *self.announced |= notice == Notice::Announced;
+            // Without a reader nobody needs to know.
+            let _ = self.notices.send(notice);
         }
     }
 }

@@ -17,8 +17,19 @@ fn step(state: State, event: Event) -> (State, Vec<Action>) {
 
 fn step_with(state: State, event: Event, drain_delay: Duration, max: usize, ever_ready: bool) -> (State, Vec<Action>) {
     let mut policy = policy(max);
-    let now = Instant::now();
-    state.after(event, &mut Surroundings { now, drain_delay, policy: &mut policy, jitter: 0.0, ever_ready })
+    let mut troubles = Troubles::default();
+    if let State::Degraded { reason, .. } = &state {
+        troubles.raise(Concern::Examination, reason.clone());
+    }
+    let surroundings = &mut Surroundings {
+        now: Instant::now(),
+        drain_delay,
+        policy: &mut policy,
+        troubles: &mut troubles,
+        jitter: 0.0,
+        ever_ready,
+    };
+    state.after(event, surroundings)
 }
 
 fn starting() -> State {
@@ -41,6 +52,10 @@ fn restarting() -> State {
     State::Restarting { last: G1, reason: "x".into() }
 }
 
+fn replacing(why: Replacement, killed: bool) -> State {
+    State::Replacing { generation: G1, why, reason: "x".into(), healthy_for: Duration::ZERO, killed }
+}
+
 fn stopping() -> State {
     State::Stopping { generation: G1, killed: false }
 }
@@ -51,8 +66,11 @@ fn every_state() -> Vec<State> {
         provisioning(),
         ready(1),
         degraded(),
+        replacing(Replacement::Hung, false),
+        replacing(Replacement::Mending, true),
         restarting(),
         State::Draining { generation: G1 },
+        State::LameDuck { generation: G1 },
         stopping(),
         State::Stopping { generation: G1, killed: true },
         State::Stopped,
@@ -68,14 +86,19 @@ fn killed() -> Event {
 fn a_start_goes_through_provisioning_to_ready() {
     let (state, actions) = step(starting(), Event::Answers(G1));
     assert_eq!((&state, actions), (&provisioning(), vec![]));
-    let (state, actions) = step(state, Event::Sound(G1));
+    let (state, actions) = step(state, Event::Sound(G1, Concern::Service));
     assert!(state.is_ready() && actions.is_empty());
 }
 
 #[test]
 fn news_about_another_server_changes_nothing() {
     for state in every_state() {
-        for event in [Event::Answers(G2), Event::Sound(G2), Event::Impaired(G2, "x".into())] {
+        for event in [
+            Event::Answers(G2),
+            Event::Sound(G2, Concern::Service),
+            Event::Impaired(G2, Concern::Examination, "x".into()),
+            Event::Replace(G2, Replacement::Hung, "x".into()),
+        ] {
             assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
         }
     }
@@ -84,7 +107,12 @@ fn news_about_another_server_changes_nothing() {
 #[test]
 fn a_stopping_broker_never_becomes_ready_again() {
     for state in every_state().into_iter().filter(State::is_stopping) {
-        for event in [Event::Answers(G1), Event::Sound(G1), Event::Impaired(G1, "x".into()), Event::BackoffOver] {
+        for event in [
+            Event::Answers(G1),
+            Event::Sound(G1, Concern::Service),
+            Event::Impaired(G1, Concern::Examination, "x".into()),
+            Event::BackoffOver,
+        ] {
             assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
         }
     }
@@ -167,7 +195,12 @@ fn time_spent_degraded_is_not_health() {
 
 #[test]
 fn a_server_that_dies_while_stopping_has_stopped() {
-    for state in [State::Draining { generation: G1 }, stopping(), State::Stopping { generation: G1, killed: true }] {
+    for state in [
+        State::Draining { generation: G1 },
+        State::LameDuck { generation: G1 },
+        stopping(),
+        State::Stopping { generation: G1, killed: true },
+    ] {
         assert_eq!(step(state, killed()), (State::Stopped, vec![]));
     }
 }
@@ -184,8 +217,283 @@ fn final_states_stay() {
 #[test]
 fn impairment_keeps_the_health_history() {
     let healthy = ready(10);
-    let (state, _) = step(healthy, Event::Impaired(G1, "slow".into()));
+    let (state, _) = step(healthy, Event::Impaired(G1, Concern::Examination, "slow".into()));
     assert_eq!(state.reason(), Some("slow"));
     let (state, actions) = step(state, killed());
     assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
+}
+
+#[test]
+fn a_hung_server_is_asked_to_end_then_killed_and_counts_as_a_death() {
+    let replace = Event::Replace(G1, Replacement::Hung, "silent".into());
+    let (state, actions) = step(ready(6), replace);
+    assert_eq!(actions, [Action::Patience, Action::Terminate]);
+    let (state, actions) = step(state, Event::Deadline);
+    assert_eq!(actions, [Action::Kill]);
+    let (same, actions) = step(state.clone(), Event::Deadline);
+    assert_eq!((&same, actions), (&state, vec![]), "no second server beside one that does not die");
+    let (next, actions) = step(state.clone(), killed());
+    assert_eq!((next, actions), (State::Starting { generation: G2 }, vec![Action::Launch]), "it had settled");
+    let spent = step_with(state, killed(), Duration::ZERO, 0, true).0;
+    assert!(spent.reason().is_some_and(|reason| reason.contains("silent")), "{spent:?}");
+}
+
+#[test]
+fn a_server_that_is_mended_is_launched_at_once_whatever_the_budget() {
+    let replace = Event::Replace(G1, Replacement::Mending, "disk".into());
+    let (state, actions) = step(degraded(), replace);
+    assert_eq!(actions, [Action::Deadline, Action::Interrupt]);
+    let (state, actions) = step_with(state, killed(), Duration::ZERO, 0, true);
+    assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
+}
+
+#[test]
+fn a_stop_goes_before_a_replacement() {
+    let asked = step(replacing(Replacement::Hung, false), Event::Stop);
+    assert_eq!(asked, (stopping(), vec![Action::Deadline, Action::Interrupt]));
+    let killed = State::Stopping { generation: G1, killed: true };
+    assert_eq!(step(replacing(Replacement::Hung, true), Event::Stop), (killed, vec![Action::Deadline]));
+}
+
+#[test]
+fn lame_duck_mode_ends_the_broker_and_a_stop_cuts_it_short() {
+    let duck = State::LameDuck { generation: G1 };
+    for state in [starting(), provisioning(), ready(1), degraded()] {
+        let expected = (duck.clone(), vec![Action::LameDuckDeadline, Action::EnterLameDuck]);
+        assert_eq!(step(state, Event::LameDuck), expected);
+    }
+    assert_eq!(step(duck.clone(), Event::Stop), (stopping(), vec![Action::Deadline, Action::Interrupt]));
+    assert_eq!(step(duck.clone(), Event::Deadline), (stopping(), vec![Action::Interrupt, Action::Hurry]));
+    assert_eq!(step(duck, killed()), (State::Stopped, vec![]));
+    assert_eq!(step(restarting(), Event::LameDuck), (State::Stopped, vec![]));
+    assert_eq!(step(stopping(), Event::LameDuck), (stopping(), vec![]));
+}
+
+/// Carries the troubles from step to step, as the task does.
+struct Run {
+    state: State,
+    policy: RestartPolicy,
+    troubles: Troubles,
+    now: Instant,
+}
+
+impl Run {
+    fn new(restart_max: usize) -> Self {
+        let (policy, troubles) = (policy(restart_max), Troubles::default());
+        Self { state: starting(), policy, troubles, now: Instant::now() }
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Action> {
+        let surroundings = &mut Surroundings {
+            now: self.now,
+            drain_delay: Duration::ZERO,
+            policy: &mut self.policy,
+            troubles: &mut self.troubles,
+            jitter: 0.0,
+            ever_ready: true,
+        };
+        let (state, actions) = self.state.clone().after(event, surroundings);
+        self.state = state;
+        actions
+    }
+
+    fn steps(&mut self, events: impl IntoIterator<Item = Event>) -> &State {
+        for event in events {
+            self.step(event);
+        }
+        &self.state
+    }
+}
+
+fn sound(concern: Concern) -> Event {
+    Event::Sound(G1, concern)
+}
+
+fn impaired(concern: Concern) -> Event {
+    Event::Impaired(G1, concern, format!("{concern:?}"))
+}
+
+#[test]
+fn ready_is_when_every_concern_is_sound() {
+    let mut run = Run::new(10);
+    let state = run.steps([Event::Answers(G1), sound(Concern::Service)]);
+    assert!(state.is_ready());
+    let state = run.steps([impaired(Concern::Storage), impaired(Concern::Answers)]);
+    assert_eq!(state.reason(), Some("Storage; Answers"));
+    assert_eq!(run.steps([sound(Concern::Answers), sound(Concern::Examination)]).reason(), Some("Storage"));
+    assert!(run.steps([sound(Concern::Storage)]).is_ready());
+}
+
+#[test]
+fn a_server_that_is_not_in_service_is_not_ready_though_nothing_else_is_wrong() {
+    let mut run = Run::new(10);
+    let state = run.steps([impaired(Concern::Storage), sound(Concern::Storage)]);
+    assert!(!state.is_ready(), "{state:?}");
+    assert!(run.steps([sound(Concern::Service)]).is_ready());
+}
+
+#[test]
+fn troubles_of_the_store_outlive_the_server_and_others_do_not() {
+    let mut run = Run::new(10);
+    run.steps([sound(Concern::Service), impaired(Concern::Integrity), impaired(Concern::Examination)]);
+    run.steps([killed(), Event::BackoffOver, Event::Answers(G2), Event::Sound(G2, Concern::Service)]);
+    assert_eq!(run.state.reason(), Some("Integrity"));
+    assert!(run.steps([Event::Sound(G2, Concern::Integrity)]).is_ready());
+}
+
+mod properties {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CONCERNS: [Concern; 5] =
+        [Concern::Integrity, Concern::Storage, Concern::Answers, Concern::Service, Concern::Examination];
+
+    /// What happens, without the generation: news is mostly about the server that runs.
+    #[derive(Clone, Debug)]
+    enum Happening {
+        Answers(bool),
+        Sound(usize, bool),
+        Impaired(usize, bool),
+        Replace(bool, bool),
+        Exit(i32),
+        LaunchFails,
+        BackoffOver,
+        DrainOver,
+        Deadline,
+        Stop,
+        LameDuck,
+        Time(u64),
+    }
+
+    fn happening() -> impl Strategy<Value = Happening> {
+        let current = || prop::bool::weighted(0.8);
+        prop_oneof![
+            4 => current().prop_map(Happening::Answers),
+            6 => (0..5usize, current()).prop_map(|(concern, current)| Happening::Sound(concern, current)),
+            3 => (0..5usize, current()).prop_map(|(concern, current)| Happening::Impaired(concern, current)),
+            2 => (any::<bool>(), current()).prop_map(|(hung, current)| Happening::Replace(hung, current)),
+            4 => (0..3).prop_map(Happening::Exit),
+            1 => Just(Happening::LaunchFails),
+            4 => Just(Happening::BackoffOver),
+            2 => Just(Happening::DrainOver),
+            2 => Just(Happening::Deadline),
+            1 => Just(Happening::Stop),
+            1 => Just(Happening::LameDuck),
+            2 => (0..100u64).prop_map(Happening::Time),
+        ]
+    }
+
+    /// What the world around the state machine knows: which server really runs.
+    struct World {
+        run: Run,
+        /// The one server on the store.
+        server: Option<Generation>,
+        launches: u64,
+        /// Concerns of the server that runs, as last told.
+        told: std::collections::BTreeMap<Concern, bool>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { run: Run::new(3), server: Some(G1), launches: 1, told: Default::default() }
+        }
+
+        fn step(&mut self, event: Event) {
+            if matches!(event, Event::Exited { .. } | Event::LaunchFailed(_)) {
+                self.server = None;
+            }
+            let in_use = self.run.state.is_in_use();
+            match &event {
+                Event::Sound(about, concern) if in_use && Some(*about) == self.server => {
+                    self.told.insert(*concern, true);
+                }
+                Event::Impaired(about, concern, _) if in_use && Some(*about) == self.server => {
+                    self.told.insert(*concern, false);
+                }
+                _ => {}
+            }
+            for action in self.run.step(event) {
+                if action == Action::Launch {
+                    assert_eq!(self.server, None, "never two servers on one store");
+                    assert!(!self.run.state.is_stopping(), "never a server after a stop");
+                    self.launches += 1;
+                    self.server = Some(Generation(self.launches));
+                    self.told.retain(|concern, _| matches!(concern, Concern::Integrity | Concern::Storage));
+                }
+            }
+            self.check();
+        }
+
+        fn check(&self) {
+            let state = &self.run.state;
+            if state.is_ready() {
+                assert_eq!(self.told.get(&Concern::Service), Some(&true), "never ready without streams");
+                assert!(self.told.values().all(|sound| *sound), "never ready with a trouble");
+                assert!(self.server.is_some(), "never ready without a server");
+            }
+            if let Some(generation) = state.generation() {
+                assert_eq!(self.server, Some(generation), "the state knows the server that runs");
+            }
+            if matches!(state, State::Restarting { .. }) {
+                assert_eq!(self.server, None);
+            }
+        }
+
+        fn happen(&mut self, happening: &Happening) {
+            let about = |current: bool| match self.server {
+                Some(server) if current => server,
+                other => Generation(other.map_or(self.launches, |server| server.0.wrapping_sub(1))),
+            };
+            let event = match *happening {
+                Happening::Answers(current) => Event::Answers(about(current)),
+                Happening::Sound(concern, current) => Event::Sound(about(current), CONCERNS[concern]),
+                Happening::Impaired(concern, current) => Event::Impaired(about(current), CONCERNS[concern], "x".into()),
+                Happening::Replace(hung, current) => {
+                    let why = if hung { Replacement::Hung } else { Replacement::Mending };
+                    Event::Replace(about(current), why, "x".into())
+                }
+                // Only what runs can end.
+                Happening::Exit(_) | Happening::LaunchFails if self.server.is_none() => return,
+                Happening::Exit(code) => Event::Exited { exit: Exit::Code(code), cause: Cause::Other },
+                Happening::LaunchFails => Event::LaunchFailed("x".into()),
+                Happening::BackoffOver => Event::BackoffOver,
+                Happening::DrainOver => Event::DrainOver,
+                Happening::Deadline => Event::Deadline,
+                Happening::Stop => Event::Stop,
+                Happening::LameDuck => Event::LameDuck,
+                Happening::Time(seconds) => {
+                    self.run.now += Duration::from_secs(seconds);
+                    return;
+                }
+            };
+            self.step(event);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn whatever_happens_no_promise_is_broken(happenings in prop::collection::vec(happening(), 0..60)) {
+            let mut world = World::new();
+            for happening in &happenings {
+                world.happen(happening);
+            }
+        }
+
+        #[test]
+        fn a_stop_always_comes_to_an_end(happenings in prop::collection::vec(happening(), 0..40)) {
+            let mut world = World::new();
+            for happening in &happenings {
+                world.happen(happening);
+            }
+            world.step(Event::Stop);
+            // Nothing but the clock: a drain that ends, a deadline that passes, SIGKILL that does nothing.
+            for event in [Event::DrainOver, Event::Deadline, Event::Deadline, Event::Deadline] {
+                prop_assert!(world.run.state.is_stopping(), "{:?}", world.run.state);
+                world.step(event);
+            }
+            prop_assert!(world.run.state.is_final(), "{:?}", world.run.state);
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::logging::Output;
 use crate::settings::{LogFormat, Settings};
+use crate::supervisor::Concern;
+use std::sync::Arc;
 
 #[derive(Default)]
 struct Recorded {
@@ -51,12 +53,20 @@ impl Launch for Recorder {
             _ => {}
         }
     }
+
+    fn install(&mut self, _: String) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn supervise(recorder: &Recorder, restart_max: &str) -> (tokio::task::JoinHandle<Ending>, Handle) {
     let settings = Settings::load(&[("RESTART_MAX", restart_max)], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
-    let timing = Timing { drain_delay: Duration::from_secs(3), kill_after: Duration::from_secs(20) };
+    let timing = Timing {
+        drain_delay: Duration::from_secs(3),
+        kill_after: Duration::from_secs(20),
+        lame_duck: Duration::from_secs(50),
+    };
     let policy = RestartPolicy::new(&settings.supervision);
     let (supervisor, handle) = Supervisor::new(recorder.clone(), policy, timing, log, None);
     (tokio::spawn(supervisor.run()), handle)
@@ -70,7 +80,7 @@ async fn until(handle: &Handle, condition: impl FnMut(&Snapshot) -> bool) -> Sna
 async fn a_stop_drains_interrupts_and_ends() {
     let recorder = Recorder::default();
     let (task, handle) = supervise(&recorder, "10");
-    handle.sound(Generation(1)).await;
+    handle.sound(Generation(1), Concern::Service).await;
     until(&handle, |s| s.state.is_ready()).await;
     let asked = Instant::now();
     handle.stop().await;
@@ -129,4 +139,33 @@ async fn a_launch_that_fails_counts_as_a_death() {
     let (task, _handle) = supervise(&recorder, "3");
     assert!(matches!(task.await.unwrap(), Ending::Failed { .. }));
     assert_eq!(recorder.with(|r| r.launches), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_server_is_killed_after_its_chance_and_another_one_launched() {
+    let recorder = Recorder::default();
+    let (_task, handle) = supervise(&recorder, "10");
+    let first = Generation(1);
+    handle.sound(first, Concern::Service).await;
+    until(&handle, |s| s.state.is_ready()).await;
+    let asked = Instant::now();
+    handle.replace(first, Replacement::Hung, "silent".into()).await;
+    until(&handle, |s| s.state.generation() == Some(Generation(2)) && s.pid.is_some()).await;
+    assert_eq!(asked.elapsed().as_secs(), 5);
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGTERM, Signal::SIGKILL]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_replaced_server_does_not_hurry_its_successor() {
+    let recorder = Recorder { ignores_interrupt: true, ..Recorder::default() };
+    let (task, handle) = supervise(&recorder, "10");
+    handle.replace(Generation(1), Replacement::Hung, "silent".into()).await;
+    until(&handle, |s| matches!(s.state, State::Replacing { .. })).await;
+    recorder.die(Exit::Code(0));
+    until(&handle, |s| s.state.generation() == Some(Generation(2)) && s.pid.is_some()).await;
+    handle.stop().await;
+    handle.stop().await;
+    handle.stop().await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(recorder.with(|r| r.signals.last().copied()), Some(Signal::SIGKILL));
 }

@@ -1,0 +1,243 @@
+//! The cheap probe: every half second or so it asks whether the server answers, whether its store can
+//! be written and whether anything is missing there, and has the supervisor do something about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::Client;
+use nix::unistd::Pid;
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::progress::Progress;
+use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
+use crate::integrity::Keeper;
+use crate::nats::{ApiError, JetStream, Monitor, MonitorError, greeting};
+use crate::settings::Settings;
+use crate::supervisor::{Concern, Generation, Handle, Notice, Replacement, State, tells_of_storage_fault};
+
+pub struct Watch {
+    settings: Settings,
+    address: String,
+    handle: Handle,
+    /// The connection to the server that runs now.
+    client: watch::Receiver<Option<(Generation, Client)>>,
+    keeper: Keeper,
+    monitor: Option<Monitor>,
+    deadline: Duration,
+    silence: Silence,
+    storage: StorageWatch,
+    disk: DiskWatch,
+    about: About,
+}
+
+/// What is known about one server; another one starts over.
+#[derive(Default)]
+struct About {
+    generation: Generation,
+    progress: Progress,
+    /// What the supervisor was told last.
+    told: BTreeMap<Concern, Option<String>>,
+    /// What the full `/healthz` complained about last.
+    complaint: Option<String>,
+    next_full: Option<Instant>,
+    next_look: Option<Instant>,
+}
+
+/// An answer that takes longer is none: clients would not wait for it either.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+/// Between two full `/healthz`, which look at every stream, and print a line for each complaint.
+const FULL_INTERVAL: Duration = Duration::from_secs(2);
+/// Looking at every stream takes at most that share of the time.
+const LOOK_SHARE: u32 = 50;
+/// Time for the write that shows that writing works.
+const PROOF_DEADLINE: Duration = Duration::from_secs(2);
+
+impl Watch {
+    pub fn new(
+        settings: Settings,
+        address: String,
+        handle: Handle,
+        client: watch::Receiver<Option<(Generation, Client)>>,
+        keeper: Keeper,
+    ) -> Self {
+        let health = &settings.health;
+        let share = health.hang_timeout / health.failure_threshold;
+        Self {
+            deadline: PROBE_DEADLINE.min(share).max(Duration::from_millis(50)),
+            silence: Silence::new(health.failure_threshold, health.hang_timeout),
+            storage: StorageWatch::default(),
+            disk: DiskWatch::new(settings.jetstream.store_dir.clone()),
+            monitor: Monitor::new(&settings),
+            about: About::default(),
+            settings,
+            address,
+            handle,
+            client,
+            keeper,
+        }
+    }
+
+    /// Runs for ever.
+    pub async fn run(mut self) {
+        let mut ticks = interval(self.settings.health.probe_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut notices = self.handle.notices();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                notice = notices.recv() => match notice {
+                    Ok(Notice::StorageFailed(message)) if !self.storage.is_in_trouble() => self.storage.note(&message),
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                    // The supervisor has ended, and everything with it.
+                    Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
+                },
+            }
+            self.look().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        let snapshot = self.handle.watch().borrow().clone();
+        let (Some(generation), Some(pid), true) =
+            (snapshot.state.generation(), snapshot.pid, snapshot.state.is_in_use())
+        else {
+            return self.silence.reset();
+        };
+        if generation != self.about.generation {
+            self.about = About { generation, ..About::default() };
+            self.silence.reset();
+        }
+        let client = self.client.borrow().clone().filter(|(of, _)| *of == generation).map(|(_, client)| client);
+        self.ask(&snapshot.state, pid, client.as_ref()).await;
+        if self.settings.jetstream.enabled {
+            self.look_after_storage(client).await;
+        }
+    }
+
+    /// Whether the server answers at all.
+    async fn ask(&mut self, state: &State, pid: Pid, client: Option<&Client>) {
+        let began = Instant::now();
+        let (http, in_band) = tokio::join!(self.ask_http(began), self.ask_in_band(client, began));
+        let (http, complaint) = http;
+        let (in_band, missing) = in_band;
+        if let Some(complaint) = complaint {
+            self.about.next_full = Some(began + FULL_INTERVAL);
+            self.about.complaint = complaint;
+        }
+        if in_band.is_err() {
+            // The full form hangs with JetStream, which the other one does not look at.
+            self.about.next_full = None;
+        }
+        if let Some(missing) = missing {
+            let now = Instant::now();
+            self.about.next_look = Some(now + (now - began) * LOOK_SHARE);
+            self.tell(Concern::Integrity, missing).await;
+        }
+        let starting = matches!(state, State::Starting { .. });
+        let progress = starting && self.about.progress.is_made(pid);
+        let verdict = self.silence.after(Probe { http, in_band }, began, Instant::now(), progress);
+        let in_service = matches!(state, State::Ready { .. } | State::Degraded { .. });
+        match verdict {
+            Verdict::Hung(reason) => {
+                self.silence.reset();
+                self.handle.replace(self.about.generation, Replacement::Hung, reason).await;
+            }
+            Verdict::Silent(reason) if in_service => {
+                self.tell(Concern::Answers, Some(format!("nats-server does not answer: {reason}"))).await;
+            }
+            // A store that cannot be written is told as such.
+            Verdict::Answers if in_service => {
+                let complaint = self.about.complaint.clone().filter(|complaint| !is_about_storage(complaint));
+                self.tell(Concern::Answers, complaint).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// What HTTP monitoring answers, and what the full form complains about where that was asked for.
+    async fn ask_http(&self, now: Instant) -> (Result<(), String>, Option<Option<String>>) {
+        let Some(monitor) = &self.monitor else {
+            let greeting = greeting(&self.address, self.deadline).await;
+            return (greeting.map_err(|error| format!("{} does not answer: {error}", self.address)), None);
+        };
+        let full = self.about.next_full.is_none_or(|due| now >= due);
+        let answer = if full { monitor.healthz(self.deadline).await } else { monitor.answers(self.deadline).await };
+        match answer {
+            Ok(()) => (Ok(()), full.then_some(None)),
+            Err(error @ MonitorError::Unhealthy { .. }) => (Ok(()), full.then(|| Some(error.to_string()))),
+            Err(error) => (Err(error.to_string()), None),
+        }
+    }
+
+    /// Whether NATS itself answers, and what is missing in the store where that was looked at.
+    async fn ask_in_band(&self, client: Option<&Client>, now: Instant) -> (Result<(), String>, Option<Option<String>>) {
+        let Some(client) = client else {
+            let greeting = greeting(&self.address, self.deadline).await;
+            return (greeting.map_err(|error| format!("{} does not answer: {error}", self.address)), None);
+        };
+        if !self.settings.jetstream.enabled {
+            let flushed = timeout(self.deadline, client.flush()).await;
+            let answer = match flushed {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("no answer to a ping".to_owned()),
+            };
+            return (answer, None);
+        }
+        let jetstream = JetStream::new(client.clone(), self.deadline);
+        let answer = if self.about.next_look.is_none_or(|due| now >= due) {
+            self.keeper.look(&jetstream, self.about.generation).await.map(Some)
+        } else {
+            jetstream.account_info().await.map(|_| None)
+        };
+        match answer {
+            Ok(missing) => (Ok(()), missing),
+            Err(ApiError::Refused { .. }) => (Ok(()), None),
+            Err(error) => (Err(error.to_string()), None),
+        }
+    }
+
+    async fn look_after_storage(&mut self, client: Option<Client>) {
+        let disk = self.disk.look(self.storage.is_in_trouble()).await;
+        let refuses = self.about.complaint.as_deref().filter(|complaint| is_about_storage(complaint));
+        let mut remedy = self.storage.judge(&disk, refuses, Instant::now());
+        if remedy == Remedy::Verify {
+            // Without a connection the server is on its way, and nothing is known yet.
+            let Some(client) = client else { return };
+            let jetstream = JetStream::new(client, PROOF_DEADLINE);
+            let proof = prove_by_writing(&jetstream, &self.settings.market_data).await;
+            if proof.is_ok()
+                && let Disk::Writable { free, .. } = disk
+            {
+                tracing::info!(free, "the store can be written again: a write was acknowledged");
+            }
+            remedy = self.storage.verified(proof, Instant::now());
+        }
+        match remedy {
+            Remedy::Nothing | Remedy::Verify => self.tell(Concern::Storage, None).await,
+            Remedy::Tell(reason) => self.tell(Concern::Storage, Some(reason)).await,
+            Remedy::Restart(reason) => {
+                self.tell(Concern::Storage, Some(reason.clone())).await;
+                let reason = format!("there is room on the disk, but {reason}");
+                self.handle.replace(self.about.generation, Replacement::Mending, reason).await;
+            }
+        }
+    }
+
+    /// Tells the supervisor what changed.
+    async fn tell(&mut self, concern: Concern, trouble: Option<String>) {
+        if self.about.told.get(&concern) == Some(&trouble) {
+            return;
+        }
+        match &trouble {
+            Some(reason) => self.handle.impaired(self.about.generation, concern, reason.clone()).await,
+            None => self.handle.sound(self.about.generation, concern).await,
+        }
+        self.about.told.insert(concern, trouble);
+    }
+}
+
+fn is_about_storage(complaint: &str) -> bool {
+    complaint.contains("write error") || tells_of_storage_fault(complaint)
+}

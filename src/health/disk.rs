@@ -1,0 +1,118 @@
+//! Looks at the directory of the store: whether it can be written, and how much room there is.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access, geteuid};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use super::storage::Disk;
+use crate::files::write_atomically;
+use crate::settings::describe_unwritable;
+
+/// Below that much room we write to see whether it can still be written.
+const LITTLE: u64 = 1 << 20;
+/// A look that takes longer says that the disk hangs.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// Looks from a thread of its own: a disk that hangs must not stop the supervisor.
+pub struct DiskWatch {
+    directory: PathBuf,
+    /// A look that has not come back yet.
+    looking: Option<JoinHandle<Disk>>,
+}
+
+impl DiskWatch {
+    pub fn new(directory: PathBuf) -> Self {
+        Self { directory, looking: None }
+    }
+
+    /// `carefully` writes a little in any case.
+    pub async fn look(&mut self, carefully: bool) -> Disk {
+        let directory = self.directory.clone();
+        let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(move || look(&directory, carefully)));
+        match timeout(DEADLINE, &mut looking).await {
+            Ok(Ok(disk)) => disk,
+            Ok(Err(error)) => Disk::Broken(format!("looking at it failed: {error}")),
+            Err(_) => {
+                self.looking = Some(looking);
+                let seconds = DEADLINE.as_secs();
+                Disk::Broken(format!("the disk of {} does not answer within {seconds} s", self.directory.display()))
+            }
+        }
+    }
+}
+
+fn look(directory: &Path, carefully: bool) -> Disk {
+    let broken = |error: &io::Error| Disk::Broken(describe(directory, error));
+    let space = match statvfs(directory) {
+        Ok(space) => space,
+        Err(error) => return broken(&error.into()),
+    };
+    if space.flags().contains(FsFlags::ST_RDONLY) {
+        return broken(&io::ErrorKind::ReadOnlyFilesystem.into());
+    }
+    if let Some(unwritable) = unwritable_inside(directory) {
+        return Disk::Broken(unwritable);
+    }
+    // The kernel keeps a reserve for root.
+    let blocks = if geteuid().is_root() { space.blocks_free() } else { space.blocks_available() };
+    let (free, total) = (blocks * space.fragment_size(), space.blocks() * space.fragment_size());
+    let out_of_files = space.files() > 0 && space.files_free() == 0;
+    if (carefully || free < LITTLE || out_of_files)
+        && let Err(error) = write_a_little(directory)
+    {
+        return broken(&error);
+    }
+    Disk::Writable { free, total }
+}
+
+/// The first directory of the store's that may not be written.
+fn unwritable_inside(store: &Path) -> Option<String> {
+    let inside = ["", "jetstream", "jetstream/$G", "jetstream/$G/streams"].map(|path| store.join(path));
+    inside.into_iter().find_map(|path| {
+        let metadata = path.metadata().ok()?;
+        let error = access(&path, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+        Some(describe_unwritable(&path, &metadata, error.desc()))
+    })
+}
+
+/// More than a file system may keep without a block of its own.
+const A_LITTLE: [u8; 8192] = [0; 8192];
+
+fn write_a_little(directory: &Path) -> io::Result<()> {
+    let probe = directory.join(format!(".unified-nats-{}.probe", std::process::id()));
+    let written = write_atomically(&probe, &A_LITTLE).and_then(|()| std::fs::File::open(&probe)?.sync_all());
+    // Nothing to remove where nothing could be written.
+    let _ = std::fs::remove_file(&probe);
+    written
+}
+
+fn describe(directory: &Path, error: &io::Error) -> String {
+    let directory = directory.display();
+    match error.kind() {
+        io::ErrorKind::StorageFull => format!("the disk of {directory} is full; make room there"),
+        io::ErrorKind::QuotaExceeded => format!("the quota of {directory} is spent; make room there"),
+        io::ErrorKind::ReadOnlyFilesystem => format!("{directory} is read-only; mount it for writing again"),
+        _ => format!("{directory}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_is_writable_and_one_that_is_gone_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut watch = DiskWatch::new(directory.path().to_owned());
+        assert!(matches!(watch.look(false).await, Disk::Writable { .. }));
+        assert!(matches!(watch.look(true).await, Disk::Writable { .. }));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
+        drop(directory);
+        assert!(matches!(watch.look(false).await, Disk::Broken(_)));
+    }
+}

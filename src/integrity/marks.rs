@@ -1,0 +1,221 @@
+//! What each stream was seen to hold, and what follows from what it holds now. Pure.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::nats::{StreamInfo, StreamState};
+
+/// What a stream held when it was last seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When the stream was created, as the server tells it.
+    pub created: String,
+    /// The whole configuration, for a stream whose own copy cannot be read any more.
+    pub config: Map<String, Value>,
+    pub messages: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    /// Sequences between the first and the last that hold no message.
+    pub num_deleted: u64,
+    /// Which sequence had been reached when: tells what may have expired since.
+    pub milestones: VecDeque<Milestone>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Milestone {
+    pub seq: u64,
+    /// Milliseconds since 1970.
+    pub at: u64,
+}
+
+/// Messages that are gone though nobody asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    pub stream: String,
+    /// What is missing, with numbers.
+    pub what: String,
+    /// When it was found, RFC 3339.
+    pub found_at: String,
+}
+
+/// Marks and losses, as they are kept beside the store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Book {
+    pub marks: BTreeMap<String, Mark>,
+    pub losses: Vec<Loss>,
+}
+
+/// What is known about the time since the marks were made.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// Another server has opened the store since, so that its files may have changed in between.
+    pub restarted: bool,
+    /// The store is one of several that hold the same streams.
+    pub clustered: bool,
+    pub now: SystemTime,
+}
+
+/// Milestones kept at most; more make the judgement of expired messages finer.
+const MILESTONES: u32 = 64;
+
+fn field(config: &Map<String, Value>, name: &str) -> i64 {
+    config.get(name).and_then(Value::as_i64).unwrap_or_default()
+}
+
+fn word<'a>(config: &'a Map<String, Value>, name: &str) -> &'a str {
+    config.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether messages survive the server.
+pub fn is_on_disk(config: &Map<String, Value>) -> bool {
+    word(config, "storage") == "file"
+}
+
+/// Whether a message goes for no other reason than the limits of the whole stream.
+pub fn keeps_every_message(config: &Map<String, Value>) -> bool {
+    let ttl = config.get("allow_msg_ttl").and_then(Value::as_bool).unwrap_or_default();
+    word(config, "retention") == "limits" && field(config, "max_msgs_per_subject") <= 0 && !ttl
+}
+
+fn millis_of(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+fn max_age(config: &Map<String, Value>) -> Option<Duration> {
+    let nanoseconds = u64::try_from(field(config, "max_age")).unwrap_or_default();
+    (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
+}
+
+impl Mark {
+    pub fn of(info: &StreamInfo) -> Self {
+        let StreamState { messages, first_seq, last_seq, num_deleted, .. } = info.state;
+        Self {
+            created: info.created.clone(),
+            config: info.config.clone(),
+            messages,
+            first_seq,
+            last_seq,
+            num_deleted,
+            milestones: VecDeque::new(),
+        }
+    }
+
+    /// The mark of the same stream as it is seen now.
+    pub fn advanced(self, info: &StreamInfo, now: SystemTime) -> Self {
+        let mut milestones = self.milestones;
+        if let Some(age) = max_age(&info.config) {
+            let at = millis_of(now);
+            let apart = (age / MILESTONES).max(Duration::from_secs(1)).as_millis() as u64;
+            if milestones.back().is_none_or(|last| at.saturating_sub(last.at) >= apart) {
+                milestones.push_back(Milestone { seq: info.state.last_seq, at });
+            }
+            while milestones.len() > MILESTONES as usize + 1 {
+                milestones.pop_front();
+            }
+        }
+        Self { milestones, ..Self::of(info) }
+    }
+
+    /// What is missing of the stream that this mark is of.
+    pub fn missing_in(&self, info: &StreamInfo, circumstances: Circumstances) -> Option<String> {
+        let state = &info.state;
+        if state.last_seq < self.last_seq {
+            let (was, is, count) = (self.last_seq, state.last_seq, self.last_seq - state.last_seq);
+            return Some(format!("its last sequence was {was} and is {is}: at least {count} messages are missing"));
+        }
+        if let Some(lost) = state.lost.as_ref().map(|lost| lost.msgs.as_ref().map_or(0, Vec::len)).filter(|n| *n > 0) {
+            return Some(format!("nats-server reports {lost} messages lost"));
+        }
+        // What a running server deletes somebody has asked for, and in a cluster others hold it, too.
+        if !circumstances.restarted || circumstances.clustered || !keeps_every_message(&info.config) {
+            return None;
+        }
+        if state.num_deleted > self.num_deleted {
+            let count = state.num_deleted - self.num_deleted;
+            return Some(format!(
+                "{count} messages are missing between the sequences {} and {}",
+                state.first_seq, state.last_seq
+            ));
+        }
+        let expected = self.first_that_must_be_there(info, circumstances.now);
+        (state.first_seq > expected).then(|| {
+            let count = state.first_seq - expected;
+            format!(
+                "it should begin at sequence {expected} and begins at {}: {count} messages are missing",
+                state.first_seq
+            )
+        })
+    }
+
+    /// The highest sequence that the stream may begin with after a restart.
+    fn first_that_must_be_there(&self, info: &StreamInfo, now: SystemTime) -> u64 {
+        let limit = |name| u64::try_from(field(&info.config, name)).ok().filter(|limit| *limit > 0);
+        let state = &info.state;
+        // A full stream gives way at its beginning. A message that would not fit leaves a little room.
+        let full = limit("max_msgs").is_some_and(|most| state.messages >= most)
+            || limit("max_bytes").is_some_and(|most| state.bytes >= most - most / 50);
+        if full {
+            return u64::MAX;
+        }
+        let Some(age) = max_age(&info.config) else { return self.first_seq };
+        let cutoff = millis_of(now).saturating_sub(age.as_millis() as u64);
+        // What came after the first milestone that is young enough is young enough as well.
+        let young = self.milestones.iter().find(|milestone| milestone.at >= cutoff);
+        young.map_or(self.last_seq, |milestone| milestone.seq).max(self.first_seq.saturating_sub(1)) + 1
+    }
+}
+
+impl Book {
+    /// Compares the marks with the streams that exist now, and advances them. Gives what was found
+    /// missing. `declared` are the streams that must exist; others may be deleted by who made them.
+    pub fn compare(&mut self, streams: &[StreamInfo], declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
+        let mut found = Vec::new();
+        let mut marks = std::mem::take(&mut self.marks);
+        let mut note = |stream: &str, what: String| {
+            let found_at = crate::logging::timestamp(circumstances.now).to_string();
+            found.push(Loss { stream: stream.to_owned(), what, found_at });
+        };
+        for info in streams {
+            let name = word(&info.config, "name").to_owned();
+            let must_exist = declared.contains(&name.as_str());
+            let mark = marks.remove(&name).filter(|mark| {
+                let made_again = mark.created != info.created && !circumstances.restarted && !must_exist;
+                let forgotten = circumstances.restarted && !(is_on_disk(&mark.config) && is_on_disk(&info.config));
+                !made_again && !forgotten
+            });
+            if let Some(what) = mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances)) {
+                note(&name, what);
+            }
+            let mark = mark.unwrap_or_else(|| Mark::of(info)).advanced(info, circumstances.now);
+            self.marks.insert(name, mark);
+        }
+        for (name, mark) in marks {
+            let deliberate = !circumstances.restarted && !declared.contains(&name.as_str());
+            let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
+            if !deliberate && !in_memory {
+                let Mark { messages, last_seq, .. } = mark;
+                note(&name, format!("it is gone, and held {messages} messages up to sequence {last_seq}"));
+            }
+        }
+        // The same finding again is no news.
+        found.retain(|loss| !self.losses.iter().any(|known| known.stream == loss.stream && known.what == loss.what));
+        self.losses.extend(found.iter().cloned());
+        found
+    }
+
+    /// Forgets the losses of `stream`, or all of them; gives what is forgotten.
+    pub fn acknowledge(&mut self, stream: Option<&str>) -> Vec<Loss> {
+        let (forgotten, kept) = std::mem::take(&mut self.losses)
+            .into_iter()
+            .partition(|loss| stream.is_none_or(|name| name == loss.stream));
+        self.losses = kept;
+        forgotten
+    }
+}
+
+#[cfg(test)]
+mod tests;

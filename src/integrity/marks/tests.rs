@@ -1,0 +1,162 @@
+use super::*;
+use crate::nats::LostMessages;
+use serde_json::json;
+
+const HOUR: u64 = 3600 * 1000;
+
+fn at(millis: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(1_000 * HOUR + millis)
+}
+
+fn config(changes: Value) -> Map<String, Value> {
+    let mut config = json!({ "name": "A", "storage": "file", "retention": "limits", "max_msgs": -1, "max_bytes": -1,
+        "max_age": 0, "max_msgs_per_subject": -1 });
+    for (name, value) in changes.as_object().unwrap() {
+        config[name] = value.clone();
+    }
+    config.as_object().unwrap().clone()
+}
+
+fn stream(first_seq: u64, last_seq: u64, num_deleted: u64) -> StreamInfo {
+    let messages = last_seq + 1 - first_seq - num_deleted;
+    let state = StreamState { messages, bytes: messages * 100, first_seq, last_seq, num_deleted, ..Default::default() };
+    StreamInfo { config: config(json!({})), state, created: "then".into() }
+}
+
+fn with(info: StreamInfo, changes: Value) -> StreamInfo {
+    StreamInfo { config: config(changes), ..info }
+}
+
+const RUNNING: Circumstances = Circumstances { restarted: false, clustered: false, now: UNIX_EPOCH };
+
+fn running() -> Circumstances {
+    Circumstances { now: at(0), ..RUNNING }
+}
+
+fn restarted() -> Circumstances {
+    Circumstances { restarted: true, ..running() }
+}
+
+fn missing(before: &StreamInfo, after: &StreamInfo, circumstances: Circumstances) -> Option<String> {
+    Mark::of(before).missing_in(after, circumstances)
+}
+
+#[test]
+fn what_grows_is_whole() {
+    for circumstances in [running(), restarted()] {
+        assert_eq!(missing(&stream(1, 10, 2), &stream(1, 10, 2), circumstances), None);
+        assert_eq!(missing(&stream(1, 10, 2), &stream(1, 12, 2), circumstances), None);
+        assert_eq!(missing(&stream(1, 0, 0), &stream(1, 12, 0), circumstances), None);
+    }
+}
+
+#[test]
+fn a_last_sequence_that_goes_backwards_is_a_loss_at_any_time() {
+    for circumstances in [running(), restarted(), Circumstances { clustered: true, ..restarted() }] {
+        let what = missing(&stream(1, 3000, 0), &stream(1, 2332, 0), circumstances).unwrap();
+        assert!(what.contains("668"), "{what}");
+    }
+}
+
+#[test]
+fn holes_and_a_shorter_beginning_are_losses_after_a_restart_only() {
+    for (after, count) in [(stream(1, 3000, 545), "545"), (stream(1043, 3000, 0), "1042")] {
+        assert_eq!(missing(&stream(1, 3000, 0), &after, running()), None);
+        let what = missing(&stream(1, 3000, 0), &after, restarted()).unwrap();
+        assert!(what.contains(count), "{what}");
+    }
+}
+
+#[test]
+fn what_the_server_reports_lost_is_lost() {
+    let mut after = stream(1, 10, 0);
+    after.state.lost = Some(LostMessages { msgs: Some(vec![3, 4]) });
+    assert!(missing(&stream(1, 10, 0), &after, running()).unwrap().contains("2 messages"));
+    after.state.lost = Some(LostMessages { msgs: None });
+    assert_eq!(missing(&stream(1, 10, 0), &after, running()), None);
+}
+
+#[test]
+fn streams_that_give_messages_up_by_design_may_have_holes() {
+    for changes in [
+        json!({ "max_msgs_per_subject": 1 }),
+        json!({ "retention": "workqueue" }),
+        json!({ "retention": "interest" }),
+        json!({ "allow_msg_ttl": true }),
+    ] {
+        assert_eq!(missing(&stream(1, 10, 0), &with(stream(1, 10, 3), changes), restarted()), None);
+    }
+}
+
+#[test]
+fn a_full_stream_gives_way_at_its_beginning() {
+    let before = stream(1, 1000, 0);
+    let after = stream(501, 1500, 0);
+    assert!(missing(&before, &after, restarted()).is_some());
+    for limit in [json!({ "max_msgs": 1000 }), json!({ "max_bytes": 101_000 })] {
+        assert_eq!(missing(&before, &with(after.clone(), limit), restarted()), None);
+    }
+}
+
+#[test]
+fn what_expired_is_not_missing_and_what_is_too_young_is() {
+    let limits = || json!({ "max_age": HOUR * 1_000_000 });
+    // One message every minute since an hour before.
+    let mut mark = Mark::of(&with(stream(1, 0, 0), limits()));
+    for minute in 0..60 {
+        mark = mark.advanced(&with(stream(1, minute, 0), limits()), at(minute * 60_000));
+    }
+    let look = |first, at_minute: u64| {
+        let circumstances = Circumstances { now: at(at_minute * 60_000), ..restarted() };
+        mark.missing_in(&with(stream(first, 59, 0), limits()), circumstances)
+    };
+    assert_eq!(look(1, 60), None);
+    assert_eq!(look(10, 70), None, "ten minutes later ten messages have expired");
+    assert!(look(20, 70).is_some(), "twenty have not");
+    assert_eq!(look(60, 300), None, "after hours all have");
+    assert!(look(59, 60).is_some());
+}
+
+fn book(infos: &[StreamInfo]) -> Book {
+    let mut book = Book::default();
+    assert_eq!(book.compare(infos, &["A"], running()), []);
+    book
+}
+
+#[test]
+fn a_loss_is_told_once_and_stays_until_it_is_acknowledged() {
+    let mut book = book(&[stream(1, 10, 0)]);
+    assert_eq!(book.compare(&[stream(1, 5, 0)], &["A"], restarted()).len(), 1);
+    assert_eq!(book.compare(&[stream(1, 6, 0)], &["A"], running()), [], "the mark starts over");
+    assert_eq!(book.losses.len(), 1);
+    assert_eq!(book.acknowledge(Some("B")), []);
+    assert_eq!(book.acknowledge(Some("A")).len(), 1);
+    assert_eq!(book.losses, []);
+}
+
+#[test]
+fn a_declared_stream_must_not_vanish_and_others_may_be_deleted_while_the_server_runs() {
+    for (declared, restarted, losses) in [(true, false, 1), (true, true, 1), (false, true, 1), (false, false, 0)] {
+        let mut book = book(&[stream(1, 10, 0)]);
+        let declared: &[&str] = if declared { &["A"] } else { &[] };
+        let found = book.compare(&[], declared, Circumstances { restarted, ..running() });
+        assert_eq!(found.len(), losses, "{declared:?} {restarted}");
+        assert_eq!(book.compare(&[], declared, running()), [], "told once");
+    }
+}
+
+#[test]
+fn a_stream_made_again_by_its_owner_starts_over() {
+    let again = StreamInfo { created: "now".into(), ..stream(1, 3, 0) };
+    let mut other = book(&[stream(1, 10, 0)]);
+    assert_eq!(other.compare(std::slice::from_ref(&again), &[], running()), []);
+    assert_eq!(book(&[stream(1, 10, 0)]).compare(&[again], &["A"], running()).len(), 1, "a declared one is not theirs");
+}
+
+#[test]
+fn memory_streams_end_with_their_server() {
+    let in_memory = |info| with(info, json!({ "storage": "memory" }));
+    let mut book = book(&[in_memory(stream(1, 10, 0))]);
+    assert_eq!(book.compare(&[in_memory(stream(1, 0, 0))], &["A"], restarted()), []);
+    assert_eq!(book.compare(&[], &[], restarted()), []);
+}
