@@ -341,6 +341,15 @@ fn a_remote_url_asks_whether_external_mode_is_meant() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_without_waiting_for_its_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let problems = load(&[("NATS_EXTRA_CONFIG", pipe.to_str().unwrap())]).unwrap_err();
+    assert!(problems.list[0].rule.contains("not a regular file"), "{problems}");
+}
+
+#[test]
 fn flags_win_over_the_environment() {
     let flags = [(variables::NATS_PORT.name, "5222".to_owned())];
     let loaded = Settings::load(&[("NATS_PORT", "4333")], &flags).unwrap();
