@@ -22,7 +22,7 @@ pub use child::{Launch, Launched, NatsServer};
 pub use executable::{Executable, ExecutableError};
 pub use handle::{Handle, Snapshot};
 pub use log_file::LogFile;
-pub use output::{Recent, ServerLine};
+pub use output::{Lines, Recent, ServerLine};
 pub use policy::{Decision, RestartPolicy};
 pub use reaper::{Exit, Reaper};
 pub use state::{Cause, Failure, Generation, State};
