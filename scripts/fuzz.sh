@@ -90,7 +90,8 @@ fuzz() {
             "$log"
         return 0
     fi
-    tail -n 40 "$log" >&2
+    grep -m 1 -A 1 'panicked at\|ERROR: ' "$log" >&2
+    sed -n '/^Failing input/,/^Reproduce with/p' "$log" >&2
     echo "$target: a finding, see .cache/logs/fuzz-$target.log and fuzz/artifacts/$target" >&2
     return 1
 }

@@ -104,8 +104,11 @@ fuzz_target!(|input: &[u8]| {
     let environment = Environment([store].into_iter().chain(records).collect());
     match Settings::load(&environment, &[]) {
         Ok(Loaded { settings, .. }) => {
-            // Only a fragment can still be wrong.
-            if let Err(error) = render(&settings, &Surroundings::default(), Secrets::Redacted) {
+            // Only a fragment can still be wrong. Laying out takes longer than all the rest, so that
+            // not every input pays for it.
+            if input.len().is_multiple_of(8)
+                && let Err(error) = render(&settings, &Surroundings::default(), Secrets::Redacted)
+            {
                 assert!(error.as_problem().is_some(), "{error}");
             }
         }
