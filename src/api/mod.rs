@@ -1,4 +1,6 @@
-//! What the API port answers: the probes.
+//! What the API port answers: the probes; and serving it within bounds.
+
+mod server;
 
 use std::time::SystemTime;
 
@@ -12,6 +14,7 @@ use tokio::sync::watch;
 use crate::health::Examined;
 use crate::logging::timestamp;
 use crate::supervisor::{Snapshot, State};
+pub use server::serve;
 
 /// What the handlers may look at.
 #[derive(Clone)]

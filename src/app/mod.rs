@@ -173,7 +173,7 @@ impl Prepared {
         let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
-        tasks.spawn(name("api", serve_api(listener, views)));
+        tasks.spawn(name("api", api::serve(listener, api::router(views), settings.api.max_connections)));
         supervise_tasks(tasks, &handle).await
     }
 }
@@ -235,12 +235,6 @@ async fn relay_verdicts(mut reports: watch::Receiver<Option<Examined>>, handle: 
             None => handle.sound(generation).await,
             Some(failure) => handle.impaired(generation, failure).await,
         }
-    }
-}
-
-async fn serve_api(listener: tokio::net::TcpListener, views: Views) {
-    if let Err(error) = axum::serve(listener, api::router(views)).await {
-        tracing::error!("the API port failed: {error}");
     }
 }
 
