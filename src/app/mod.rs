@@ -5,6 +5,7 @@ mod bring_up;
 mod directories;
 mod phases;
 mod ports;
+mod resources;
 mod signals;
 
 use std::net::TcpListener;
@@ -28,6 +29,7 @@ use bring_up::BringUp;
 pub use directories::config_file_candidates;
 use phases::Phases;
 use ports::PortError;
+use resources::Resources;
 pub use signals::Signals;
 
 /// Why a start was refused or the broker ended other than by a stop.
@@ -60,6 +62,7 @@ pub struct Prepared {
     log_file: Option<LogFile>,
     phases: Phases,
     reaper: Reaper,
+    resources: Resources,
 }
 
 /// Proves directories, ports and the executable, and renders nats.conf. Must be called from the
@@ -79,6 +82,10 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
     let Surrounded { listener, config_file, rendered, link } = rest?;
     let executable = executable?;
+    let resources = Resources::secure(&settings);
+    for warning in resources.warnings(&settings) {
+        tracing::warn!("{warning}");
+    }
     phases.reached("preparation");
 
     // Opened last: nothing is written to it by a start that is refused.
@@ -87,7 +94,8 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         opened.inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display())).ok()
     });
     let reaper = Reaper::default();
-    let environment = settings.server.memory_limit.iter().map(|limit| (variables::GOMEMLIMIT.name, limit.clone()));
+    let memory_limit = resources.go_memory_limit(settings.server.memory_limit.as_ref());
+    let environment = memory_limit.into_iter().map(|limit| (variables::GOMEMLIMIT.name, limit.text));
     let server = NatsServer {
         executable: executable.path,
         config_file,
@@ -95,7 +103,7 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         environment: environment.collect(),
         reaper: reaper.clone(),
     };
-    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper })
+    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources })
 }
 
 struct Surrounded {
@@ -151,7 +159,7 @@ type Ended = (&'static str, Option<Ending>);
 impl Prepared {
     /// Runs the broker until it is stopped or cannot go on.
     pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
-        let Self { settings, listener, server, link, log_file, phases, reaper } = self;
+        let Self { settings, listener, server, link, log_file, phases, reaper, resources } = self;
         let supervision = &settings.supervision;
         let timing =
             Timing { drain_delay: supervision.drain_delay, kill_after: kill_after(supervision.shutdown_timeout) };
@@ -173,7 +181,8 @@ impl Prepared {
         let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
-        tasks.spawn(name("api", api::serve(listener, api::router(views), settings.api.max_connections)));
+        let connections = resources.api_connections(settings.api.max_connections);
+        tasks.spawn(name("api", api::serve(listener, api::router(views), connections)));
         supervise_tasks(tasks, &handle).await
     }
 }

@@ -117,7 +117,7 @@ fn bad_values_are_refused_one_problem_each() {
         ("HEALTH_HANG_TIMEOUT", &["0", "x"]),
         ("MONITORING_ENABLED", &["x"]),
         ("FAMILY_STALE_AFTER", &["trade", "trades=30s", "trade=x"]),
-        ("GOMEMLIMIT", &["1GB", "x", "MiB"]),
+        ("GOMEMLIMIT", &["1GB", "x", "MiB", "9000000TiB"]),
         ("LOG_LEVEL", &["loud"]),
         ("LOG_FORMAT", &["xml"]),
         ("NATS_DEBUG", &["x"]),
