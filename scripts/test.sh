@@ -14,7 +14,7 @@ Usage: scripts/test.sh [--quick | --full]
 Installs what the tests need under .cache/ and target/, runs every check and ends with the line
 `N passed, N failed`. Exits with 1 when anything failed.
 
-  --quick  leave out everything that needs Docker
+  --quick  leave out everything that needs Docker, and the fuzzing
   --full   also run what takes long (UNIFIED_NATS_FULL=1 for the tests)
 
 A check that this machine cannot run is skipped and named; with CI=true it has failed.
@@ -206,6 +206,11 @@ install_deny() {
         cargo install --quiet --locked --root "$cache/cargo" cargo-deny
 }
 
+install_fuzz() {
+    cargo fuzz --version >/dev/null 2>&1 ||
+        cargo install --quiet --locked --root "$cache/cargo" cargo-fuzz
+}
+
 install_node_client() {
     if ! command -v npm >/dev/null; then
         as_root_on_debian && apt_install nodejs npm || return 1
@@ -249,6 +254,7 @@ install_nextest || nextest=
 
 step "nats-server versions" install_nats_servers
 step "cargo fmt" cargo fmt --all --check
+step "cargo fmt of the fuzz targets" cargo fmt --manifest-path fuzz/Cargo.toml --check
 step "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
 step "cargo doc" docs_without_warnings
 step_with "shellcheck" shellcheck shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
@@ -268,6 +274,16 @@ else
     suite "tests" report_cargo_test cargo test --locked --lib --bins --tests --no-fail-fast
 fi
 step "doc tests" cargo test --locked --doc
+
+if [ -n "$quick" ]; then
+    cannot_run "fuzz" "left out by --quick"
+elif ! install_fuzz; then
+    cannot_run "fuzz" "cargo-fuzz could not be installed"
+elif ! command -v c++ >/dev/null; then
+    cannot_run "fuzz" "libFuzzer needs a C++ compiler"
+else
+    step "fuzz" scripts/fuzz.sh --seconds 60
+fi
 
 if [ -n "$quick" ]; then
     cannot_run "docker compose config" "left out by --quick"

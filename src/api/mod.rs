@@ -1,4 +1,6 @@
-//! What the API port answers: the probes.
+//! What the API port answers: the probes; and serving it within bounds.
+
+mod server;
 
 use std::time::SystemTime;
 
@@ -13,6 +15,7 @@ use crate::health::{Examined, Outcome};
 use crate::integrity::{Integrity, Reading};
 use crate::logging::timestamp;
 use crate::supervisor::{Snapshot, State};
+pub use server::serve;
 
 /// What the handlers may look at.
 #[derive(Clone)]

@@ -6,6 +6,7 @@ mod directories;
 mod phases;
 mod ports;
 mod progress;
+mod resources;
 mod signals;
 mod watch;
 
@@ -32,6 +33,7 @@ use bring_up::BringUp;
 pub use directories::config_file_candidates;
 use phases::Phases;
 use ports::PortError;
+use resources::Resources;
 pub use signals::Signals;
 use watch::Watch;
 
@@ -65,6 +67,7 @@ pub struct Prepared {
     log_file: Option<LogFile>,
     phases: Phases,
     reaper: Reaper,
+    resources: Resources,
 }
 
 /// Proves directories, ports and the executable, and renders nats.conf. Must be called from the
@@ -84,6 +87,10 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
     let Surrounded { listener, config_file, rendered, link } = rest?;
     let executable = executable?;
+    let resources = Resources::secure(&settings);
+    for warning in resources.warnings(&settings) {
+        tracing::warn!("{warning}");
+    }
     phases.reached("preparation");
 
     // Opened last: nothing is written to it by a start that is refused.
@@ -92,7 +99,8 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         opened.inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display())).ok()
     });
     let reaper = Reaper::default();
-    let environment = settings.server.memory_limit.iter().map(|limit| (variables::GOMEMLIMIT.name, limit.clone()));
+    let memory_limit = resources.go_memory_limit(settings.server.memory_limit.as_ref());
+    let environment = memory_limit.into_iter().map(|limit| (variables::GOMEMLIMIT.name, limit.text));
     let server = NatsServer {
         executable: executable.path,
         config_file,
@@ -100,7 +108,7 @@ pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> 
         environment: environment.collect(),
         reaper: reaper.clone(),
     };
-    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper })
+    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources })
 }
 
 struct Surrounded {
@@ -156,7 +164,7 @@ type Ended = (&'static str, Option<Ending>);
 impl Prepared {
     /// Runs the broker until it is stopped or cannot go on.
     pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
-        let Self { settings, listener, server, link, log_file, phases, reaper } = self;
+        let Self { settings, listener, server, link, log_file, phases, reaper, resources } = self;
         let supervision = &settings.supervision;
         let timing = Timing {
             drain_delay: supervision.drain_delay,
@@ -202,7 +210,8 @@ impl Prepared {
         let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
-        tasks.spawn(name("api", serve_api(listener, views)));
+        let connections = resources.api_connections(settings.api.max_connections);
+        tasks.spawn(name("api", api::serve(listener, api::router(views), connections)));
         supervise_tasks(tasks, &handle).await
     }
 }
@@ -306,12 +315,6 @@ async fn relay_verdicts(mut reports: Receiver<Option<Examined>>, handle: Handle)
             None => handle.sound(generation, Concern::Examination).await,
             Some(failure) => handle.impaired(generation, Concern::Examination, failure).await,
         }
-    }
-}
-
-async fn serve_api(listener: tokio::net::TcpListener, views: Views) {
-    if let Err(error) = axum::serve(listener, api::router(views)).await {
-        tracing::error!("the API port failed: {error}");
     }
 }
 

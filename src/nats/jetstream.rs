@@ -238,7 +238,8 @@ impl JetStream {
 }
 
 /// `2.15.1` → (2, 15); what cannot be read is taken for the oldest version that is supported.
-fn major_minor(version: &str) -> (u32, u32) {
+/// Public for the fuzz target `monitoring`.
+pub fn major_minor(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|n| n.parse().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
         (Some(major), Some(minor)) => (major, minor),
@@ -246,7 +247,9 @@ fn major_minor(version: &str) -> (u32, u32) {
     }
 }
 
-fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, String> {
+/// What an answer of the JetStream API holds, or how the server refuses. Public for the fuzz target
+/// `monitoring`.
+pub fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, String> {
     #[derive(Deserialize)]
     struct Refusal {
         #[serde(default)]

@@ -47,19 +47,8 @@ impl Monitor {
     }
 
     async fn health(&self, path: &str, deadline: Duration) -> Result<(), MonitorError> {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Health {
-            status: String,
-            error: String,
-        }
         let (url, status, body) = self.get(path, deadline).await?;
-        if status == 200 {
-            return Ok(());
-        }
-        let health: Health = serde_json::from_slice(&body).unwrap_or_default();
-        let error = if health.error.is_empty() { health.status } else { health.error };
-        Err(MonitorError::Unhealthy { url, status, error })
+        parse_healthz(url, status, &body)
     }
 
     pub async fn varz(&self, deadline: Duration) -> Result<Value, MonitorError> {
@@ -72,16 +61,37 @@ impl Monitor {
 
     async fn json(&self, path: &str, deadline: Duration) -> Result<Value, MonitorError> {
         let (url, status, body) = self.get(path, deadline).await?;
-        if status != 200 {
-            let error = String::from_utf8_lossy(&body).chars().take(200).collect();
-            return Err(MonitorError::Unhealthy { url, status, error });
-        }
-        serde_json::from_slice(&body).map_err(|e| MonitorError::Unreadable { url, reason: e.to_string() })
+        parse_json(url, status, &body)
     }
 
     async fn get(&self, path: &str, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
         get(&self.client, format!("{}{path}", self.base), deadline).await
     }
+}
+
+/// What an answer of `/healthz` says. Public for the fuzz target `monitoring`.
+pub fn parse_healthz(url: String, status: u16, body: &[u8]) -> Result<(), MonitorError> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Health {
+        status: String,
+        error: String,
+    }
+    if status == 200 {
+        return Ok(());
+    }
+    let health: Health = serde_json::from_slice(body).unwrap_or_default();
+    let error = if health.error.is_empty() { health.status } else { health.error };
+    Err(MonitorError::Unhealthy { url, status, error })
+}
+
+/// The document in any other answer. Public for the fuzz target `monitoring`.
+pub fn parse_json(url: String, status: u16, body: &[u8]) -> Result<Value, MonitorError> {
+    if status != 200 {
+        let error = String::from_utf8_lossy(body).chars().take(200).collect();
+        return Err(MonitorError::Unhealthy { url, status, error });
+    }
+    serde_json::from_slice(body).map_err(|e| MonitorError::Unreadable { url, reason: e.to_string() })
 }
 
 /// A client that talks to this machine: a proxy of the environment has no business between.

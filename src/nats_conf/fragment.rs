@@ -86,7 +86,7 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
     let mut open: Vec<Open> = Vec::new();
     let mut expects = Expects::Key;
     while let Some(byte) = scanner.peek() {
-        let unbalanced = FragmentError::Unbalanced { line: scanner.line() };
+        let token = scanner.at;
         // In a list every position is that of a value.
         let position = if open.last() == Some(&Open::List) { Expects::Value } else { expects };
         match byte {
@@ -113,7 +113,7 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
                 scanner.at += 1;
                 let closes = if byte == b'}' { Open::Map } else { Open::List };
                 if open.pop() != Some(closes) {
-                    return Err(unbalanced);
+                    return Err(scanner.unbalanced(token));
                 }
                 expects = Expects::Key;
             }
@@ -122,7 +122,9 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
                 expects = Expects::Key;
             }
             // nats-server passes over a brace where a key belongs, and would take what it holds.
-            b'{' | b'[' | b'(' | b':' | b'=' if position == Expects::Key => return Err(unbalanced),
+            b'{' | b'[' | b'(' | b':' | b'=' if position == Expects::Key => {
+                return Err(scanner.unbalanced(token));
+            }
             _ => {
                 let quoted = byte == b'"' || byte == b'\'';
                 let word = if quoted { scanner.quoted(byte)? } else { scanner.word(position) };
@@ -141,7 +143,7 @@ fn top_level_keys(text: &str) -> Result<Vec<String>, FragmentError> {
             }
         }
     }
-    if open.is_empty() { Ok(keys) } else { Err(FragmentError::Unbalanced { line: scanner.line() }) }
+    if open.is_empty() { Ok(keys) } else { Err(scanner.unbalanced(scanner.at)) }
 }
 
 struct Scanner<'a> {
@@ -154,8 +156,11 @@ impl Scanner<'_> {
         self.bytes.get(self.at).copied()
     }
 
-    fn line(&self) -> usize {
-        1 + self.bytes[..self.at.min(self.bytes.len())].iter().filter(|b| **b == b'\n').count()
+    /// The error at a position. Lines are counted here only: for each token it would take minutes
+    /// with a large fragment.
+    fn unbalanced(&self, at: usize) -> FragmentError {
+        let before = &self.bytes[..at.min(self.bytes.len())];
+        FragmentError::Unbalanced { line: 1 + before.iter().filter(|b| **b == b'\n').count() }
     }
 
     fn skip_line(&mut self) {
@@ -177,7 +182,7 @@ impl Scanner<'_> {
     }
 
     fn quoted(&mut self, quote: u8) -> Result<String, FragmentError> {
-        let line = self.line();
+        let begin = self.at;
         self.at += 1;
         let start = self.at;
         while let Some(byte) = self.peek() {
@@ -189,12 +194,12 @@ impl Scanner<'_> {
                 return Ok(String::from_utf8_lossy(text).into_owned());
             }
         }
-        Err(FragmentError::Unbalanced { line })
+        Err(self.unbalanced(begin))
     }
 
     /// A block in parentheses holds raw text up to a line that is only `)`.
     fn block(&mut self) -> Result<(), FragmentError> {
-        let line = self.line();
+        let begin = self.at;
         self.at += 1;
         let rest = &self.bytes[self.at..];
         let mut offset = 0;
@@ -205,7 +210,7 @@ impl Scanner<'_> {
                 return Ok(());
             }
         }
-        Err(FragmentError::Unbalanced { line })
+        Err(self.unbalanced(begin))
     }
 }
 
@@ -274,6 +279,21 @@ mod tests {
         for fragment in ["a {", "}", "a: \"x", "a: [1", "b: (\nx", "{ \"port\": 1 }", "[ port: 1 ]", "a { b: [ } ]"] {
             assert!(matches!(check(fragment, OURS), Err(FragmentError::Unbalanced { .. })), "{fragment}");
         }
+    }
+
+    #[test]
+    fn lines_are_told_where_something_begins_that_does_not_end() {
+        for (fragment, line) in [("\n\na: \"x\n", 3), ("a\n}", 2), ("a: (\n\n", 1), ("a {\n\n", 3)] {
+            assert_eq!(check(fragment, OURS), Err(FragmentError::Unbalanced { line }), "{fragment}");
+        }
+    }
+
+    #[test]
+    fn the_largest_fragment_is_read_at_once() {
+        let fragment = "a 1\n".repeat(1 << 18);
+        let started = std::time::Instant::now();
+        assert_eq!(check(&fragment, OURS), Ok(()));
+        assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Settings → nats.conf. What to write is decided here; the template only lays it out.
 
-mod fragment;
+pub mod fragment;
 mod quote;
 
 use std::fmt::Write;

@@ -11,6 +11,7 @@ use crate::domain::Secret;
 pub struct ApiSettings {
     pub host: Host,
     pub port: NonZeroU16,
+    pub max_connections: usize,
     pub environment: &'static str,
     /// Refuse to start with something open that should not be.
     pub strict: bool,
@@ -23,7 +24,6 @@ impl ApiSettings {
             reader.optional(variable, parse_bearer);
         }
         reader.size(&API_MAX_BODY, 1..=i64::MAX as u64);
-        reader.number(&API_MAX_CONNECTIONS, 1..=i64::from(i32::MAX));
         reader.span(&API_REQUEST_TIMEOUT, SOME_TIME);
         reader.number(&API_RATE_LIMIT, 0..=i64::from(i32::MAX));
         reader.optional(&API_CORS_ORIGINS, |text| match text {
@@ -34,6 +34,7 @@ impl ApiSettings {
         Self {
             host: reader.host(&API_HOST, None),
             port: reader.port(&API_PORT),
+            max_connections: reader.number(&API_MAX_CONNECTIONS, 1..=i64::from(i32::MAX)) as usize,
             environment: reader.choice(&ENVIRONMENT, &stages),
             strict: reader.bool(&SECURITY_STRICT),
         }

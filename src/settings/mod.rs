@@ -28,7 +28,7 @@ pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Stora
 pub use problem::{Problem, Problems, REDACTED};
 pub use reader::Host;
 use reader::Reader;
-pub use server::{Limits, Monitoring, ServerSettings};
+pub use server::{Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{Origin, ProcessEnvironment, Source};
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;

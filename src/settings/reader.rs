@@ -192,14 +192,16 @@ impl Reader<'_> {
     /// A path whose file must be readable now.
     pub fn readable_file(&mut self, variable: &Variable) -> Option<PathBuf> {
         let path = self.path(variable)?;
-        match std::fs::File::open(&path).and_then(|f| f.metadata()) {
-            Ok(metadata) if metadata.is_file() => Some(path),
-            Ok(_) => {
-                self.refuse(variable, "it is not a regular file");
-                None
-            }
-            Err(error) => {
-                self.refuse(variable, &error.to_string());
+        // Looked at before it is opened: opening a pipe would wait for whoever writes to it.
+        let opened = match std::fs::metadata(&path) {
+            Ok(metadata) if !metadata.is_file() => Err("it is not a regular file".to_owned()),
+            Ok(_) => std::fs::File::open(&path).map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match opened {
+            Ok(()) => Some(path),
+            Err(reason) => {
+                self.refuse(variable, &reason);
                 None
             }
         }

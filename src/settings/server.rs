@@ -28,8 +28,23 @@ pub struct ServerSettings {
     pub lame_duck_grace: Duration,
     /// The text of NATS_EXTRA_CONFIG's file.
     pub extra_config: Option<String>,
-    /// GOMEMLIMIT for the child.
-    pub memory_limit: Option<String>,
+    /// GOMEMLIMIT as set; [`None`] leaves it to the container's memory limit.
+    pub memory_limit: Option<MemoryLimit>,
+}
+
+/// A GOMEMLIMIT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryLimit {
+    /// As the Go runtime reads it.
+    pub text: String,
+    /// [`None`]: no limit.
+    pub bytes: Option<u64>,
+}
+
+impl MemoryLimit {
+    pub fn of_bytes(bytes: u64) -> Self {
+        Self { text: bytes.to_string(), bytes: Some(bytes) }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -188,15 +203,18 @@ fn read_extra_config(reader: &mut Reader) -> Option<String> {
 
 /// The form that the Go runtime reads (runtime/debug.SetMemoryLimit): bytes with an optional unit
 /// B, KiB, MiB, GiB, TiB, or `off`. Any other text would abort nats-server at once.
-fn read_memory_limit(reader: &mut Reader) -> Option<String> {
+fn read_memory_limit(reader: &mut Reader) -> Option<MemoryLimit> {
+    const UNITS: [(&str, u32); 5] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0)];
     reader.optional(&GOMEMLIMIT, |text| {
-        let number = ["KiB", "MiB", "GiB", "TiB", "B"].iter().find_map(|unit| text.strip_suffix(unit));
-        let digits = number.unwrap_or(text);
-        let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        if text == "off" || (numeric && digits.parse::<i64>().is_ok()) {
-            Ok(text.to_owned())
-        } else {
-            Err(String::new())
+        if text == "off" {
+            return Ok(MemoryLimit { text: text.to_owned(), bytes: None });
         }
+        let with_unit = UNITS.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)));
+        let (digits, shift) = with_unit.unwrap_or((text, 0));
+        let numeric = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        // Go counts in signed 64-bit integers.
+        let bytes = digits.parse::<i64>().ok().filter(|_| numeric).and_then(|number| number.checked_mul(1 << shift));
+        let bytes = bytes.ok_or_else(String::new)?;
+        Ok(MemoryLimit { text: text.to_owned(), bytes: Some(bytes.unsigned_abs()) })
     })
 }

@@ -117,7 +117,7 @@ fn bad_values_are_refused_one_problem_each() {
         ("HEALTH_HANG_TIMEOUT", &["0", "x"]),
         ("MONITORING_ENABLED", &["x"]),
         ("FAMILY_STALE_AFTER", &["trade", "trades=30s", "trade=x"]),
-        ("GOMEMLIMIT", &["1GB", "x", "MiB"]),
+        ("GOMEMLIMIT", &["1GB", "x", "MiB", "9000000TiB"]),
         ("LOG_LEVEL", &["loud"]),
         ("LOG_FORMAT", &["xml"]),
         ("NATS_DEBUG", &["x"]),
@@ -338,6 +338,15 @@ fn a_remote_url_asks_whether_external_mode_is_meant() {
     let loaded = load(&[("NATS_URL", "nats://user:pw@nats.example.org:4222")]).unwrap();
     assert_eq!(loaded.warnings.len(), 1);
     assert!(loaded.warnings[0].contains("NATS_MODE=external") && !loaded.warnings[0].contains("pw"));
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_without_waiting_for_its_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let problems = load(&[("NATS_EXTRA_CONFIG", pipe.to_str().unwrap())]).unwrap_err();
+    assert!(problems.list[0].rule.contains("not a regular file"), "{problems}");
 }
 
 #[test]

@@ -196,7 +196,7 @@ variables! {
         HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "a duration above 0", "Least time of failed probes that means hung"
         MONITORING_ENABLED(monitoring_enabled) = Fixed("true"), "true or false", "HTTP monitoring of nats-server; without it health uses NATS itself"
         FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h", "Alert when a family falls silent" ; awaits(ALERTS)
-        GOMEMLIMIT(gomemlimit) = Unset, "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"
+        GOMEMLIMIT(gomemlimit) = Derived("80 % of the container's memory limit"), "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"
     }
     "Logs" {
         LOG_LEVEL(log_level) = Fixed("INFO"), "ERROR, WARN, INFO, DEBUG or TRACE", "Lowest level of log lines"
@@ -215,7 +215,7 @@ variables! {
         API_TOKEN(api_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for everything" ; secret ; awaits(REST)
         API_READ_TOKEN(api_read_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for reading only" ; secret ; awaits(REST)
         API_MAX_BODY(api_max_body) = Fixed("2MB"), "a size", "Largest request body" ; awaits(REST)
-        API_MAX_CONNECTIONS(api_max_connections) = Fixed("2048"), "a whole number of at least 1", "Connections at most" ; awaits(REST)
+        API_MAX_CONNECTIONS(api_max_connections) = Fixed("2048"), "a whole number of at least 1", "Connections at most; fewer where the limit of open descriptors is low"
         API_REQUEST_TIMEOUT(api_request_timeout) = Fixed("10s"), "a duration above 0", "Time for one request" ; awaits(REST)
         API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "a whole number; 0 = off", "Requests per second and client at most" ; awaits(REST)
         API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins", "Origins that browsers may call from" ; awaits(REST)

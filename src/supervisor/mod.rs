@@ -23,7 +23,7 @@ pub use child::{Launch, Launched, NatsServer};
 pub use executable::{Executable, ExecutableError};
 pub use handle::{Handle, Installed, Snapshot};
 pub use log_file::LogFile;
-pub use output::{Notice, Recent, ServerLine, tells_of_storage_fault};
+pub use output::{Lines, Notice, Recent, ServerLine, tells_of_storage_fault};
 pub use policy::{Decision, RestartPolicy};
 pub use reaper::{Exit, Reaper};
 pub use state::{Cause, Failure, Generation, Replacement, State};

@@ -9,6 +9,7 @@ mod documents;
 mod lifecycle;
 mod logs;
 mod refusals;
+mod resources;
 mod security;
 mod streams;
 mod support;

@@ -1,0 +1,65 @@
+//! Answers of nats-server: HTTP monitoring and the JetStream API, and the plan that is made from a
+//! stream's configuration. The first byte chooses whose answer the rest is.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+use unified_nats::nats::{StreamInfo, major_minor, parse_answer, parse_healthz, parse_json};
+use unified_nats::settings::{MarketDataSettings, Settings};
+use unified_nats::streams::plan::{Action, subjects_of};
+use unified_nats::streams::{Desired, plan};
+
+static MARKET_DATA: LazyLock<MarketDataSettings> = LazyLock::new(|| {
+    let store = std::env::temp_dir();
+    let pairs = [("JETSTREAM_STORE_DIR", store.to_str().expect("a temporary directory with a UTF-8 name"))];
+    Settings::load(&pairs, &[]).expect("the defaults are valid").settings.market_data
+});
+
+fuzz_target!(|input: &[u8]| {
+    let Some((whose, body)) = input.split_first() else { return };
+    let url = || "http://127.0.0.1:8222".to_owned();
+    match whose {
+        b'h' => {
+            assert!(parse_healthz(url(), 200, body).is_ok());
+            let unhealthy = parse_healthz(url(), 503, body).expect_err("503 is unhealthy");
+            assert!(unhealthy.to_string().contains("503"));
+        }
+        b'm' => {
+            if let Err(error) = parse_json(url(), 200, body) {
+                error.to_string();
+            }
+            assert!(parse_json(url(), 500, body).is_err());
+        }
+        b'v' => {
+            major_minor(&String::from_utf8_lossy(body));
+        }
+        b'a' => {
+            if let Ok(Err(refused)) = parse_answer::<Value>(body) {
+                refused.to_string();
+                refused.is_transient();
+            }
+        }
+        _ => {
+            if let Ok(Ok(info)) = parse_answer::<StreamInfo>(body) {
+                judge(&info);
+            }
+        }
+    }
+});
+
+fn judge(info: &StreamInfo) {
+    subjects_of(&info.config);
+    let desired = Desired::market_data(&MARKET_DATA);
+    for version in [(2, 10), (2, 15)] {
+        let plan = plan(&desired, Some(info), version);
+        plan.remarks();
+        match plan.action {
+            Action::Create(_) => panic!("the stream exists"),
+            Action::Update { changes, .. } => assert!(!changes.is_empty()),
+            Action::Nothing => {}
+        }
+    }
+}
