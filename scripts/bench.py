@@ -115,12 +115,10 @@ class Table:
 
 # ---- processes ----
 
-STARTED = {}
-
 
 def spawn(arguments, environment, output):
     """posix_spawn, because fork copies this interpreter's page tables first."""
-    pid = os.posix_spawn(
+    return os.posix_spawn(
         arguments[0],
         arguments,
         environment,
@@ -131,40 +129,47 @@ def spawn(arguments, environment, output):
         ],
         setpgroup=0,
     )
-    STARTED[pid] = arguments
-    return pid
 
 
 def reap(pid):
     _, status, usage = os.wait4(pid, 0)
-    STARTED.pop(pid, None)
     return os.waitstatus_to_exitcode(status), usage
 
 
-def gone(pid, patience):
-    """Waits until a process has ended, ours or not."""
+def end(pid, by, patience=60):
+    """Sends a signal to a process, of whomever, and waits until it has ended."""
+    descriptor = os.pidfd_open(pid)
     try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], patience)[0])
+        os.kill(pid, by)
+        if not select.select([descriptor], [], [], patience)[0]:
+            raise RuntimeError(f"process {pid} does not end by {signal.Signals(by).name}")
     finally:
         os.close(descriptor)
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """What a supervisor leaves behind becomes a child of this process, and is found at the end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def end_what_is_left():
-    for pid in list(STARTED):
-        with contextlib.suppress(ProcessLookupError):
+    while left := children(os.getpid()):
+        for pid in left:
             os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
             reap(pid)
 
 
 def children(pid):
     found = []
     for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+        # Threads come and go meanwhile.
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),
+            open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file,
+        ):
             found.extend(int(child) for child in file.read().split())
     return found
 
@@ -209,7 +214,6 @@ def peak_memory(arguments, environment):
     while True:
         _, status, usage = os.wait4(pid, 0)
         if not os.WIFSTOPPED(status):
-            STARTED.pop(pid, None)
             return peak if peak is not None else usage.ru_maxrss * 1024
         event, stopped_by = status >> 16, os.WSTOPSIG(status)
         if event == PTRACE_EVENT_EXIT:
@@ -236,8 +240,9 @@ def poll(question, patience, pid):
 class Question:
     """A socket to 127.0.0.1 that is kept between attempts."""
 
-    def __init__(self, port):
+    def __init__(self, port, patience=0.25):
         self.port = port
+        self.patience = patience
         self.socket = None
         self.buffer = b""
 
@@ -245,7 +250,7 @@ class Question:
         try:
             if self.socket is None:
                 self.buffer = b""
-                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=0.25)
+                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.patience)
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.greet()
             return self.ask()
@@ -283,19 +288,24 @@ class Question:
         return taken
 
 
-class Healthz(Question):
-    """GET /healthz answers 200."""
-
-    def ask(self):
-        self.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        status = self.line().split()[1]
+class Http(Question):
+    def get(self, path):
+        """Status and body."""
+        self.socket.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+        status = int(self.line().split()[1])
         length = 0
         while header := self.line():
             name, _, value = header.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        self.take(length)
-        return status == b"200"
+        return status, self.take(length)
+
+
+class Healthz(Http):
+    """GET /healthz answers 200."""
+
+    def ask(self):
+        return self.get(b"/healthz")[0] == 200
 
 
 class Nats(Question):
@@ -339,6 +349,24 @@ class Stream(Nats):
         return bool(info) and len(info.get("config", {}).get("subjects", [])) == 8
 
 
+class Published(Nats):
+    """A message for MARKET_DATA is stored and acknowledged."""
+
+    def ask(self):
+        answer = self.request(b"trade-data.bench.spot.X", b"{}")
+        return bool(answer) and "seq" in answer
+
+
+class Successor:
+    """A process has a child other than this one."""
+
+    def __init__(self, parent, child):
+        self.parent, self.child = parent, child
+
+    def attempt(self):
+        return any(child != self.child for child in children(self.parent))
+
+
 def free_ports(count):
     sockets = []
     for _ in range(count):
@@ -351,11 +379,14 @@ def free_ports(count):
     return ports
 
 
-# ---- the two sides ----
+# ---- the sides ----
 
 
 class Side:
     """A directory with a store, ports and an output file, and one way to run on them."""
+
+    # The signal that stops it.
+    STOP = signal.SIGTERM
 
     PATIENCE = 60
 
@@ -391,7 +422,9 @@ class Side:
         """Seconds from exec to the first good answer."""
         self.choose_ports()
         self.before_start()
-        question = self.question()
+        return self.launch(self.question())
+
+    def launch(self, question):
         begin = time.monotonic()
         self.pid = spawn(self.command(), self.child_environment(), self.output)
         try:
@@ -404,13 +437,31 @@ class Side:
     def stop(self):
         """Seconds from the signal to the end of the process."""
         begin = time.monotonic()
-        os.kill(self.pid, self.STOP)
-        if not gone(self.pid, self.PATIENCE):
-            raise RuntimeError(f"process {self.pid} does not stop")
-        end = time.monotonic()
+        end(self.pid, self.STOP, self.PATIENCE)
+        ended = time.monotonic()
         reap(self.pid)
         self.pid = None
-        return end - begin
+        return ended - begin
+
+    def publish(self):
+        question = Published(self.nats_port)
+        poll(question, self.PATIENCE, self.pid)
+        question.close()
+
+    def render(self):
+        """Writes the nats.conf that ours would write."""
+        rendered = subprocess.run(
+            [self.bench.binary, "config", "render", "--output", self.config_file],
+            env=self.environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        if rendered.returncode != 0:
+            raise RuntimeError(f"config render failed: {rendered.stderr.decode()}")
+
+    def server_command(self):
+        return [self.bench.nats_server, "-c", self.config_file]
 
     def last_lines(self):
         with open(self.output, encoding="utf-8", errors="replace") as file:
@@ -422,18 +473,10 @@ class Bare(Side):
     STOP = signal.SIGINT
 
     def before_start(self):
-        rendered = subprocess.run(
-            [self.bench.binary, "config", "render", "--output", self.config_file],
-            env=self.environment,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        if rendered.returncode != 0:
-            raise RuntimeError(f"config render failed: {rendered.stderr.decode()}")
+        self.render()
 
     def command(self):
-        return [self.bench.nats_server, "-c", self.config_file]
+        return self.server_command()
 
     def child_environment(self):
         return {}
@@ -441,10 +484,39 @@ class Bare(Side):
     def question(self):
         return Healthz(self.http_port)
 
+    def recover(self):
+        """Kills it; seconds from the exec of the next one to the first acknowledged message."""
+        end(self.pid, signal.SIGKILL)
+        reap(self.pid)
+        return self.launch(Published(self.nats_port))
 
-class Ours(Side):
-    STOP = signal.SIGTERM
 
+class Supervised(Side):
+    def server(self):
+        [pid] = children(self.pid)
+        return pid
+
+    def recover(self):
+        """Seconds from SIGKILL of its server to the next acknowledged message."""
+        question = Published(self.nats_port)
+        victim = self.server()
+        begin = time.monotonic()
+        # This waits for the end: nothing that the old server may still say counts.
+        end(victim, signal.SIGKILL)
+        try:
+            return poll(question, self.PATIENCE, self.pid) - begin
+        finally:
+            question.close()
+
+    def replace(self):
+        """Seconds from a clean exit of its server to the process that follows."""
+        first = self.server()
+        end(first, signal.SIGINT)
+        begin = time.monotonic()
+        return poll(Successor(self.pid, first), self.PATIENCE, self.pid) - begin
+
+
+class Ours(Supervised):
     def before_start(self):
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.config_file)
@@ -458,10 +530,6 @@ class Ours(Side):
     def question(self):
         return Stream(self.nats_port)
 
-    def server(self):
-        [pid] = children(self.pid)
-        return pid
-
 
 # ---- measurements ----
 
@@ -472,6 +540,8 @@ class Bench:
         self.nats_server = os.path.abspath(options.nats_server)
         self.rounds = options.rounds
         self.few = min(5, options.rounds)
+        # Below RESTART_MAX, which is 10 within five minutes.
+        self.deaths = min(7, options.rounds)
         self.directory = directory
         self.table = Table()
 
@@ -494,17 +564,8 @@ class Bench:
         self.table.difference("Stop, no clients", times[bare, "stop"], times[ours, "stop"], 10)
 
     def measure_large(self):
-        settings = {
-            "STREAM_MAX_BYTES": "4GB",
-            "STREAM_MAX_MSGS": "-1",
-            "STREAM_MAX_AGE": "0",
-            # nats-server reads all messages of this time again at its start, which would take
-            # it ten times as long as the rest and hide what the supervisor adds.
-            "STREAM_DUPLICATE_WINDOW": "100ms",
-        }
-        store = os.path.join(self.directory, "large-store")
-        ours = Ours(self, "large-ours", store, **settings)
-        bare = Bare(self, "large-bare", store, **settings)
+        ours = Ours(self, "large-ours", **LARGE)
+        bare = Bare(self, "large-bare", ours.store, **LARGE)
         ours.wipe()
         ours.start()
         state = fill(ours.nats_port)
@@ -514,7 +575,7 @@ class Bench:
         if (left := stream_state(ours.nats_port)) != state:
             raise RuntimeError(f"the store changed between the rounds: {state} became {left}")
         ours.stop()
-        shutil.rmtree(store)
+        shutil.rmtree(ours.store)
         what = f"{number(state['bytes'] / 1e9, up=False)} GB store"
         self.table.difference(f"Start, {what}", times[bare, "start"], times[ours, "start"], 50)
         self.table.difference(f"Stop, {what}", times[bare, "stop"], times[ours, "stop"], 50)
@@ -593,23 +654,63 @@ class Bench:
         )
 
     def measure_recovery(self):
-        ours = Ours(self, "recovery")
-        ours.wipe()
-        ours.start()
-        times = []
-        for _ in range(self.few):
+        """All run at once and die one after the other, so that all wait only once to be healthy."""
+        ours, clean, bare = Ours(self, "recovery"), Ours(self, "recovery-clean"), Bare(self, "recovery-bare")
+        self.provide_stores([ours, clean, bare])
+        full_ours, full_bare = Ours(self, "recovery-full", **LARGE), Bare(self, "recovery-full-bare", **LARGE)
+        state = self.provide_stores([full_ours, full_bare], filled=True, **LARGE)
+        # What is still to be written to the disk would be written meanwhile.
+        os.sync()
+        sides = [bare, ours, full_bare, full_ours]
+        for side in (clean, *sides):
+            side.start()
+            # A store to which nothing was added since its start is read much faster.
+            side.publish()
+        times = {side: [] for side in (clean, *sides)}
+        for turn in range(self.deaths):
+            # Ours restarts at once what had been healthy for five seconds.
             time.sleep(5.5)
-            victim = ours.server()
-            question = ours.question()
-            begin = time.monotonic()
-            os.kill(victim, signal.SIGKILL)
-            # Nothing that the old server may still say counts.
-            if not gone(victim, 10):
-                raise RuntimeError("nats-server survives SIGKILL")
-            times.append(poll(question, 60, ours.pid) - begin)
-            question.close()
-        ours.stop()
-        self.table.fact("nats-server killed, to the stream answering again", milliseconds(times))
+            times[clean].append(clean.replace())
+            for side in sides if turn % 2 == 0 else reversed(sides):
+                times[side].append(side.recover())
+        for side in (clean, *sides):
+            side.stop()
+        for side in (full_ours, full_bare):
+            shutil.rmtree(side.store)
+        times = {side: milliseconds(values) for side, values in times.items()}
+
+        what = "nats-server killed, to the next acknowledged message"
+        self.table.ratio(f"{what}, empty store", times[bare], times[ours], 2.5)
+        size = f"{number(state['bytes'] / 1e9, up=False)} GB store"
+        self.table.ratio(f"{what}, {size}", times[full_bare], times[full_ours], 2.5)
+        self.table.limit("nats-server ends with exit code 0, to its successor", times[clean], 5)
+
+    def provide_stores(self, sides, filled=False, **settings):
+        """Gives each a store that holds the stream, filled or not; returns the stream's state.
+
+        All get a copy: files that nats-server has written are cached in other pieces than copied
+        ones, and take it longer to read.
+        """
+        first = Ours(self, "first", **settings)
+        first.wipe()
+        first.start()
+        state = fill(first.nats_port) if filled else stream_state(first.nats_port)
+        time.sleep(0.3)
+        first.stop()
+        for side in sides:
+            shutil.copytree(first.store, side.store)
+        shutil.rmtree(first.directory)
+        return state
+
+
+LARGE = {
+    "STREAM_MAX_BYTES": "4GB",
+    "STREAM_MAX_MSGS": "-1",
+    "STREAM_MAX_AGE": "0",
+    # nats-server reads all messages of this time again at its start, which would take it ten
+    # times as long as the rest and hide what the supervisor adds.
+    "STREAM_DUPLICATE_WINDOW": "100ms",
+}
 
 
 def share(pid, begin, before):
@@ -725,6 +826,7 @@ def main():
     # Whatever ends this script ends what it started.
     for number_ in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number_, lambda *_: sys.exit(143))
+    adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="unified-nats-bench-") as directory:
         bench = Bench(options, directory)
         load = os.getloadavg()[0]

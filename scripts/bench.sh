@@ -10,12 +10,12 @@ usage() {
 Usage: scripts/bench.sh [--write] [--rounds N] [--only NAME[,NAME...]]
 
 Builds unified-nats in release mode, provides nats-server and prints a table of what the
-supervisor costs beside the same nats-server without it. Takes about four minutes and 2.5 GB in
+supervisor costs beside the same nats-server without it. Takes about four minutes and 3.5 GB in
 TMPDIR.
 
-  --write      put the table into BENCHMARKS.md as well
-  --rounds N   rounds of the cheap measurements (default 30)
-  --only NAME  only these: start, large, idle, check, size, invalid, recovery
+  --write           put the table into BENCHMARKS.md as well
+  --rounds N        rounds of the cheap measurements (default 30)
+  --only NAME       only these: start, large, idle, check, size, invalid, recovery
 
 Needs a Rust toolchain and python3. The image is measured when Docker has one named
 marketprism/unified-nats:latest.
