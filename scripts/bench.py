@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -99,13 +100,14 @@ class Table:
         self.add(what, shown, ours.show(), "–", f"{sign} {limit} {ours.unit}", met)
 
     def fact(self, what, ours, bare=None):
-        self.add(what, bare.show(up=False) if bare else "–", ours.show(), "–", "–", "–")
+        comparison = f"× {number(ours.median / bare.median)}" if bare else "–"
+        self.add(what, bare.show(up=False) if bare else "–", ours.show(), comparison, "–", "–")
 
     def not_measured(self, what, target, reason):
         self.add(what, "–", "–", reason, target, "not measured")
 
     def markdown(self):
-        head = ["What", "Bare nats-server", "unified-nats", "Difference", "Target", "Met"]
+        head = ["What", "Bare nats-server", "unified-nats, or what the row names", "Difference", "Target", "Met"]
         lines = [head, ["---"] * len(head), *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -531,6 +533,99 @@ class Ours(Supervised):
         return Stream(self.nats_port)
 
 
+class Peer(Supervised):
+    """Another supervisor over a bare nats-server, told to restart it always, the rest as it comes."""
+
+    VERSION = None
+
+    def __init__(self, bench, store=None):
+        super().__init__(bench, f"recovery-{self.PROGRAM}", store)
+        self.program = shutil.which(self.PROGRAM)
+
+    def name(self):
+        if self.VERSION is None or shutil.which(self.VERSION[0]) is None:
+            return self.NAME
+        return f"{self.NAME} {first_line(self.VERSION)}".strip()
+
+    def before_start(self):
+        self.render()
+        self.write_service()
+
+    def write(self, name, text, mode=0o600):
+        path = os.path.join(self.directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def write_run_script(self):
+        self.write("run", f"#!/bin/sh\nexec {shlex.join(self.server_command())}\n", 0o700)
+
+    def child_environment(self):
+        return {"PATH": os.defpath}
+
+    def question(self):
+        return Healthz(self.http_port)
+
+    def stop(self):
+        server = os.pidfd_open(self.server())
+        try:
+            super().stop()
+            if not select.select([server], [], [], self.PATIENCE)[0]:
+                raise RuntimeError(f"{self.NAME} leaves its nats-server behind")
+        finally:
+            os.close(server)
+
+
+class Supervisord(Peer):
+    NAME, PROGRAM = "supervisord", "supervisord"
+    VERSION = ["supervisord", "--version"]
+
+    def write_service(self):
+        self.config = self.write(
+            "supervisord.conf",
+            f"[supervisord]\nlogfile={self.directory}/supervisord.log\npidfile={self.directory}/supervisord.pid\n"
+            f"childlogdir={self.directory}\n"
+            f"[program:nats-server]\ncommand={shlex.join(self.server_command())}\nautorestart=true\n",
+        )
+
+    def command(self):
+        return [self.program, "--nodaemon", "--configuration", self.config]
+
+
+class S6(Peer):
+    NAME, PROGRAM = "s6", "s6-supervise"
+    VERSION = ["dpkg-query", "--show", "--showformat", "${Version}", "s6"]
+    write_service = Peer.write_run_script
+
+    def command(self):
+        return [self.program, self.directory]
+
+
+class Runit(Peer):
+    NAME, PROGRAM = "runit", "runsv"
+    VERSION = ["dpkg-query", "--show", "--showformat", "${Version}", "runit"]
+    write_service = Peer.write_run_script
+
+    def command(self):
+        return [self.program, self.directory]
+
+
+class Horust(Peer):
+    NAME, PROGRAM = "Horust", "horust"
+
+    def write_service(self):
+        # A string in JSON is one in TOML.
+        command = json.dumps(shlex.join(self.server_command()))
+        self.service = self.write("nats-server.toml", f'command = {command}\n[restart]\nstrategy = "always"\n')
+
+    def command(self):
+        return [self.program, "--services-path", self.service, "--uds-folder-path", self.directory]
+
+
+PEERS = [Supervisord, S6, Runit, Horust]
+
+
 # ---- measurements ----
 
 
@@ -656,12 +751,14 @@ class Bench:
     def measure_recovery(self):
         """All run at once and die one after the other, so that all wait only once to be healthy."""
         ours, clean, bare = Ours(self, "recovery"), Ours(self, "recovery-clean"), Bare(self, "recovery-bare")
-        self.provide_stores([ours, clean, bare])
+        peers = [kind(self) for kind in PEERS]
+        found = [peer for peer in peers if peer.program]
+        self.provide_stores([ours, clean, bare, *found])
         full_ours, full_bare = Ours(self, "recovery-full", **LARGE), Bare(self, "recovery-full-bare", **LARGE)
         state = self.provide_stores([full_ours, full_bare], filled=True, **LARGE)
         # What is still to be written to the disk would be written meanwhile.
         os.sync()
-        sides = [bare, ours, full_bare, full_ours]
+        sides = [bare, ours, full_bare, full_ours, *found]
         for side in (clean, *sides):
             side.start()
             # A store to which nothing was added since its start is read much faster.
@@ -681,6 +778,11 @@ class Bench:
 
         what = "nats-server killed, to the next acknowledged message"
         self.table.ratio(f"{what}, empty store", times[bare], times[ours], 2.5)
+        for peer in peers:
+            if peer in found:
+                self.table.fact(f"… under {peer.name()}", times[peer], times[bare])
+            else:
+                self.table.not_measured(f"… under {peer.name()}", "–", "not installed")
         size = f"{number(state['bytes'] / 1e9, up=False)} GB store"
         self.table.ratio(f"{what}, {size}", times[full_bare], times[full_ours], 2.5)
         self.table.limit("nats-server ends with exit code 0, to its successor", times[clean], 5)
