@@ -310,6 +310,15 @@ class Healthz(Http):
         return self.get(b"/healthz")[0] == 200
 
 
+class Health(Http):
+    """GET /health answers 200; keeps what it answered."""
+
+    def ask(self):
+        status, body = self.get(b"/health")
+        self.answer = json.loads(body)
+        return status == 200
+
+
 class Nats(Question):
     CONNECT = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "lang": "bench"}
     INBOX = b"_INBOX.bench"
@@ -637,6 +646,7 @@ class Bench:
         self.few = min(5, options.rounds)
         # Below RESTART_MAX, which is 10 within five minutes.
         self.deaths = min(7, options.rounds)
+        self.load_seconds = options.load_seconds
         self.directory = directory
         self.table = Table()
 
@@ -804,6 +814,61 @@ class Bench:
         shutil.rmtree(first.directory)
         return state
 
+    def measure_load(self):
+        """Twice as many busy processes as cores, at normal priority, and clients that publish."""
+        ours = Ours(self, "load")
+        ours.wipe()
+        ours.start()
+        time.sleep(2)
+        count = 2 * os.cpu_count()
+        command = [sys.executable, "-I", "-S", "-c", BUSY, str(self.load_seconds)]
+        busy = [spawn(command, {}, os.devnull) for _ in range(count)]
+        # As patient as a client is by default, or more.
+        published, health = Published(ours.nats_port, 10), Health(ours.api_port, 10)
+        acknowledged = unanswered = unhealthy = 0
+        slowest = 0
+        begin, before = time.monotonic(), processor_time()
+        seconds = 0
+        while seconds < self.load_seconds:
+            for _ in range(10):
+                asked = time.monotonic()
+                if published.attempt():
+                    acknowledged += 1
+                    slowest = max(slowest, time.monotonic() - asked)
+                else:
+                    unanswered += 1
+            if time.monotonic() - begin >= seconds + 1:
+                seconds = int(time.monotonic() - begin)
+                unhealthy += not health.attempt()
+            time.sleep(0.05)
+        idle, total = (after - earlier for after, earlier in zip(processor_time(), before, strict=True))
+        share_busy = 100 * (1 - idle / total)
+        for pid in busy:
+            reap(pid)
+        if not poll(health, 60, ours.pid):
+            raise RuntimeError("it is not healthy after the load")
+        if share_busy < 95:
+            raise RuntimeError(f"the processors were busy for {share_busy:.1f} % of the time only")
+        restarts = health.answer["checks"]["nats_server"]["restarts"]
+        published.close()
+        health.close()
+        ours.stop()
+        self.table.add(
+            f"False restarts in {self.load_seconds} s of 100 % CPU load",
+            "–",
+            str(restarts),
+            f"{count} busy processes on {os.cpu_count()} cores, {share_busy:.1f} % busy",
+            "0",
+            restarts == 0,
+        )
+        self.table.add("… /health not 200, asked each second", "–", str(unhealthy), "–", "–", "–")
+        shown = f"{unanswered} of {acknowledged + unanswered}"
+        self.table.add("… messages without acknowledgement", "–", shown, "–", "–", "–")
+        self.table.fact("… slowest acknowledgement", milliseconds([slowest]))
+
+
+# Ends by itself, whatever becomes of this script.
+BUSY = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
 
 LARGE = {
     "STREAM_MAX_BYTES": "4GB",
@@ -813,6 +878,14 @@ LARGE = {
     # times as long as the rest and hide what the supervisor adds.
     "STREAM_DUPLICATE_WINDOW": "100ms",
 }
+
+
+def processor_time():
+    """Of all processors: idle, and altogether."""
+    with open("/proc/stat", encoding="ascii") as file:
+        # Without the time of guests, which is part of that of users.
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def share(pid, begin, before):
@@ -866,8 +939,6 @@ def stream_state(port):
 
 # ---- the result ----
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-
 
 def first_line(command):
     answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -895,19 +966,26 @@ def describe(options, bench, load):
     )
 
 
-def put_into(path, result):
+def put_into(path, section, result):
+    """Between the lines that mark the section."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise RuntimeError(f"{path} does not have the lines {BEGIN} and {END}")
+    first, last = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+    before, begin, rest = text.partition(first)
+    _, end_, after = rest.partition(last)
+    if not begin or not end_:
+        raise RuntimeError(f"{path} does not have the lines {first} and {last}")
     with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n\n{result}\n\n{END}{after}")
+        file.write(f"{before}{first}\n\n{result}\n\n{last}{after}")
     os.replace(path + ".new", path)
 
 
-MEASUREMENTS = ["start", "large", "idle", "check", "size", "invalid", "recovery"]
+# What is measured together and stands in one section of BENCHMARKS.md. The load takes as long as
+# it is told to, so it runs only when it is named.
+SECTIONS = {
+    "bench": ["start", "large", "idle", "check", "size", "invalid", "recovery"],
+    "bench-load": ["load"],
+}
 
 
 def main():
@@ -916,32 +994,38 @@ def main():
     parser.add_argument("--nats-server", required=True)
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--only", default=",".join(MEASUREMENTS))
+    parser.add_argument("--only", default=",".join(SECTIONS["bench"]))
+    parser.add_argument("--load-seconds", type=int, default=120)
     parser.add_argument("--write", metavar="FILE")
     options = parser.parse_args()
     wanted = options.only.split(",")
-    if unknown := set(wanted) - set(MEASUREMENTS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    known = [name for names in SECTIONS.values() for name in names]
+    if unknown := set(wanted) - set(known):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if options.rounds < 1 or options.load_seconds < 1:
+        parser.error("--rounds and --load-seconds must be at least 1")
 
     # Whatever ends this script ends what it started.
     for number_ in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number_, lambda *_: sys.exit(143))
     adopt_orphans()
+    results = {}
     with tempfile.TemporaryDirectory(prefix="unified-nats-bench-") as directory:
         bench = Bench(options, directory)
-        load = os.getloadavg()[0]
         try:
-            for name in MEASUREMENTS:
-                if name in wanted:
-                    getattr(bench, f"measure_{name}")()
+            for section, names in SECTIONS.items():
+                if names := [name for name in names if name in wanted]:
+                    bench.table, load = Table(), os.getloadavg()[0]
+                    for name in names:
+                        getattr(bench, f"measure_{name}")()
+                    described = describe(options, bench, load)
+                    results[section] = f"{described}\n\n{bench.table.markdown()}\n\n{bench.table.summary()}"
         finally:
             end_what_is_left()
-        result = f"{describe(options, bench, load)}\n\n{bench.table.markdown()}\n\n{bench.table.summary()}"
-    print(result)
+    print("\n\n".join(results.values()))
     if options.write:
-        put_into(options.write, result)
+        for section, result in results.items():
+            put_into(options.write, section, result)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ nats_version=2.15.1
 usage() {
     cat <<'HELP'
 Usage: scripts/bench.sh [--write] [--peers] [--rounds N] [--only NAME[,NAME...]]
+                        [--load-seconds N | --hour]
 
 Builds unified-nats in release mode, provides nats-server and prints a table of what the
 supervisor costs beside the same nats-server without it. Takes about four minutes and 3.5 GB in
@@ -17,7 +18,10 @@ TMPDIR.
   --peers           first install the supervisors that recovery is compared with; without it
                     those are measured that are there
   --rounds N        rounds of the cheap measurements (default 30)
-  --only NAME       only these: start, large, idle, check, size, invalid, recovery
+  --only NAME       only these: start, large, idle, check, size, invalid, recovery; and load, which
+                    runs only when it is named
+  --load-seconds N  how long load lasts (default 120)
+  --hour            short for --only load --load-seconds 3600
 
 Needs a Rust toolchain and python3. The image is measured when Docker has one named
 marketprism/unified-nats:latest.
@@ -31,7 +35,8 @@ while [ $# -gt 0 ]; do
     case $1 in
         --write) write=1 ;;
         --peers) peers=1 ;;
-        --rounds | --only)
+        --hour) arguments+=(--only load --load-seconds 3600) ;;
+        --rounds | --only | --load-seconds)
             if [ $# -lt 2 ]; then
                 usage >&2
                 exit 64
