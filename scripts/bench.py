@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -99,13 +100,14 @@ class Table:
         self.add(what, shown, ours.show(), "–", f"{sign} {limit} {ours.unit}", met)
 
     def fact(self, what, ours, bare=None):
-        self.add(what, bare.show(up=False) if bare else "–", ours.show(), "–", "–", "–")
+        comparison = f"× {number(ours.median / bare.median)}" if bare else "–"
+        self.add(what, bare.show(up=False) if bare else "–", ours.show(), comparison, "–", "–")
 
     def not_measured(self, what, target, reason):
         self.add(what, "–", "–", reason, target, "not measured")
 
     def markdown(self):
-        head = ["What", "Bare nats-server", "unified-nats", "Difference", "Target", "Met"]
+        head = ["What", "Bare nats-server", "unified-nats, or what the row names", "Difference", "Target", "Met"]
         lines = [head, ["---"] * len(head), *self.rows]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -115,12 +117,10 @@ class Table:
 
 # ---- processes ----
 
-STARTED = {}
-
 
 def spawn(arguments, environment, output):
     """posix_spawn, because fork copies this interpreter's page tables first."""
-    pid = os.posix_spawn(
+    return os.posix_spawn(
         arguments[0],
         arguments,
         environment,
@@ -131,40 +131,47 @@ def spawn(arguments, environment, output):
         ],
         setpgroup=0,
     )
-    STARTED[pid] = arguments
-    return pid
 
 
 def reap(pid):
     _, status, usage = os.wait4(pid, 0)
-    STARTED.pop(pid, None)
     return os.waitstatus_to_exitcode(status), usage
 
 
-def gone(pid, patience):
-    """Waits until a process has ended, ours or not."""
+def end(pid, by, patience=60):
+    """Sends a signal to a process, of whomever, and waits until it has ended."""
+    descriptor = os.pidfd_open(pid)
     try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([descriptor], [], [], patience)[0])
+        os.kill(pid, by)
+        if not select.select([descriptor], [], [], patience)[0]:
+            raise RuntimeError(f"process {pid} does not end by {signal.Signals(by).name}")
     finally:
         os.close(descriptor)
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """What a supervisor leaves behind becomes a child of this process, and is found at the end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def end_what_is_left():
-    for pid in list(STARTED):
-        with contextlib.suppress(ProcessLookupError):
+    while left := children(os.getpid()):
+        for pid in left:
             os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
             reap(pid)
 
 
 def children(pid):
     found = []
     for thread in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+        # Threads come and go meanwhile.
+        with (
+            contextlib.suppress(FileNotFoundError, ProcessLookupError),
+            open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file,
+        ):
             found.extend(int(child) for child in file.read().split())
     return found
 
@@ -209,7 +216,6 @@ def peak_memory(arguments, environment):
     while True:
         _, status, usage = os.wait4(pid, 0)
         if not os.WIFSTOPPED(status):
-            STARTED.pop(pid, None)
             return peak if peak is not None else usage.ru_maxrss * 1024
         event, stopped_by = status >> 16, os.WSTOPSIG(status)
         if event == PTRACE_EVENT_EXIT:
@@ -236,8 +242,9 @@ def poll(question, patience, pid):
 class Question:
     """A socket to 127.0.0.1 that is kept between attempts."""
 
-    def __init__(self, port):
+    def __init__(self, port, patience=0.25):
         self.port = port
+        self.patience = patience
         self.socket = None
         self.buffer = b""
 
@@ -245,7 +252,7 @@ class Question:
         try:
             if self.socket is None:
                 self.buffer = b""
-                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=0.25)
+                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.patience)
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.greet()
             return self.ask()
@@ -283,19 +290,33 @@ class Question:
         return taken
 
 
-class Healthz(Question):
-    """GET /healthz answers 200."""
-
-    def ask(self):
-        self.socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        status = self.line().split()[1]
+class Http(Question):
+    def get(self, path):
+        """Status and body."""
+        self.socket.sendall(b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+        status = int(self.line().split()[1])
         length = 0
         while header := self.line():
             name, _, value = header.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        self.take(length)
-        return status == b"200"
+        return status, self.take(length)
+
+
+class Healthz(Http):
+    """GET /healthz answers 200."""
+
+    def ask(self):
+        return self.get(b"/healthz")[0] == 200
+
+
+class Health(Http):
+    """GET /health answers 200; keeps what it answered."""
+
+    def ask(self):
+        status, body = self.get(b"/health")
+        self.answer = json.loads(body)
+        return status == 200
 
 
 class Nats(Question):
@@ -339,6 +360,24 @@ class Stream(Nats):
         return bool(info) and len(info.get("config", {}).get("subjects", [])) == 8
 
 
+class Published(Nats):
+    """A message for MARKET_DATA is stored and acknowledged."""
+
+    def ask(self):
+        answer = self.request(b"trade-data.bench.spot.X", b"{}")
+        return bool(answer) and "seq" in answer
+
+
+class Successor:
+    """A process has a child other than this one."""
+
+    def __init__(self, parent, child):
+        self.parent, self.child = parent, child
+
+    def attempt(self):
+        return any(child != self.child for child in children(self.parent))
+
+
 def free_ports(count):
     sockets = []
     for _ in range(count):
@@ -351,11 +390,14 @@ def free_ports(count):
     return ports
 
 
-# ---- the two sides ----
+# ---- the sides ----
 
 
 class Side:
     """A directory with a store, ports and an output file, and one way to run on them."""
+
+    # The signal that stops it.
+    STOP = signal.SIGTERM
 
     PATIENCE = 60
 
@@ -391,7 +433,9 @@ class Side:
         """Seconds from exec to the first good answer."""
         self.choose_ports()
         self.before_start()
-        question = self.question()
+        return self.launch(self.question())
+
+    def launch(self, question):
         begin = time.monotonic()
         self.pid = spawn(self.command(), self.child_environment(), self.output)
         try:
@@ -404,13 +448,31 @@ class Side:
     def stop(self):
         """Seconds from the signal to the end of the process."""
         begin = time.monotonic()
-        os.kill(self.pid, self.STOP)
-        if not gone(self.pid, self.PATIENCE):
-            raise RuntimeError(f"process {self.pid} does not stop")
-        end = time.monotonic()
+        end(self.pid, self.STOP, self.PATIENCE)
+        ended = time.monotonic()
         reap(self.pid)
         self.pid = None
-        return end - begin
+        return ended - begin
+
+    def publish(self):
+        question = Published(self.nats_port)
+        poll(question, self.PATIENCE, self.pid)
+        question.close()
+
+    def render(self):
+        """Writes the nats.conf that ours would write."""
+        rendered = subprocess.run(
+            [self.bench.binary, "config", "render", "--output", self.config_file],
+            env=self.environment,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        if rendered.returncode != 0:
+            raise RuntimeError(f"config render failed: {rendered.stderr.decode()}")
+
+    def server_command(self):
+        return [self.bench.nats_server, "-c", self.config_file]
 
     def last_lines(self):
         with open(self.output, encoding="utf-8", errors="replace") as file:
@@ -422,18 +484,10 @@ class Bare(Side):
     STOP = signal.SIGINT
 
     def before_start(self):
-        rendered = subprocess.run(
-            [self.bench.binary, "config", "render", "--output", self.config_file],
-            env=self.environment,
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        if rendered.returncode != 0:
-            raise RuntimeError(f"config render failed: {rendered.stderr.decode()}")
+        self.render()
 
     def command(self):
-        return [self.bench.nats_server, "-c", self.config_file]
+        return self.server_command()
 
     def child_environment(self):
         return {}
@@ -441,10 +495,39 @@ class Bare(Side):
     def question(self):
         return Healthz(self.http_port)
 
+    def recover(self):
+        """Kills it; seconds from the exec of the next one to the first acknowledged message."""
+        end(self.pid, signal.SIGKILL)
+        reap(self.pid)
+        return self.launch(Published(self.nats_port))
 
-class Ours(Side):
-    STOP = signal.SIGTERM
 
+class Supervised(Side):
+    def server(self):
+        [pid] = children(self.pid)
+        return pid
+
+    def recover(self):
+        """Seconds from SIGKILL of its server to the next acknowledged message."""
+        question = Published(self.nats_port)
+        victim = self.server()
+        begin = time.monotonic()
+        # This waits for the end: nothing that the old server may still say counts.
+        end(victim, signal.SIGKILL)
+        try:
+            return poll(question, self.PATIENCE, self.pid) - begin
+        finally:
+            question.close()
+
+    def replace(self):
+        """Seconds from a clean exit of its server to the process that follows."""
+        first = self.server()
+        end(first, signal.SIGINT)
+        begin = time.monotonic()
+        return poll(Successor(self.pid, first), self.PATIENCE, self.pid) - begin
+
+
+class Ours(Supervised):
     def before_start(self):
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.config_file)
@@ -458,9 +541,98 @@ class Ours(Side):
     def question(self):
         return Stream(self.nats_port)
 
-    def server(self):
-        [pid] = children(self.pid)
-        return pid
+
+class Peer(Supervised):
+    """Another supervisor over a bare nats-server, told to restart it always, the rest as it comes."""
+
+    VERSION = None
+
+    def __init__(self, bench, store=None):
+        super().__init__(bench, f"recovery-{self.PROGRAM}", store)
+        self.program = shutil.which(self.PROGRAM)
+
+    def name(self):
+        if self.VERSION is None or shutil.which(self.VERSION[0]) is None:
+            return self.NAME
+        return f"{self.NAME} {first_line(self.VERSION)}".strip()
+
+    def before_start(self):
+        self.render()
+        self.write_service()
+
+    def write(self, name, text, mode=0o600):
+        path = os.path.join(self.directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def write_run_script(self):
+        self.write("run", f"#!/bin/sh\nexec {shlex.join(self.server_command())}\n", 0o700)
+
+    def child_environment(self):
+        return {"PATH": os.defpath}
+
+    def question(self):
+        return Healthz(self.http_port)
+
+    def stop(self):
+        server = os.pidfd_open(self.server())
+        try:
+            super().stop()
+            if not select.select([server], [], [], self.PATIENCE)[0]:
+                raise RuntimeError(f"{self.NAME} leaves its nats-server behind")
+        finally:
+            os.close(server)
+
+
+class Supervisord(Peer):
+    NAME, PROGRAM = "supervisord", "supervisord"
+    VERSION = ["supervisord", "--version"]
+
+    def write_service(self):
+        self.config = self.write(
+            "supervisord.conf",
+            f"[supervisord]\nlogfile={self.directory}/supervisord.log\npidfile={self.directory}/supervisord.pid\n"
+            f"childlogdir={self.directory}\n"
+            f"[program:nats-server]\ncommand={shlex.join(self.server_command())}\nautorestart=true\n",
+        )
+
+    def command(self):
+        return [self.program, "--nodaemon", "--configuration", self.config]
+
+
+class S6(Peer):
+    NAME, PROGRAM = "s6", "s6-supervise"
+    VERSION = ["dpkg-query", "--show", "--showformat", "${Version}", "s6"]
+    write_service = Peer.write_run_script
+
+    def command(self):
+        return [self.program, self.directory]
+
+
+class Runit(Peer):
+    NAME, PROGRAM = "runit", "runsv"
+    VERSION = ["dpkg-query", "--show", "--showformat", "${Version}", "runit"]
+    write_service = Peer.write_run_script
+
+    def command(self):
+        return [self.program, self.directory]
+
+
+class Horust(Peer):
+    NAME, PROGRAM = "Horust", "horust"
+
+    def write_service(self):
+        # A string in JSON is one in TOML.
+        command = json.dumps(shlex.join(self.server_command()))
+        self.service = self.write("nats-server.toml", f'command = {command}\n[restart]\nstrategy = "always"\n')
+
+    def command(self):
+        return [self.program, "--services-path", self.service, "--uds-folder-path", self.directory]
+
+
+PEERS = [Supervisord, S6, Runit, Horust]
 
 
 # ---- measurements ----
@@ -472,6 +644,9 @@ class Bench:
         self.nats_server = os.path.abspath(options.nats_server)
         self.rounds = options.rounds
         self.few = min(5, options.rounds)
+        # Below RESTART_MAX, which is 10 within five minutes.
+        self.deaths = min(7, options.rounds)
+        self.load_seconds = options.load_seconds
         self.directory = directory
         self.table = Table()
 
@@ -494,17 +669,8 @@ class Bench:
         self.table.difference("Stop, no clients", times[bare, "stop"], times[ours, "stop"], 10)
 
     def measure_large(self):
-        settings = {
-            "STREAM_MAX_BYTES": "4GB",
-            "STREAM_MAX_MSGS": "-1",
-            "STREAM_MAX_AGE": "0",
-            # nats-server reads all messages of this time again at its start, which would take
-            # it ten times as long as the rest and hide what the supervisor adds.
-            "STREAM_DUPLICATE_WINDOW": "100ms",
-        }
-        store = os.path.join(self.directory, "large-store")
-        ours = Ours(self, "large-ours", store, **settings)
-        bare = Bare(self, "large-bare", store, **settings)
+        ours = Ours(self, "large-ours", **LARGE)
+        bare = Bare(self, "large-bare", ours.store, **LARGE)
         ours.wipe()
         ours.start()
         state = fill(ours.nats_port)
@@ -514,7 +680,7 @@ class Bench:
         if (left := stream_state(ours.nats_port)) != state:
             raise RuntimeError(f"the store changed between the rounds: {state} became {left}")
         ours.stop()
-        shutil.rmtree(store)
+        shutil.rmtree(ours.store)
         what = f"{number(state['bytes'] / 1e9, up=False)} GB store"
         self.table.difference(f"Start, {what}", times[bare, "start"], times[ours, "start"], 50)
         self.table.difference(f"Stop, {what}", times[bare, "stop"], times[ours, "stop"], 50)
@@ -593,23 +759,133 @@ class Bench:
         )
 
     def measure_recovery(self):
-        ours = Ours(self, "recovery")
+        """All run at once and die one after the other, so that all wait only once to be healthy."""
+        ours, clean, bare = Ours(self, "recovery"), Ours(self, "recovery-clean"), Bare(self, "recovery-bare")
+        peers = [kind(self) for kind in PEERS]
+        found = [peer for peer in peers if peer.program]
+        self.provide_stores([ours, clean, bare, *found])
+        full_ours, full_bare = Ours(self, "recovery-full", **LARGE), Bare(self, "recovery-full-bare", **LARGE)
+        state = self.provide_stores([full_ours, full_bare], filled=True, **LARGE)
+        # What is still to be written to the disk would be written meanwhile.
+        os.sync()
+        sides = [bare, ours, full_bare, full_ours, *found]
+        for side in (clean, *sides):
+            side.start()
+            # A store to which nothing was added since its start is read much faster.
+            side.publish()
+        times = {side: [] for side in (clean, *sides)}
+        for turn in range(self.deaths):
+            # Ours restarts at once what had been healthy for five seconds.
+            time.sleep(5.5)
+            times[clean].append(clean.replace())
+            for side in sides if turn % 2 == 0 else reversed(sides):
+                times[side].append(side.recover())
+        for side in (clean, *sides):
+            side.stop()
+        for side in (full_ours, full_bare):
+            shutil.rmtree(side.store)
+        times = {side: milliseconds(values) for side, values in times.items()}
+
+        what = "nats-server killed, to the next acknowledged message"
+        self.table.ratio(f"{what}, empty store", times[bare], times[ours], 2.5)
+        for peer in peers:
+            if peer in found:
+                self.table.fact(f"… under {peer.name()}", times[peer], times[bare])
+            else:
+                self.table.not_measured(f"… under {peer.name()}", "–", "not installed")
+        size = f"{number(state['bytes'] / 1e9, up=False)} GB store"
+        self.table.ratio(f"{what}, {size}", times[full_bare], times[full_ours], 2.5)
+        self.table.limit("nats-server ends with exit code 0, to its successor", times[clean], 5)
+
+    def provide_stores(self, sides, filled=False, **settings):
+        """Gives each a store that holds the stream, filled or not; returns the stream's state.
+
+        All get a copy: files that nats-server has written are cached in other pieces than copied
+        ones, and take it longer to read.
+        """
+        first = Ours(self, "first", **settings)
+        first.wipe()
+        first.start()
+        state = fill(first.nats_port) if filled else stream_state(first.nats_port)
+        time.sleep(0.3)
+        first.stop()
+        for side in sides:
+            shutil.copytree(first.store, side.store)
+        shutil.rmtree(first.directory)
+        return state
+
+    def measure_load(self):
+        """Twice as many busy processes as cores, at normal priority, and clients that publish."""
+        ours = Ours(self, "load")
         ours.wipe()
         ours.start()
-        times = []
-        for _ in range(self.few):
-            time.sleep(5.5)
-            victim = ours.server()
-            question = ours.question()
-            begin = time.monotonic()
-            os.kill(victim, signal.SIGKILL)
-            # Nothing that the old server may still say counts.
-            if not gone(victim, 10):
-                raise RuntimeError("nats-server survives SIGKILL")
-            times.append(poll(question, 60, ours.pid) - begin)
-            question.close()
+        time.sleep(2)
+        count = 2 * os.cpu_count()
+        command = [sys.executable, "-I", "-S", "-c", BUSY, str(self.load_seconds)]
+        busy = [spawn(command, {}, os.devnull) for _ in range(count)]
+        # As patient as a client is by default, or more.
+        published, health = Published(ours.nats_port, 10), Health(ours.api_port, 10)
+        acknowledged = unanswered = unhealthy = 0
+        slowest = 0
+        begin, before = time.monotonic(), processor_time()
+        seconds = 0
+        while seconds < self.load_seconds:
+            for _ in range(10):
+                asked = time.monotonic()
+                if published.attempt():
+                    acknowledged += 1
+                    slowest = max(slowest, time.monotonic() - asked)
+                else:
+                    unanswered += 1
+            if time.monotonic() - begin >= seconds + 1:
+                seconds = int(time.monotonic() - begin)
+                unhealthy += not health.attempt()
+            time.sleep(0.05)
+        idle, total = (after - earlier for after, earlier in zip(processor_time(), before, strict=True))
+        share_busy = 100 * (1 - idle / total)
+        for pid in busy:
+            reap(pid)
+        if not poll(health, 60, ours.pid):
+            raise RuntimeError("it is not healthy after the load")
+        if share_busy < 95:
+            raise RuntimeError(f"the processors were busy for {share_busy:.1f} % of the time only")
+        restarts = health.answer["checks"]["nats_server"]["restarts"]
+        published.close()
+        health.close()
         ours.stop()
-        self.table.fact("nats-server killed, to the stream answering again", milliseconds(times))
+        self.table.add(
+            f"False restarts in {self.load_seconds} s of 100 % CPU load",
+            "–",
+            str(restarts),
+            f"{count} busy processes on {os.cpu_count()} cores, {share_busy:.1f} % busy",
+            "0",
+            restarts == 0,
+        )
+        self.table.add("… /health not 200, asked each second", "–", str(unhealthy), "–", "–", "–")
+        shown = f"{unanswered} of {acknowledged + unanswered}"
+        self.table.add("… messages without acknowledgement", "–", shown, "–", "–", "–")
+        self.table.fact("… slowest acknowledgement", milliseconds([slowest]))
+
+
+# Ends by itself, whatever becomes of this script.
+BUSY = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
+
+LARGE = {
+    "STREAM_MAX_BYTES": "4GB",
+    "STREAM_MAX_MSGS": "-1",
+    "STREAM_MAX_AGE": "0",
+    # nats-server reads all messages of this time again at its start, which would take it ten
+    # times as long as the rest and hide what the supervisor adds.
+    "STREAM_DUPLICATE_WINDOW": "100ms",
+}
+
+
+def processor_time():
+    """Of all processors: idle, and altogether."""
+    with open("/proc/stat", encoding="ascii") as file:
+        # Without the time of guests, which is part of that of users.
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def share(pid, begin, before):
@@ -663,8 +939,6 @@ def stream_state(port):
 
 # ---- the result ----
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-
 
 def first_line(command):
     answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -692,19 +966,26 @@ def describe(options, bench, load):
     )
 
 
-def put_into(path, result):
+def put_into(path, section, result):
+    """Between the lines that mark the section."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise RuntimeError(f"{path} does not have the lines {BEGIN} and {END}")
+    first, last = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+    before, begin, rest = text.partition(first)
+    _, end_, after = rest.partition(last)
+    if not begin or not end_:
+        raise RuntimeError(f"{path} does not have the lines {first} and {last}")
     with open(path + ".new", "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n\n{result}\n\n{END}{after}")
+        file.write(f"{before}{first}\n\n{result}\n\n{last}{after}")
     os.replace(path + ".new", path)
 
 
-MEASUREMENTS = ["start", "large", "idle", "check", "size", "invalid", "recovery"]
+# What is measured together and stands in one section of BENCHMARKS.md. The load takes as long as
+# it is told to, so it runs only when it is named.
+SECTIONS = {
+    "bench": ["start", "large", "idle", "check", "size", "invalid", "recovery"],
+    "bench-load": ["load"],
+}
 
 
 def main():
@@ -713,31 +994,38 @@ def main():
     parser.add_argument("--nats-server", required=True)
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--only", default=",".join(MEASUREMENTS))
+    parser.add_argument("--only", default=",".join(SECTIONS["bench"]))
+    parser.add_argument("--load-seconds", type=int, default=120)
     parser.add_argument("--write", metavar="FILE")
     options = parser.parse_args()
     wanted = options.only.split(",")
-    if unknown := set(wanted) - set(MEASUREMENTS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
+    known = [name for names in SECTIONS.values() for name in names]
+    if unknown := set(wanted) - set(known):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    if options.rounds < 1 or options.load_seconds < 1:
+        parser.error("--rounds and --load-seconds must be at least 1")
 
     # Whatever ends this script ends what it started.
     for number_ in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number_, lambda *_: sys.exit(143))
+    adopt_orphans()
+    results = {}
     with tempfile.TemporaryDirectory(prefix="unified-nats-bench-") as directory:
         bench = Bench(options, directory)
-        load = os.getloadavg()[0]
         try:
-            for name in MEASUREMENTS:
-                if name in wanted:
-                    getattr(bench, f"measure_{name}")()
+            for section, names in SECTIONS.items():
+                if names := [name for name in names if name in wanted]:
+                    bench.table, load = Table(), os.getloadavg()[0]
+                    for name in names:
+                        getattr(bench, f"measure_{name}")()
+                    described = describe(options, bench, load)
+                    results[section] = f"{described}\n\n{bench.table.markdown()}\n\n{bench.table.summary()}"
         finally:
             end_what_is_left()
-        result = f"{describe(options, bench, load)}\n\n{bench.table.markdown()}\n\n{bench.table.summary()}"
-    print(result)
+    print("\n\n".join(results.values()))
     if options.write:
-        put_into(options.write, result)
+        for section, result in results.items():
+            put_into(options.write, section, result)
 
 
 if __name__ == "__main__":

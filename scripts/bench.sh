@@ -7,15 +7,21 @@ nats_version=2.15.1
 
 usage() {
     cat <<'HELP'
-Usage: scripts/bench.sh [--write] [--rounds N] [--only NAME[,NAME...]]
+Usage: scripts/bench.sh [--write] [--peers] [--rounds N] [--only NAME[,NAME...]]
+                        [--load-seconds N | --hour]
 
 Builds unified-nats in release mode, provides nats-server and prints a table of what the
-supervisor costs beside the same nats-server without it. Takes about four minutes and 2.5 GB in
+supervisor costs beside the same nats-server without it. Takes about four minutes and 3.5 GB in
 TMPDIR.
 
-  --write      put the table into BENCHMARKS.md as well
-  --rounds N   rounds of the cheap measurements (default 30)
-  --only NAME  only these: start, large, idle, check, size, invalid, recovery
+  --write           put the table into BENCHMARKS.md as well
+  --peers           first install the supervisors that recovery is compared with; without it
+                    those are measured that are there
+  --rounds N        rounds of the cheap measurements (default 30)
+  --only NAME       only these: start, large, idle, check, size, invalid, recovery; and load, which
+                    runs only when it is named
+  --load-seconds N  how long load lasts (default 120)
+  --hour            short for --only load --load-seconds 3600
 
 Needs a Rust toolchain and python3. The image is measured when Docker has one named
 marketprism/unified-nats:latest.
@@ -23,11 +29,14 @@ HELP
 }
 
 write=
+peers=
 arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
         --write) write=1 ;;
-        --rounds | --only)
+        --peers) peers=1 ;;
+        --hour) arguments+=(--only load --load-seconds 3600) ;;
+        --rounds | --only | --load-seconds)
             if [ $# -lt 2 ]; then
                 usage >&2
                 exit 64
@@ -53,6 +62,8 @@ fi
 cd "$repo"
 # shellcheck source-path=SCRIPTDIR source=lib/nats-server.sh
 . scripts/lib/nats-server.sh
+# shellcheck source-path=SCRIPTDIR source=lib/peers.sh
+. scripts/lib/peers.sh
 
 for tool in cargo python3; do
     if ! command -v "$tool" >/dev/null; then
@@ -62,6 +73,10 @@ for tool in cargo python3; do
 done
 cargo build --release --locked --quiet
 nats_server=$(nats_server_ensure "$nats_version")
+if [ -n "$peers" ]; then
+    peers_install
+fi
+export PATH=$PATH:$PEERS_PATH
 
 # What is measured is the sources: a table or a script that changed since does not matter.
 sources=(src templates build.rs Cargo.toml Cargo.lock)
