@@ -34,6 +34,7 @@ pub use directories::config_file_candidates;
 use phases::Phases;
 use ports::PortError;
 use resources::Resources;
+use signals::LastLook;
 pub use signals::Signals;
 use watch::Watch;
 
@@ -189,7 +190,8 @@ impl Prepared {
 
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
-        tasks.spawn(name("signals", signals.run(handle.clone(), reaper)));
+        let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
+        tasks.spawn(name("signals", signals.run(handle.clone(), reaper, last_look)));
         let watch =
             Watch::new(settings.clone(), link.address.clone(), handle.clone(), client_view.clone(), keeper.clone());
         tasks.spawn(name("watch", watch.run()));
@@ -212,9 +214,14 @@ impl Prepared {
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
         let connections = resources.api_connections(settings.api.max_connections);
         tasks.spawn(name("api", api::serve(listener, api::router(views), connections)));
-        supervise_tasks(tasks, &handle).await
+        let outcome = supervise_tasks(tasks, &handle).await;
+        keeper.flush(LAST_WRITE).await;
+        outcome
     }
 }
+
+/// Time for what is known about the streams to be written at the end.
+const LAST_WRITE: Duration = Duration::from_millis(250);
 
 async fn name(task: &'static str, work: impl Future<Output = ()>) -> Ended {
     work.await;

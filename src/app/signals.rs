@@ -1,10 +1,14 @@
 use std::time::{Duration, Instant};
 
+use async_nats::Client;
 use futures_util::StreamExt;
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use tokio::sync::watch;
 
-use crate::supervisor::{Handle, Reaper};
+use crate::integrity::Keeper;
+use crate::nats::JetStream;
+use crate::supervisor::{Generation, Handle, Reaper};
 
 fn name(signal: i32) -> &'static str {
     Signal::try_from(signal).map_or("signal", Signal::as_str)
@@ -17,13 +21,31 @@ const SAME_REQUEST: Duration = Duration::from_millis(100);
 /// start is kept: as PID 1, the kernel would drop it.
 pub struct Signals(signal_hook_tokio::SignalsInfo);
 
+/// Time for one request of the last look.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+
+/// A look at the streams before the server is asked to stop.
+pub struct LastLook {
+    pub keeper: Keeper,
+    pub client: watch::Receiver<Option<(Generation, Client)>>,
+}
+
+impl LastLook {
+    async fn take(&self) {
+        let connection = self.client.borrow().clone();
+        if let Some((generation, client)) = connection {
+            self.keeper.take_leave(&JetStream::new(client, LAST_LOOK), generation).await;
+        }
+    }
+}
+
 impl Signals {
     /// Must be called within a runtime.
     pub fn listen() -> std::io::Result<Self> {
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2]).map(Self)
     }
 
-    pub(super) async fn run(mut self, handle: Handle, reaper: Reaper) {
+    pub(super) async fn run(mut self, handle: Handle, reaper: Reaper, last_look: LastLook) {
         // A child may have ended before the first SIGCHLD was asked for.
         reaper.reap();
         let mut last_stop: Option<Instant> = None;
@@ -36,6 +58,7 @@ impl Signals {
                 SIGTERM | SIGINT => {
                     last_stop = Some(Instant::now());
                     tracing::info!(signal = name(signal), "stopping");
+                    last_look.take().await;
                     handle.stop().await;
                 }
                 SIGUSR1 => handle.reopen_logs().await,

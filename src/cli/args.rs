@@ -63,6 +63,11 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// The streams of a running broker
+    Streams {
+        #[command(subcommand)]
+        command: StreamsCommand,
+    },
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -74,6 +79,23 @@ pub struct HealthCheck {
     pub kind: Kind,
     /// Time for the whole check, such as 5 or 500ms
     #[arg(long, default_value = "5", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+#[derive(Subcommand)]
+pub enum StreamsCommand {
+    /// Accept that messages are missing, so that the broker is healthy again
+    AcknowledgeLoss(AcknowledgeLoss),
+}
+
+#[derive(Args)]
+pub struct AcknowledgeLoss {
+    /// Only what is missing in this stream
+    pub stream: Option<String>,
+    /// Time for the broker to take it up, such as 5 or 500ms
+    #[arg(long, default_value = "10", value_parser = parse_timeout)]
     pub timeout: Duration,
     #[command(flatten)]
     pub output: OutputFlags,

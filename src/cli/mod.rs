@@ -22,6 +22,7 @@ mod check;
 mod config;
 mod exit;
 mod run;
+mod streams;
 
 use std::ffi::OsString;
 use std::time::Instant;
@@ -29,7 +30,7 @@ use std::time::Instant;
 use clap::Parser;
 
 pub use args::Cli;
-use args::{Command, ConfigCommand};
+use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
 
 /// Runs the command that the arguments ask for. `started` is when the program began.
@@ -64,6 +65,9 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
             ConfigCommand::Show(arguments) => config::show(&flags, &arguments),
             ConfigCommand::Reference(arguments) => config::reference(&arguments),
         },
+        Command::Streams { command: StreamsCommand::AcknowledgeLoss(arguments) } => {
+            streams::acknowledge_loss(&flags, &arguments)
+        }
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());

@@ -6,7 +6,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::marks::{Book, Circumstances, Loss};
+use super::marks::{Book, Circumstances, Loss, Ranges};
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, StreamInfo};
 use crate::settings::Settings;
@@ -112,15 +112,13 @@ impl Keeper {
     }
 
     /// Notes what was found missing in some other way.
-    pub(super) async fn note(&self, stream: &str, what: String) {
+    pub(super) async fn note(&self, stream: &str, what: String, unreadable: Ranges) {
         let mut pages = self.0.book.lock().await;
-        if pages.book.losses.iter().any(|known| known.stream == stream && known.what == what) {
-            return;
-        }
         let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
-        let loss = Loss { stream: stream.to_owned(), what, found_at };
-        tell(&loss);
-        pages.book.losses.push(loss);
+        let loss = Loss { stream: stream.to_owned(), what, found_at, unreadable };
+        if pages.book.note(loss.clone()) {
+            tell(&loss);
+        }
         self.publish(&pages.book);
         self.save(&mut pages);
     }
@@ -128,6 +126,11 @@ impl Keeper {
     /// The configuration that a stream was last seen with.
     pub(super) async fn config_of(&self, stream: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
         self.0.book.lock().await.book.marks.get(stream).map(|mark| mark.config.clone())
+    }
+
+    /// What cannot be read of a stream, as somebody knows.
+    pub(super) async fn accepted(&self, stream: &str) -> Ranges {
+        self.0.book.lock().await.book.accepted.get(stream).cloned().unwrap_or_default()
     }
 
     pub(super) fn show_reading(&self, reading: Reading) {
@@ -183,6 +186,14 @@ impl Keeper {
                 tracing::debug!("cannot write {}: {error}", path.display());
             }
         }));
+    }
+
+    /// Looks once more before the server is asked to stop, so that what is known is as fresh as can be.
+    pub async fn take_leave(&self, jetstream: &JetStream, generation: Generation) {
+        /// Nobody should wait for a server that hangs.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        // Without an answer what was seen last has to do.
+        let _ = tokio::time::timeout(PATIENCE, self.look(jetstream, generation)).await;
     }
 
     /// Waits until what is known is on disk, at most `patience`.

@@ -39,6 +39,44 @@ pub struct Loss {
     pub what: String,
     /// When it was found, RFC 3339.
     pub found_at: String,
+    /// Sequences that are counted as messages and cannot be read, where that is what is missing.
+    #[serde(default)]
+    pub unreadable: Ranges,
+}
+
+/// First and last of each run of sequences, in order.
+pub type Ranges = Vec<(u64, u64)>;
+
+/// What is in `ranges` and not in `others`; both are in order and without overlaps.
+pub fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
+    let mut rest = Ranges::new();
+    for &(mut from, to) in ranges {
+        let first = others.partition_point(|(_, end)| *end < from);
+        for &(start, end) in others[first..].iter().take_while(|(start, _)| *start <= to) {
+            if start > from {
+                rest.push((from, start - 1));
+            }
+            from = end + 1;
+        }
+        if from <= to {
+            rest.push((from, to));
+        }
+    }
+    rest
+}
+
+/// What is in either of two lists of ranges.
+fn union(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
+    let mut all = [some, others].concat();
+    all.sort_unstable();
+    let mut merged: Ranges = Vec::new();
+    for (from, to) in all {
+        match merged.last_mut() {
+            Some((_, end)) if from <= *end + 1 => *end = to.max(*end),
+            _ => merged.push((from, to)),
+        }
+    }
+    merged
 }
 
 /// Marks and losses, as they are kept beside the store.
@@ -47,6 +85,8 @@ pub struct Loss {
 pub struct Book {
     pub marks: BTreeMap<String, Mark>,
     pub losses: Vec<Loss>,
+    /// Sequences of each stream that cannot be read, and that somebody knows about.
+    pub accepted: BTreeMap<String, Ranges>,
 }
 
 /// What is known about the time since the marks were made.
@@ -177,7 +217,7 @@ impl Book {
         let mut marks = std::mem::take(&mut self.marks);
         let mut note = |stream: &str, what: String| {
             let found_at = crate::logging::timestamp(circumstances.now).to_string();
-            found.push(Loss { stream: stream.to_owned(), what, found_at });
+            found.push(Loss { stream: stream.to_owned(), what, found_at, unreadable: Ranges::new() });
         };
         for info in streams {
             let name = word(&info.config, "name").to_owned();
@@ -202,8 +242,7 @@ impl Book {
             }
         }
         // The same finding again is no news.
-        found.retain(|loss| !self.losses.iter().any(|known| known.stream == loss.stream && known.what == loss.what));
-        self.losses.extend(found.iter().cloned());
+        found.retain(|loss| self.note(loss.clone()));
         found
     }
 
@@ -213,7 +252,31 @@ impl Book {
             .into_iter()
             .partition(|loss| stream.is_none_or(|name| name == loss.stream));
         self.losses = kept;
+        for Loss { stream, unreadable, .. } in forgotten.iter().filter(|loss: &&Loss| !loss.unreadable.is_empty()) {
+            let accepted = self.accepted.entry(stream.clone()).or_default();
+            *accepted = union(accepted, unreadable);
+        }
         forgotten
+    }
+
+    /// Notes a loss that was found in some other way; false where it is known already. What cannot be
+    /// read of a stream is one loss, however often it is read.
+    pub fn note(&mut self, loss: Loss) -> bool {
+        let unreadable = !loss.unreadable.is_empty();
+        let same = |known: &&mut Loss| {
+            known.stream == loss.stream && (known.what == loss.what || (unreadable && !known.unreadable.is_empty()))
+        };
+        match self.losses.iter_mut().find(same) {
+            Some(known) => {
+                let found_at = known.found_at.clone();
+                *known = Loss { found_at, ..loss };
+                false
+            }
+            None => {
+                self.losses.push(loss);
+                true
+            }
+        }
     }
 }
 

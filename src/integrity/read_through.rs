@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::{Keeper, Reading};
-use super::marks::{is_on_disk, keeps_every_message};
+use super::marks::{Ranges, is_on_disk, keeps_every_message, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Messages asked for at a time. Only their headers come, but the server reads and checks all of them.
@@ -67,10 +67,10 @@ impl Keeper {
         let _ = jetstream.delete_consumer(name, &consumer).await;
         let gaps = read?;
         let after = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
-        let missing = gaps.missing(&before, after.state.first_seq);
-        if let Some((count, first)) = missing {
-            let what = format!("{count} messages cannot be read, the first of them at sequence {first}");
-            self.note(name, what).await;
+        let missing = gaps.missing(&before, after.state.first_seq, &self.accepted(name).await);
+        if let Some((first, _)) = missing.first() {
+            let what = format!("{} messages cannot be read, the first of them at sequence {first}", count(&missing));
+            self.note(name, what, missing).await;
         }
         Ok(before.state.messages)
     }
@@ -118,8 +118,7 @@ impl Keeper {
 #[derive(Debug)]
 struct Gaps {
     reached: u64,
-    /// First and last of each.
-    ranges: Vec<(u64, u64)>,
+    ranges: Ranges,
 }
 
 impl Gaps {
@@ -142,34 +141,21 @@ impl Gaps {
         self
     }
 
-    /// How many messages should have come, and the first of them. What was deleted before, and what
-    /// has gone from the beginning since, should not.
-    fn missing(&self, before: &StreamInfo, first_seq: u64) -> Option<(u64, u64)> {
-        let state = &before.state;
-        let deleted = state.deleted.as_deref().unwrap_or_default();
-        let holes = |from: u64, to: u64| {
-            let at = |seq: u64| deleted.partition_point(|deleted| *deleted < seq);
-            (at(to + 1) - at(from)) as u64
-        };
-        let mut count = 0;
-        let mut first = None;
-        for &(from, to) in &self.ranges {
-            let from = from.max(first_seq);
-            if from > to {
-                continue;
-            }
-            let missing = to - from + 1 - holes(from, to);
-            if missing > 0 {
-                count += missing;
-                first = first.or_else(|| (from..=to).find(|seq| deleted.binary_search(seq).is_err()));
-            }
-        }
+    /// What should have come and did not. What was deleted before, what has gone from the beginning
+    /// since, and what is known to be unreadable should not.
+    fn missing(&self, before: &StreamInfo, first_seq: u64, accepted: &[(u64, u64)]) -> Ranges {
+        let gone = first_seq.checked_sub(1).filter(|last| *last > 0).map(|last| (1, last));
+        let deleted: Ranges = before.state.deleted.iter().flatten().map(|seq| (*seq, *seq)).collect();
+        let rest = without(&without(&self.ranges, gone.as_slice()), &deleted);
+        let rest = without(&rest, accepted);
         // Where the holes are not known one by one, so many are expected.
-        if state.deleted.is_none() {
-            count = count.saturating_sub(state.num_deleted);
-        }
-        first.filter(|_| count > 0).map(|first| (count, first))
+        let expected = if before.state.deleted.is_none() { before.state.num_deleted } else { 0 };
+        if count(&rest) > expected { rest } else { vec![] }
     }
+}
+
+fn count(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(from, to)| to - from + 1).sum()
 }
 
 /// The sequence in the stream, from the subject that a message is acknowledged with:
@@ -204,19 +190,20 @@ mod tests {
     #[test]
     fn what_does_not_come_is_missing() {
         let whole = gaps(3, &[3, 4, 5], 5);
-        assert_eq!(whole.missing(&stream(3, 5, None, 0), 3), None);
+        assert_eq!(whole.missing(&stream(3, 5, None, 0), 3, &[]), []);
         let damaged = gaps(1, &[1, 2, 5, 6], 8);
-        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 1), Some((4, 3)));
-        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 5), Some((2, 7)), "the beginning has expired meanwhile");
+        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 1, &[]), [(3, 4), (7, 8)]);
+        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 5, &[]), [(7, 8)], "the beginning has expired meanwhile");
+        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 1, &[(3, 4)]), [(7, 8)], "somebody knows");
     }
 
     #[test]
     fn what_was_deleted_before_is_not() {
         let gaps = gaps(1, &[1, 2, 5, 6], 8);
-        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7, 8]), 4), 1), None);
-        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 7, 8]), 3), 1), Some((1, 4)));
-        assert_eq!(gaps.missing(&stream(1, 8, None, 4), 1), None, "only their number is known");
-        assert_eq!(gaps.missing(&stream(1, 8, None, 3), 1).map(|(count, _)| count), Some(1));
+        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7, 8]), 4), 1, &[]), []);
+        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 7, 8]), 3), 1, &[]), [(4, 4)]);
+        assert_eq!(gaps.missing(&stream(1, 8, None, 4), 1, &[]), [], "only their number is known");
+        assert_eq!(count(&gaps.missing(&stream(1, 8, None, 3), 1, &[])), 4);
     }
 
     #[test]

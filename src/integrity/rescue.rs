@@ -37,7 +37,7 @@ impl Keeper {
             let directory = streams.join(&name);
             let Some(config) = self.config_of(&name).await.or_else(|| fallback(&name)) else {
                 let what = format!("nats-server cannot recover it; its files are untouched in {}", directory.display());
-                self.note(&name, what).await;
+                self.note(&name, what, vec![]).await;
                 continue;
             };
             let aside = self

@@ -226,33 +226,3 @@ fn a_disk_that_is_full_at_the_start_degrades_and_heals() {
     assert_eq!(broker.server_pid(), server, "it was not restarted in a loop");
     assert_eq!(broker.stop(), Some(0));
 }
-
-/// A file system of a test, gone with it.
-struct Mounted(std::path::PathBuf);
-
-impl Mounted {
-    fn tmpfs(at: std::path::PathBuf, size: &str) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        let mut mount = Command::new("mount");
-        let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at).status();
-        assert!(status.unwrap().success());
-        Self(at)
-    }
-
-    fn fill(&self) {
-        use std::io::Write;
-        let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.0.join("ballast")).unwrap();
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        // Lazily: the broker of the test may still have files open.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}

@@ -210,6 +210,19 @@ impl Broker {
         serde_json::from_str(&http_get(&self.api("/health")).1).unwrap_or_default()
     }
 
+    pub fn state(&self) -> String {
+        self.health()["checks"]["nats_server"]["state"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn restarts(&self) -> Option<u64> {
+        self.health()["checks"]["nats_server"]["restarts"].as_u64()
+    }
+
+    /// The files of MARKET_DATA.
+    pub fn stream_directory(&self) -> PathBuf {
+        self.store().join("jetstream/$G/streams/MARKET_DATA")
+    }
+
     /// Everything it printed.
     pub fn log(&self) -> String {
         let read = |name| fs::read_to_string(self.path(name)).unwrap_or_default();
@@ -283,6 +296,15 @@ impl JetStream {
         serde_json::from_slice(&answer.unwrap_or_else(|e| panic!("{subject}: {e}")).payload).unwrap()
     }
 
+    /// Publishes; the sequence, or why it was not acknowledged.
+    pub async fn try_publish(&self, subject: &str, payload: Vec<u8>) -> Result<u64, String> {
+        let request = self.0.request(subject.to_owned(), payload.into());
+        let answer = tokio::time::timeout(Duration::from_secs(2), request).await.map_err(|e| e.to_string())?;
+        let answer = answer.map_err(|e| e.to_string())?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).map_err(|e| e.to_string())?;
+        answer["seq"].as_u64().filter(|_| answer["error"].is_null()).ok_or_else(|| answer.to_string())
+    }
+
     /// Publishes and waits for the acknowledgement; gives the sequence.
     pub async fn publish(&self, subject: &str, payload: &str) -> u64 {
         let answer = self.0.request(subject.to_owned(), payload.to_owned().into()).await;
@@ -298,5 +320,53 @@ impl JetStream {
     pub async fn subject_of(&self, stream: &str, seq: u64) -> String {
         let answer = self.ask(&format!("$JS.API.STREAM.MSG.GET.{stream}"), serde_json::json!({ "seq": seq })).await;
         answer["message"]["subject"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+}
+
+/// A file system of a test, gone with it.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    pub fn tmpfs(at: PathBuf, size: &str) -> Self {
+        fs::create_dir_all(&at).unwrap();
+        let mut mount = Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&at).status();
+        assert!(status.unwrap().success());
+        Self(at)
+    }
+
+    pub fn fill(&self) {
+        use std::io::Write;
+        let mut file = fs::File::create(self.0.join("ballast")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    /// The directory mounted onto itself, so that it can be made read-only with files open in it.
+    pub fn bind(at: &Path) -> Self {
+        assert!(Command::new("mount").arg("--bind").args([at, at]).status().unwrap().success());
+        Self(at.to_owned())
+    }
+
+    /// Takes room away, to be given back by [`Self::make_room`].
+    pub fn ballast(&self, size: &str) {
+        let mut fallocate = Command::new("fallocate");
+        assert!(fallocate.args(["-l", size]).arg(self.0.join("ballast")).status().unwrap().success());
+    }
+
+    pub fn remount(&self, options: &str) {
+        let mut mount = Command::new("mount");
+        let status = mount.args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
+        assert!(status.unwrap().success());
+    }
+
+    pub fn make_room(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily: the broker of the test may still have files open.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }

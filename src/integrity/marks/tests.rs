@@ -160,3 +160,29 @@ fn memory_streams_end_with_their_server() {
     assert_eq!(book.compare(&[in_memory(stream(1, 0, 0))], &["A"], restarted()), []);
     assert_eq!(book.compare(&[], &[], restarted()), []);
 }
+
+#[test]
+fn what_cannot_be_read_is_one_loss_and_known_once_acknowledged() {
+    let unreadable = |what: &str, ranges: &[(u64, u64)]| Loss {
+        stream: "A".into(),
+        what: what.into(),
+        found_at: what.into(),
+        unreadable: ranges.to_vec(),
+    };
+    let mut book = Book::default();
+    assert!(book.note(unreadable("four", &[(3, 4), (8, 9)])));
+    assert!(!book.note(unreadable("two", &[(8, 9)])), "the rest has expired");
+    assert_eq!((book.losses[0].what.as_str(), book.losses[0].found_at.as_str()), ("two", "four"));
+    book.acknowledge(None);
+    book.note(unreadable("one", &[(10, 10)]));
+    book.acknowledge(None);
+    assert_eq!(book.accepted["A"], [(8, 10)]);
+}
+
+#[test]
+fn ranges_are_taken_from_ranges() {
+    assert_eq!(without(&[(1, 10)], &[]), [(1, 10)]);
+    assert_eq!(without(&[(1, 10)], &[(1, 1), (4, 5), (9, 12)]), [(2, 3), (6, 8)]);
+    assert_eq!(without(&[(1, 3), (5, 7)], &[(3, 5)]), [(1, 2), (6, 7)]);
+    assert_eq!(without(&[(5, 7)], &[(1, 20)]), []);
+}

@@ -1,0 +1,66 @@
+use std::time::{Duration, Instant};
+
+use super::args::AcknowledgeLoss;
+use super::exit::Code;
+use crate::integrity::{Loss, acknowledgement};
+use crate::settings::{ProcessEnvironment, Settings};
+
+/// Between two looks whether the broker has taken the acknowledgement up.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Acknowledges what is missing, through the store of the broker that runs with the same settings.
+pub fn acknowledge_loss(flags: &[(&'static str, String)], arguments: &AcknowledgeLoss) -> Code {
+    let store = match Settings::load(&ProcessEnvironment, flags) {
+        Ok(loaded) => loaded.settings.jetstream.store_dir,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Code::Settings;
+        }
+    };
+    let book = match acknowledgement::read_book(&store) {
+        Ok(book) => book,
+        Err(reason) => {
+            eprintln!("cannot acknowledge: {reason}");
+            return Code::Failed;
+        }
+    };
+    let concerned = |loss: &Loss| arguments.stream.as_deref().is_none_or(|name| name == loss.stream);
+    let losses: Vec<_> = book.losses.into_iter().filter(concerned).collect();
+    if losses.is_empty() {
+        print(&losses, arguments.output.json);
+        return Code::Success;
+    }
+    if let Err(error) = acknowledgement::request(&store, arguments.stream.as_deref()) {
+        eprintln!("cannot acknowledge: {} cannot be written: {error}", store.display());
+        return Code::Failed;
+    }
+    let deadline = Instant::now() + arguments.timeout;
+    while acknowledgement::is_pending(&store) {
+        if Instant::now() >= deadline {
+            eprintln!(
+                "cannot acknowledge yet: no broker that runs over {} took it up within {} s; the next one that starts \
+                 will",
+                store.display(),
+                arguments.timeout.as_secs_f32()
+            );
+            return Code::Failed;
+        }
+        std::thread::sleep(POLL);
+    }
+    print(&losses, arguments.output.json);
+    Code::Success
+}
+
+fn print(acknowledged: &[Loss], json: bool) {
+    if json {
+        let result = serde_json::json!({ "acknowledged": acknowledged });
+        say!("{result:#}");
+        return;
+    }
+    if acknowledged.is_empty() {
+        say!("nothing is known to be missing");
+    }
+    for loss in acknowledged {
+        say!("acknowledged  stream {}: {} (found {})", loss.stream, loss.what, loss.found_at);
+    }
+}

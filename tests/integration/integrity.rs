@@ -1,0 +1,149 @@
+//! Stores whose files were damaged while nobody looked: never healthy with messages missing.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use crate::support::*;
+
+const MESSAGES: u64 = 200;
+
+/// A store with messages of 8 KB and a consumer that has seen ten of them, at rest.
+fn at_rest(version: &str) -> Broker {
+    let mut broker = Broker::with_server(version);
+    broker.start();
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        let payload = "x".repeat(8000);
+        for number in 0..MESSAGES {
+            jetstream.publish(SUBJECTS[number as usize % 8], &payload).await;
+        }
+        let config = serde_json::json!({ "durable_name": "d", "ack_policy": "explicit", "deliver_policy": "all" });
+        let request = serde_json::json!({ "stream_name": "MARKET_DATA", "config": config });
+        let made = jetstream.ask("$JS.API.CONSUMER.DURABLE.CREATE.MARKET_DATA.d", request).await;
+        assert!(made["error"].is_null(), "{made}");
+    });
+    wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+    assert_eq!(broker.stop(), Some(0));
+    broker
+}
+
+fn flip(path: &Path, at: u64) {
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ 0x55]).unwrap();
+}
+
+fn integrity(broker: &Broker) -> (String, String) {
+    let health = broker.health();
+    let check = &health["checks"]["integrity"];
+    let text = |name: &str| check[name].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("detail"))
+}
+
+fn expect_loss(broker: &mut Broker, what: &str) {
+    broker.launch();
+    wait_for("the loss is told", || (integrity(broker).0 == "fail").then_some(()));
+    assert!(integrity(broker).1.contains(what), "{:?}", integrity(broker));
+    wait_for("unready", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
+    assert_ne!(broker.health()["status"], "healthy");
+}
+
+#[test]
+fn a_message_damaged_in_place_is_found_by_reading_and_stays_told_until_acknowledged() {
+    let mut broker = at_rest(CURRENT);
+    flip(&broker.stream_directory().join("msgs/1.blk"), 800_000);
+    expect_loss(&mut broker, "1 messages cannot be read, the first of them at sequence 99");
+    assert_eq!(broker.stop(), Some(0));
+    expect_loss(&mut broker, "at sequence 99");
+    let acknowledged = broker.output(&["streams", "acknowledge-loss"]);
+    assert!(acknowledged.status.success(), "{acknowledged:?}");
+    assert!(String::from_utf8_lossy(&acknowledged.stdout).contains("sequence 99"));
+    broker.wait_until_ready();
+    wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+    let nothing = broker.output(&["streams", "acknowledge-loss", "--json"]);
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&nothing.stdout).unwrap()["acknowledged"],
+        serde_json::json!([])
+    );
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn files_that_were_cut_or_removed_are_told_with_every_version() {
+    for version in ["2.10.26", "2.12.8", CURRENT] {
+        let cut = |broker: &Broker| {
+            let path = broker.stream_directory().join("msgs/1.blk");
+            let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        };
+        let removed = |broker: &Broker| fs::remove_file(broker.stream_directory().join("msgs/1.blk")).unwrap();
+        let rebuilt = |broker: &Broker| {
+            flip(&broker.stream_directory().join("msgs/1.blk"), 800_000);
+            fs::remove_file(broker.stream_directory().join("msgs/index.db")).unwrap();
+        };
+        let gone = |broker: &Broker| fs::remove_dir_all(broker.stream_directory()).unwrap();
+        let damages: [(&str, &dyn Fn(&Broker)); 4] =
+            [("cut", &cut), ("removed", &removed), ("rebuilt", &rebuilt), ("gone", &gone)];
+        for (name, damage) in damages {
+            let mut broker = at_rest(version);
+            damage(&broker);
+            eprintln!("{version} {name}");
+            expect_loss(&mut broker, "messages");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_description_is_made_anew_with_all_messages_and_consumers() {
+    for version in ["2.10.26", "2.12.8", CURRENT] {
+        for (name, removed) in [("meta.inf", false), ("meta.sum", false), ("meta.inf", true), ("meta.sum", true)] {
+            let mut broker = at_rest(version);
+            let path = broker.stream_directory().join(name);
+            if removed {
+                fs::remove_file(&path).unwrap()
+            } else {
+                flip(&path, 3)
+            }
+            broker.start();
+            let info = block_on(async { JetStream(broker.client().await).info("MARKET_DATA").await });
+            assert_eq!(info["state"]["messages"], MESSAGES, "{version} {name}: {info}");
+            let consumer = block_on(async {
+                let jetstream = JetStream(broker.client().await);
+                jetstream.ask("$JS.API.CONSUMER.INFO.MARKET_DATA.d", serde_json::Value::Null).await
+            });
+            assert_eq!(consumer["num_pending"], MESSAGES, "{version} {name}: {consumer}");
+            wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+            assert!(fs::read_dir(broker.store().join(".unified-nats-set-aside")).unwrap().count() > 0);
+            assert_eq!(broker.stop(), Some(0));
+            broker.start();
+            assert_eq!(broker.restarts(), Some(0), "the new description holds");
+            assert_eq!(broker.stop(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn an_index_that_is_damaged_costs_nothing() {
+    let mut broker = at_rest(CURRENT);
+    flip(&broker.stream_directory().join("msgs/index.db"), 20);
+    broker.start();
+    wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+    let (_, detail) = integrity(&broker);
+    assert!(detail.contains(&format!("{MESSAGES} messages were read through")), "{detail}");
+}
+
+#[test]
+fn an_acknowledgement_without_a_broker_waits_for_the_next_one() {
+    let mut broker = at_rest(CURRENT);
+    fs::remove_file(broker.stream_directory().join("msgs/1.blk")).unwrap();
+    expect_loss(&mut broker, "messages");
+    assert_eq!(broker.stop(), Some(0));
+    let early = broker.output(&["streams", "acknowledge-loss", "MARKET_DATA", "--timeout", "50ms"]);
+    assert_eq!(early.status.code(), Some(1), "{early:?}");
+    broker.start();
+    wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+}
