@@ -5,16 +5,17 @@ mod bring_up;
 mod directories;
 mod phases;
 mod ports;
+mod prepare;
 mod progress;
+mod reload;
 mod resources;
 mod signals;
 mod watch;
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::Client;
+use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, channel};
 use tokio::task::JoinSet;
 
@@ -22,18 +23,19 @@ use crate::api::{self, Views};
 use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
-use crate::nats::{JetStream, Link, OwnCertificate};
-use crate::nats_conf::{self, Secrets, Surroundings};
-use crate::settings::{Problems, Settings, variables};
+use crate::nats::JetStream;
+use crate::settings::Problems;
 use crate::supervisor::{
-    Concern, Ending, Executable, ExecutableError, Failure, Generation, Handle, LogFile, NatsServer, Reaper,
-    RestartPolicy, Snapshot, State, Supervisor, Timing,
+    Concern, Ending, ExecutableError, Failure, Generation, Handle, NatsServer, RestartPolicy, Snapshot, State,
+    Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
-use phases::Phases;
 use ports::PortError;
-use resources::Resources;
+use prepare::render;
+pub use prepare::{Prepared, host_name, prepare};
+use reload::Reload;
+pub use reload::Reread;
 use signals::LastLook;
 pub use signals::Signals;
 use watch::Watch;
@@ -59,113 +61,13 @@ pub enum Fault {
     Internal(#[from] anyhow::Error),
 }
 
-/// Everything a start needs, ready to run.
-pub struct Prepared {
-    settings: Settings,
-    listener: TcpListener,
-    server: NatsServer,
-    link: Link,
-    log_file: Option<LogFile>,
-    phases: Phases,
-    reaper: Reaper,
-    resources: Resources,
-}
-
-/// Proves directories, ports and the executable, and renders nats.conf. Must be called from the
-/// main thread, within a runtime.
-pub fn prepare(settings: Settings, started: Instant) -> Result<Prepared, Fault> {
-    let mut phases = Phases::begin(started);
-    nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
-    phases.reached("settings");
-    // Asking nats-server for its version takes as long as all the rest.
-    let (executable, rest) = std::thread::scope(|scope| {
-        let search_path = std::env::var("PATH").unwrap_or_default();
-        let name = &settings.server.executable;
-        let executable = scope.spawn(move || Executable::find(name, &search_path));
-        let rest = prepare_surroundings(&settings);
-        (executable.join(), rest)
-    });
-    let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
-    let Surrounded { listener, config_file, rendered, link } = rest?;
-    let executable = executable?;
-    let resources = Resources::secure(&settings);
-    for warning in resources.warnings(&settings) {
-        tracing::warn!("{warning}");
-    }
-    phases.reached("preparation");
-
-    // Opened last: nothing is written to it by a start that is refused.
-    let log_file = settings.logs.server_log.as_ref().and_then(|server_log| {
-        let opened = LogFile::open(server_log);
-        opened.inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display())).ok()
-    });
-    let reaper = Reaper::default();
-    let memory_limit = resources.go_memory_limit(settings.server.memory_limit.as_ref());
-    let environment = memory_limit.into_iter().map(|limit| (variables::GOMEMLIMIT.name, limit.text));
-    let server = NatsServer {
-        executable: executable.path,
-        config_file,
-        config: rendered,
-        environment: environment.collect(),
-        reaper: reaper.clone(),
-    };
-    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources })
-}
-
-struct Surrounded {
-    listener: TcpListener,
-    config_file: PathBuf,
-    rendered: String,
-    link: Link,
-}
-
-fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
-    for full in directories::prepare(settings)? {
-        tracing::warn!("the disk of {} is full: starting all the same", full.display());
-    }
-    if settings.jetstream.enabled {
-        directories::check_store_mode(settings)?;
-    }
-    let listener = ports::bind_api(settings)?;
-    ports::try_server_ports(settings)?;
-    let config_file = directories::choose_config_file(settings)?;
-    let own_certificate = renew_own_certificate(settings, &config_file)?;
-    let surroundings =
-        Surroundings { host_name: host_name(), ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()) };
-    let rendered = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
-    let link = Link::new(settings, own_certificate);
-    Ok(Surrounded { listener, config_file, rendered, link })
-}
-
-/// What is wrong with a fragment is a problem of the settings; everything else is ours.
-fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
-    match error.as_problem() {
-        Some(problem) => Fault::Settings(Problems::from(vec![problem])),
-        None => Fault::Internal(error.into()),
-    }
-}
-
-fn renew_own_certificate(settings: &Settings, config_file: &std::path::Path) -> Result<Option<OwnCertificate>, Fault> {
-    let Some(ca) = settings.tls.as_ref().filter(|tls| tls.verify).and_then(|tls| tls.ca.as_ref()) else {
-        return Ok(None);
-    };
-    let own = OwnCertificate::beside(config_file.parent().unwrap_or(std::path::Path::new("/")));
-    own.renew(ca).map_err(anyhow::Error::from)?;
-    Ok(Some(own))
-}
-
-/// The name of this machine, as other nodes of a cluster tell it apart by.
-pub fn host_name() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// A task that has ended: its name, and how supervision ended if it was the supervisor.
 type Ended = (&'static str, Option<Ending>);
 
 impl Prepared {
     /// Runs the broker until it is stopped or cannot go on.
     pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
-        let Self { settings, listener, server, link, log_file, phases, reaper, resources } = self;
+        let Self { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread } = self;
         let supervision = &settings.supervision;
         let timing = Timing {
             drain_delay: supervision.drain_delay,
@@ -173,6 +75,8 @@ impl Prepared {
             lame_duck: settings.server.lame_duck_duration + settings.server.lame_duck_grace + LAME_DUCK_MARGIN,
         };
         let policy = RestartPolicy::new(supervision);
+        let NatsServer { executable, config_file, config, .. } = &server;
+        let (executable, config_file, config) = (executable.clone(), config_file.clone(), config.clone());
         let (supervisor, handle) = Supervisor::new(server, policy, timing, log, log_file);
         let (client, client_view) = channel(None);
         let (reports, reports_view) = channel(None);
@@ -190,15 +94,16 @@ impl Prepared {
 
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
+        let (reloads, requests) = mpsc::channel(1);
         let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
-        tasks.spawn(name("signals", signals.run(handle.clone(), reaper, last_look)));
+        tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
         let watch =
             Watch::new(settings.clone(), link.address.clone(), handle.clone(), client_view.clone(), keeper.clone());
         tasks.spawn(name("watch", watch.run()));
         if settings.jetstream.enabled {
             tasks.spawn(name("read-through", read_through(handle.clone(), client_view.clone(), keeper.clone())));
         }
-        let (_link, link_view) = channel(link);
+        let (link, link_view) = channel(link);
         let bring_up = BringUp {
             settings: settings.clone(),
             link: link_view,
@@ -209,6 +114,19 @@ impl Prepared {
             phases,
         };
         tasks.spawn(name("bring-up", bring_up.run_until_over()));
+        let reload = Reload {
+            reread,
+            effective,
+            settings: settings.clone(),
+            config,
+            config_file,
+            executable,
+            reaper,
+            handle: handle.clone(),
+            link,
+            requests,
+        };
+        tasks.spawn(name("reload", reload.run()));
         let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));

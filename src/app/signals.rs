@@ -4,7 +4,7 @@ use async_nats::Client;
 use futures_util::StreamExt;
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::integrity::Keeper;
 use crate::nats::JetStream;
@@ -45,7 +45,8 @@ impl Signals {
         signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2]).map(Self)
     }
 
-    pub(super) async fn run(mut self, handle: Handle, reaper: Reaper, last_look: LastLook) {
+    /// Requests to reload go to `reloads`.
+    pub(super) async fn run(mut self, handle: Handle, reaper: Reaper, last_look: LastLook, reloads: mpsc::Sender<()>) {
         // A child may have ended before the first SIGCHLD was asked for.
         reaper.reap();
         let mut last_stop: Option<Instant> = None;
@@ -65,6 +66,11 @@ impl Signals {
                 SIGUSR2 => {
                     tracing::info!(signal = name(signal), "entering lame duck mode, and stopping after it");
                     handle.lame_duck().await;
+                }
+                SIGHUP => {
+                    tracing::info!(signal = name(signal), "reloading");
+                    // One that waits already will find what is new.
+                    let _ = reloads.try_send(());
                 }
                 _ => {}
             }

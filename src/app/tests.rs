@@ -1,6 +1,6 @@
 use super::*;
 use crate::logging::Output;
-use crate::settings::LogFormat;
+use crate::settings::{LogFormat, Settings};
 
 struct NeverLaunches;
 

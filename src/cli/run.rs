@@ -31,7 +31,9 @@ async fn broker(flags: &[(&'static str, String)], started: Instant) -> Code {
             return Code::Internal;
         }
     };
-    let Loaded { settings, warnings, .. } = match Settings::load(&ProcessEnvironment, flags) {
+    let flags = flags.to_owned();
+    let read = move || Settings::load(&ProcessEnvironment, &flags);
+    let Loaded { settings, warnings, effective } = match read() {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Before the settings are known there is no log to write to.
@@ -44,7 +46,7 @@ async fn broker(flags: &[(&'static str, String)], started: Instant) -> Code {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let outcome = async { app::prepare(settings, started)?.run(signals, log.clone()).await };
+    let outcome = async { app::prepare(settings, effective, Box::new(read), started)?.run(signals, log.clone()).await };
     let code = match outcome.await {
         Ok(()) => {
             tracing::info!("stopped");

@@ -18,6 +18,7 @@ mod tls;
 pub mod variables;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use api::ApiSettings;
 pub use auth::Authentication;
@@ -67,6 +68,22 @@ pub struct Effective {
     /// Redacted if secret; [`None`] when nothing is set and there is no default.
     pub value: Option<String>,
     pub origin: String,
+    /// Tells values apart that are not shown.
+    #[serde(skip)]
+    fingerprint: u64,
+}
+
+impl Effective {
+    /// Whether the same variable has another value, secret or not.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        self.fingerprint != other.fingerprint
+    }
+}
+
+fn fingerprint(value: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Something that is open to everybody who reaches the machine.
@@ -228,7 +245,7 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
                 (None, variables::Preset::Unset) => None,
             };
             let origin = origins.get(variable.name).unwrap_or(&Origin::Default).to_string();
-            Effective { name: variable.name, value, origin }
+            Effective { name: variable.name, value, origin, fingerprint: fingerprint(set) }
         })
         .collect()
 }

@@ -70,7 +70,8 @@ impl Notice {
         match line.message {
             "Starting nats-server" => Some(Self::Announced),
             "Server is ready" => Some(Self::Ready),
-            "Reloaded server configuration" => Some(Self::Reloaded),
+            // With the digest behind it from 2.11 on.
+            message if message.starts_with("Reloaded server configuration") => Some(Self::Reloaded),
             message => {
                 if let Some(reason) = message.strip_prefix("Failed to reload server configuration: ") {
                     return Some(Self::ReloadRefused(reason.to_owned()));
@@ -183,6 +184,7 @@ mod tests {
             ("[7] [INF] Server is ready", Some(Notice::Ready)),
             ("[7] [INF] Starting nats-server", Some(Notice::Announced)),
             ("[7] [INF] Reloaded server configuration", Some(Notice::Reloaded)),
+            ("[7] [INF] Reloaded server configuration (sha256:7eff)", Some(Notice::Reloaded)),
             (
                 "[7] [ERR] Failed to reload server configuration: config reload not supported for MaxPending",
                 Some(Notice::ReloadRefused("config reload not supported for MaxPending".into())),

@@ -86,9 +86,8 @@ fn files_that_were_cut_or_removed_are_told_with_every_version() {
             fs::remove_file(broker.stream_directory().join("msgs/index.db")).unwrap();
         };
         let gone = |broker: &Broker| fs::remove_dir_all(broker.stream_directory()).unwrap();
-        let damages: [(&str, &dyn Fn(&Broker)); 4] =
-            [("cut", &cut), ("removed", &removed), ("rebuilt", &rebuilt), ("gone", &gone)];
-        for (name, damage) in damages {
+        let damages: [fn(&Broker); 4] = [cut, removed, rebuilt, gone];
+        for (name, damage) in ["cut", "removed", "rebuilt", "gone"].iter().zip(damages) {
             let mut broker = at_rest(version);
             damage(&broker);
             eprintln!("{version} {name}");

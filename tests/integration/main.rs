@@ -11,6 +11,7 @@ mod integrity;
 mod lifecycle;
 mod logs;
 mod refusals;
+mod reload;
 mod resources;
 mod security;
 mod storage;

@@ -7,11 +7,11 @@ use crate::support::*;
 const PASSWORD: &str = "correct horse \"battery\" $staple}";
 
 /// Whether a client gets in.
-fn admits(broker: &Broker, options: ConnectOptions) -> bool {
+pub fn admits(broker: &Broker, options: ConnectOptions) -> bool {
     block_on(async { options.connect(broker.url()).await.is_ok() })
 }
 
-fn is_healthy(broker: &Broker) {
+pub fn is_healthy(broker: &Broker) {
     for kind in ["quick", "full"] {
         let output = broker.output(&["health-check", kind]);
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
@@ -98,7 +98,7 @@ fn nats_conf_is_for_its_owner_only() {
 }
 
 /// A certificate authority and what it signed, as PEM files.
-struct Authority {
+pub struct Authority {
     params: rcgen::CertificateParams,
     key: rcgen::KeyPair,
 }
@@ -110,14 +110,14 @@ impl Authority {
         Self { params, key: rcgen::KeyPair::generate().unwrap() }
     }
 
-    fn write(&self, broker: &Broker, name: &str) -> std::path::PathBuf {
+    pub fn write(&self, broker: &Broker, name: &str) -> std::path::PathBuf {
         let path = broker.path(name);
         std::fs::write(&path, self.params.self_signed(&self.key).unwrap().pem()).unwrap();
         path
     }
 
     /// Writes FILE.crt and FILE.key, made out to `name`, for that use only, valid until `days` from now.
-    fn issue(&self, broker: &Broker, file: &str, name: &str, usage: rcgen::ExtendedKeyUsagePurpose, days: u64) {
+    pub fn issue(&self, broker: &Broker, file: &str, name: &str, usage: rcgen::ExtendedKeyUsagePurpose, days: u64) {
         let mut params = rcgen::CertificateParams::new(vec![name.into()]).unwrap();
         params.extended_key_usages = vec![usage];
         let until = std::time::SystemTime::now() + std::time::Duration::from_secs(days * 86400);
@@ -131,7 +131,7 @@ impl Authority {
     }
 }
 
-fn with_tls(name: &str, days: u64) -> (Broker, Authority) {
+pub fn with_tls(name: &str, days: u64) -> (Broker, Authority) {
     let mut broker = Broker::new();
     let authority = Authority::new();
     authority.issue(&broker, "server", name, rcgen::ExtendedKeyUsagePurpose::ServerAuth, days);

@@ -1,0 +1,128 @@
+//! Everything that can refuse a start, before anything is spawned.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::phases::Phases;
+use super::reload::Reread;
+use super::resources::Resources;
+use super::{Fault, directories, ports};
+use crate::nats::{Link, OwnCertificate};
+use crate::nats_conf::{self, Secrets, Surroundings};
+use crate::settings::{Effective, Problems, Settings, variables};
+use crate::supervisor::{Executable, LogFile, NatsServer, Reaper};
+
+/// Everything a start needs, ready to run.
+pub struct Prepared {
+    pub(super) settings: Settings,
+    pub(super) listener: TcpListener,
+    pub(super) server: NatsServer,
+    pub(super) link: Link,
+    pub(super) log_file: Option<LogFile>,
+    pub(super) phases: Phases,
+    pub(super) reaper: Reaper,
+    pub(super) resources: Resources,
+    pub(super) effective: Vec<Effective>,
+    pub(super) reread: Reread,
+}
+
+/// Proves directories, ports and the executable, and renders nats.conf. Must be called from the
+/// main thread, within a runtime.
+///
+/// `reread` gives the settings again when a reload is asked for.
+pub fn prepare(
+    settings: Settings,
+    effective: Vec<Effective>,
+    reread: Reread,
+    started: Instant,
+) -> Result<Prepared, Fault> {
+    let mut phases = Phases::begin(started);
+    nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
+    phases.reached("settings");
+    // Asking nats-server for its version takes as long as all the rest.
+    let (executable, rest) = std::thread::scope(|scope| {
+        let search_path = std::env::var("PATH").unwrap_or_default();
+        let name = &settings.server.executable;
+        let executable = scope.spawn(move || Executable::find(name, &search_path));
+        let rest = prepare_surroundings(&settings);
+        (executable.join(), rest)
+    });
+    let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
+    let Surrounded { listener, config_file, rendered, link } = rest?;
+    let executable = executable?;
+    let resources = Resources::secure(&settings);
+    for warning in resources.warnings(&settings) {
+        tracing::warn!("{warning}");
+    }
+    phases.reached("preparation");
+
+    // Opened last: nothing is written to it by a start that is refused.
+    let log_file = settings.logs.server_log.as_ref().and_then(|server_log| {
+        let opened = LogFile::open(server_log);
+        opened.inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display())).ok()
+    });
+    let reaper = Reaper::default();
+    let memory_limit = resources.go_memory_limit(settings.server.memory_limit.as_ref());
+    let environment = memory_limit.into_iter().map(|limit| (variables::GOMEMLIMIT.name, limit.text));
+    let server = NatsServer {
+        executable: executable.path,
+        config_file,
+        config: rendered,
+        environment: environment.collect(),
+        reaper: reaper.clone(),
+    };
+    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread })
+}
+
+struct Surrounded {
+    listener: TcpListener,
+    config_file: PathBuf,
+    rendered: String,
+    link: Link,
+}
+
+fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
+    for full in directories::prepare(settings)? {
+        tracing::warn!("the disk of {} is full: starting all the same", full.display());
+    }
+    if settings.jetstream.enabled {
+        directories::check_store_mode(settings)?;
+    }
+    let listener = ports::bind_api(settings)?;
+    ports::try_server_ports(settings)?;
+    let config_file = directories::choose_config_file(settings)?;
+    let (rendered, link) = render(settings, &config_file)?;
+    Ok(Surrounded { listener, config_file, rendered, link })
+}
+
+/// The text of nats.conf, and how to reach a server that runs with it.
+pub(super) fn render(settings: &Settings, config_file: &Path) -> Result<(String, Link), Fault> {
+    let own_certificate = renew_own_certificate(settings, config_file)?;
+    let surroundings =
+        Surroundings { host_name: host_name(), ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()) };
+    let rendered = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
+    Ok((rendered, Link::new(settings, own_certificate)))
+}
+
+/// What is wrong with a fragment is a problem of the settings; everything else is ours.
+fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
+    match error.as_problem() {
+        Some(problem) => Fault::Settings(Problems::from(vec![problem])),
+        None => Fault::Internal(error.into()),
+    }
+}
+
+fn renew_own_certificate(settings: &Settings, config_file: &Path) -> Result<Option<OwnCertificate>, Fault> {
+    let Some(ca) = settings.tls.as_ref().filter(|tls| tls.verify).and_then(|tls| tls.ca.as_ref()) else {
+        return Ok(None);
+    };
+    let own = OwnCertificate::beside(config_file.parent().unwrap_or(Path::new("/")));
+    own.renew(ca).map_err(anyhow::Error::from)?;
+    Ok(Some(own))
+}
+
+/// The name of this machine, as other nodes of a cluster tell it apart by.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,278 @@
+//! Reading the settings again while the broker runs: on SIGHUP, and when certificate files change.
+//!
+//! A reload that cannot be confirmed did not happen: the old configuration is put back, and what
+//! stood in the way is told.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::{Fault, render};
+use crate::files::write_atomically;
+use crate::nats::{Link, Monitor};
+use crate::settings::variables::*;
+use crate::settings::{Effective, Loaded, Problems, Settings};
+use crate::supervisor::{Handle, Installed, Notice, Reaper};
+
+/// Reads the settings from where they came from.
+pub type Reread = Box<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
+
+pub struct Reload {
+    pub reread: Reread,
+    /// What is in force.
+    pub effective: Vec<Effective>,
+    pub settings: Settings,
+    pub config: String,
+    pub config_file: PathBuf,
+    pub executable: PathBuf,
+    pub reaper: Reaper,
+    pub handle: Handle,
+    /// For who connects to the server.
+    pub link: watch::Sender<Link>,
+    pub requests: mpsc::Receiver<()>,
+}
+
+/// Variables whose change a running server takes over. Others have made it, or us, what it is.
+static RELOADABLE: [&Variable; 9] = [
+    &NATS_AUTH_ENABLED,
+    &NATS_AUTH_USERNAME,
+    &NATS_AUTH_PASSWORD,
+    &NATS_AUTH_TOKEN,
+    &NATS_TLS_CERT,
+    &NATS_TLS_KEY,
+    &NATS_TLS_CA,
+    &NATS_TLS_VERIFY,
+    &NATS_EXTRA_CONFIG,
+];
+
+/// Between two looks at the certificate files.
+const FILES_INTERVAL: Duration = Duration::from_secs(2);
+/// Time for a server to come up that could reload.
+const SERVER_DEADLINE: Duration = Duration::from_secs(10);
+/// Time for the server to say what became of a reload.
+const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(10);
+const CONFIRMATION_POLL: Duration = Duration::from_millis(50);
+/// Time for nats-server to check a file.
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+/// What is read at most of what it says about the file.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// What is looked at of a certificate file at most.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Why a reload did not happen.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Settings(#[from] Problems),
+    #[error("{} cannot be changed while the broker runs; restart it to apply that, or take the change back", .0.join(", "))]
+    NotReloadable(Vec<&'static str>),
+    #[error("{0}")]
+    Prepare(#[from] Fault),
+    #[error("nats-server would not accept it: {0}")]
+    Invalid(String),
+    #[error("cannot have nats-server check it")]
+    Check(#[source] io::Error),
+    #[error("no nats-server runs that could take it over")]
+    NoServer,
+    #[error("cannot write nats.conf")]
+    Write(#[source] io::Error),
+    #[error("nats-server refused it: {0}")]
+    Refused(String),
+    #[error("nats-server did not confirm it within {} s", .0.as_secs())]
+    NotConfirmed(Duration),
+    #[error("nats-server ended meanwhile")]
+    Ended,
+}
+
+/// What tells one configuration in force from another.
+#[derive(Default)]
+struct InForce {
+    load_time: Option<String>,
+    digest: Option<String>,
+}
+
+impl Reload {
+    /// Runs for ever.
+    pub async fn run(mut self) {
+        let mut ticks = interval(FILES_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut in_force = self.files();
+        let mut seen = in_force;
+        loop {
+            tokio::select! {
+                Some(()) = self.requests.recv() => {}
+                _ = ticks.tick(), if self.settings.tls.is_some() => {
+                    let now = self.files();
+                    // Certificate and key are two files: only what stays the same for a while is whole.
+                    let settled = now == std::mem::replace(&mut seen, now);
+                    if !settled || now == in_force {
+                        continue;
+                    }
+                    tracing::info!("certificate files have changed: reloading");
+                }
+            }
+            in_force = self.files();
+            match self.reload().await {
+                Ok(changed) if changed.is_empty() => tracing::info!("reloaded; no variable had changed"),
+                Ok(changed) => tracing::info!("reloaded; changed: {}", changed.join(", ")),
+                Err(refusal) => {
+                    let refusal = anyhow::Error::from(refusal);
+                    tracing::error!("cannot reload, and the old configuration stays in force: {refusal:#}");
+                }
+            }
+        }
+    }
+
+    /// Gives the variables that changed.
+    async fn reload(&mut self) -> Result<Vec<&'static str>, Refusal> {
+        let Loaded { settings, warnings, effective } = (self.reread)()?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let changed = changed(&self.effective, &effective);
+        let fixed: Vec<_> =
+            changed.iter().copied().filter(|name| !RELOADABLE.iter().any(|v| v.name == *name)).collect();
+        if !fixed.is_empty() {
+            return Err(Refusal::NotReloadable(fixed));
+        }
+        let (config, link) = render(&settings, &self.config_file)?;
+        let digest = self.check(&config).await?;
+        self.wait_for_server().await?;
+
+        let monitor = Monitor::new(&settings);
+        let before = in_force(monitor.as_ref()).await;
+        let notices = self.handle.notices();
+        let installed = self.handle.install(config.clone()).await.map_err(Refusal::Write)?;
+        if let Err(refusal) = self.confirm(installed, monitor.as_ref(), &before, digest, notices).await {
+            if let Err(error) = self.handle.install(self.config.clone()).await {
+                tracing::error!("cannot put the old nats.conf back: {error}");
+            }
+            return Err(refusal);
+        }
+        self.settings = settings;
+        self.effective = effective;
+        self.config = config;
+        // Whoever connects does so anew, and brings the streams up to date.
+        self.link.send_replace(link);
+        Ok(changed)
+    }
+
+    async fn wait_for_server(&self) -> Result<(), Refusal> {
+        let mut snapshots = self.handle.watch();
+        let answering = snapshots.wait_for(|s| {
+            use crate::supervisor::State::{Degraded, Provisioning, Ready};
+            matches!(s.state, Provisioning { .. } | Ready { .. } | Degraded { .. })
+        });
+        match timeout(SERVER_DEADLINE, answering).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Refusal::NoServer),
+        }
+    }
+
+    /// Waits until the server says that the configuration is in force, or that it is not.
+    async fn confirm(
+        &self,
+        installed: Installed,
+        monitor: Option<&Monitor>,
+        before: &InForce,
+        digest: Option<String>,
+        mut notices: broadcast::Receiver<Notice>,
+    ) -> Result<(), Refusal> {
+        let Installed::Signalled(generation) = installed else { return Err(Refusal::NoServer) };
+        let deadline = Instant::now() + CONFIRMATION_DEADLINE;
+        let mut reloaded = false;
+        while Instant::now() < deadline {
+            tokio::select! {
+                notice = notices.recv() => match notice {
+                    Ok(Notice::ReloadRefused(reason)) => return Err(Refusal::Refused(reason)),
+                    Ok(Notice::Reloaded) => reloaded = true,
+                    _ => continue,
+                },
+                () = sleep(CONFIRMATION_POLL) => {}
+            }
+            if self.handle.watch().borrow().state.generation() != Some(generation) {
+                return Err(Refusal::Ended);
+            }
+            let confirmed = match monitor {
+                // Without monitoring its word has to do.
+                None => reloaded,
+                Some(_) => {
+                    let now = in_force(monitor).await;
+                    // 2.10 has no digest.
+                    let this_one = now.digest.is_none() || digest.is_none() || now.digest == digest;
+                    now.load_time.is_some() && now.load_time != before.load_time && this_one
+                }
+            };
+            if confirmed {
+                return Ok(());
+            }
+        }
+        Err(Refusal::NotConfirmed(CONFIRMATION_DEADLINE))
+    }
+
+    /// Has nats-server check a configuration (`-t`); gives the digest it computes, which 2.10 does not.
+    async fn check(&self, config: &str) -> Result<Option<String>, Refusal> {
+        let mut candidate = self.config_file.clone().into_os_string();
+        candidate.push(".candidate");
+        let candidate = PathBuf::from(candidate);
+        write_atomically(&candidate, config.as_bytes()).map_err(Refusal::Check)?;
+        let answer = timeout(CHECK_DEADLINE, self.ask_about(&candidate)).await;
+        // Nothing is lost with a file that cannot be removed: the next check writes it anew.
+        let _ = fs::remove_file(&candidate);
+        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let (valid, words) = answer.map_err(Refusal::Check)?;
+        if !valid {
+            return Err(Refusal::Invalid(words.trim().to_owned()));
+        }
+        let digest = words.rsplit_once("(sha256:").and_then(|(_, rest)| rest.split_once(')'));
+        Ok(digest.map(|(digest, _)| format!("sha256:{digest}")))
+    }
+
+    async fn ask_about(&self, config: &Path) -> io::Result<(bool, String)> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(&self.executable);
+        command.args(["-t", "--config"]).arg(config).env_clear().stdin(Stdio::null());
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let (_, exit) = self.reaper.spawn(&mut command)?;
+        // The command holds the pipe's other end.
+        drop(command);
+        let mut words = Vec::new();
+        pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?.take(MAX_ANSWER).read_to_end(&mut words).await?;
+        let valid = matches!(exit.await, Ok(crate::supervisor::Exit::Code(0)));
+        Ok((valid, String::from_utf8_lossy(&words).into_owned()))
+    }
+
+    /// What tells the certificate files as they are now from others.
+    fn files(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Some(tls) = &self.settings.tls {
+            for path in [Some(&tls.cert), Some(&tls.key), tls.ca.as_ref()].into_iter().flatten() {
+                let size = fs::metadata(path).map(|metadata| metadata.len()).unwrap_or_default();
+                let content = if size > MAX_FILE { None } else { fs::read(path).ok() };
+                (size, content).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+}
+
+fn changed(before: &[Effective], after: &[Effective]) -> Vec<&'static str> {
+    let differs = |(before, after): &(&Effective, &Effective)| before.differs_from(after);
+    before.iter().zip(after).filter(differs).map(|(_, after)| after.name).collect()
+}
+
+async fn in_force(monitor: Option<&Monitor>) -> InForce {
+    let Some(monitor) = monitor else { return InForce::default() };
+    let Ok(varz) = monitor.varz(CONFIRMATION_DEADLINE).await else { return InForce::default() };
+    let text = |name: &str| varz.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    InForce { load_time: text("config_load_time"), digest: text("config_digest") }
+}
