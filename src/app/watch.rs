@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::Client;
 use nix::unistd::Pid;
 use tokio::sync::{broadcast, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::progress::Progress;
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
@@ -80,7 +80,9 @@ impl Watch {
 
     /// Runs for ever.
     pub async fn run(mut self) {
-        let mut ticks = interval(self.settings.health.probe_interval);
+        let period = self.settings.health.probe_interval;
+        // Not at once: a start has something better to do than to answer.
+        let mut ticks = interval_at(Instant::now() + period, period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut notices = self.handle.notices();
         loop {
@@ -200,6 +202,10 @@ impl Watch {
 
     async fn look_after_storage(&mut self, client: Option<Client>) {
         let disk = self.disk.look(self.storage.is_in_trouble()).await;
+        if matches!(disk, Disk::Broken(_)) {
+            // Each complaint is a line in the log, and this one is known.
+            self.about.next_full = Some(Instant::now() + FULL_INTERVAL);
+        }
         let refuses = self.about.complaint.as_deref().filter(|complaint| is_about_storage(complaint));
         let mut remedy = self.storage.judge(&disk, refuses, Instant::now());
         if remedy == Remedy::Verify {

@@ -57,6 +57,41 @@ fn a_server_that_hangs_during_its_start_is_replaced() {
     });
 }
 
+/// A program that says it is nats-server, does `before` and then becomes the real one.
+fn slow_server(broker: &mut Broker, before: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let real = nats_server(CURRENT);
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && echo 'nats-server: v{CURRENT}' && exit\n\
+         echo '[1] [INF] Starting nats-server'\n{before}\nexec {} \"$@\"\n",
+        real.display()
+    );
+    let path = broker.path("slow-server");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    broker.set("NATS_SERVER_BIN", path.display());
+}
+
+#[test]
+fn a_server_that_works_for_long_before_it_answers_is_left_alone() {
+    let mut broker = Broker::new();
+    eager(&mut broker).set("HEALTH_HANG_TIMEOUT", "500ms");
+    // About two seconds of work, as the recovery of a large store is.
+    slow_server(&mut broker, "i=0; while [ $i -lt 1500000 ]; do i=$((i + 1)); done");
+    broker.start();
+    assert_eq!(broker.restarts(), Some(0), "{}", broker.log());
+}
+
+#[test]
+fn a_server_that_idles_and_never_answers_is_replaced() {
+    let mut broker = Broker::new();
+    eager(&mut broker).set("HEALTH_HANG_TIMEOUT", "500ms").set("RESTART_MAX", "1").set("RESTART_BACKOFF_MIN", "0");
+    slow_server(&mut broker, "exec /bin/sleep 1000");
+    broker.launch();
+    assert_eq!(broker.wait(), Some(75), "{}", broker.log());
+    assert!(broker.log().contains("nats-server hangs"), "{}", broker.log());
+}
+
 #[test]
 fn a_supervisor_that_slept_blames_nobody() {
     let mut broker = Broker::new();
