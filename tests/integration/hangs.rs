@@ -129,7 +129,13 @@ fn lame_duck_mode_ends_the_broker_in_order() {
 fn lame_duck_mode_with_clients_is_unready_and_a_stop_cuts_it_short() {
     let mut broker = Broker::new();
     broker.start();
-    let client = block_on(broker.client());
+    let mut client = std::net::TcpStream::connect(broker.url()).unwrap();
+    std::io::Write::write_all(&mut client, b"CONNECT {}\r\nPING\r\n").unwrap();
+    wait_for("the client is in", || {
+        let mut seen = [0; 4096];
+        let count = std::io::Read::read(&mut client, &mut seen).unwrap();
+        String::from_utf8_lossy(&seen[..count]).contains("PONG").then_some(())
+    });
     broker.signal(Signal::SIGUSR2);
     wait_for("unready", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
     assert_eq!(broker.state(), "draining");
