@@ -5,8 +5,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
+mod clock;
+mod conf;
 mod control;
+mod corruption;
+mod disk_full;
+mod fd_limit;
 mod harness;
+mod kill_server;
+mod kill_supervisor;
+mod orphans;
+mod out_of_memory;
+mod ports;
+mod stalled_logs;
+mod stop_server;
 #[path = "../integration/support.rs"]
 #[allow(dead_code, reason = "the integration tests need more of it")]
 mod support;
+mod terminate;
