@@ -16,14 +16,18 @@ fn fd_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let mut run = Run::of("fd_limit");
-    let limit = run.choices.u64(64..=256);
-    run.note("limit", limit);
-    run.launch_through("prlimit", &[&format!("--nofile={limit}:{limit}"), "--"]);
-    run.broker.wait_until_ready();
-    run.remember_descriptors();
-    let shape = Shape { producers: 8, ..Shape::default() };
-    run.load(shape);
-    for _ in 0..dose(1, 20) {
+    for round in 0..dose(1, 20) {
+        if round > 0 {
+            assert_eq!(run.broker.stop(), Some(0));
+        }
+        let limit = run.choices.u64(64..=256);
+        run.note("limit", limit);
+        run.launch_through("prlimit", &[&format!("--nofile={limit}:{limit}"), "--"]);
+        run.broker.wait_until_ready();
+        run.remember_descriptors();
+        if round == 0 {
+            run.load(Shape { producers: 8, ..Shape::default() });
+        }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, run.broker.ports.nats));
         let idle: Vec<_> = (0..IDLE_CONNECTIONS).filter_map(|_| connect_idle(address)).collect();
         run.injected();

@@ -19,7 +19,7 @@ fn out_of_memory() {
     run.wait_until_ready(Duration::from_secs(60));
     run.load(Shape { rate: 300, ..Shape::default() });
     let init = container.init();
-    for round in 0..dose(1, 20) {
+    for _ in 0..dose(1, 20) {
         let before = run.restarts();
         block_on(async { fill_memory(&run.broker.url()).await });
         run.injected();
@@ -28,7 +28,7 @@ fn out_of_memory() {
         run.require(restarted.is_some(), || "nothing was restarted".into());
         // Deaths close to each other wait longer, up to the longest backoff.
         if run.wait_until_ready(Duration::from_secs(60)) {
-            run.note(&format!("back_after_ms_{round}"), killed.elapsed().as_millis() as u64);
+            run.note_longest("back_after_ms", killed.elapsed());
         }
         let restarts = run.restarts() - before;
         run.require(restarts <= 5, || format!("{restarts} restarts for one death"));

@@ -160,6 +160,13 @@ impl Run {
         self.notes.insert(name.into(), value.into());
     }
 
+    /// Notes the longest of several times.
+    pub fn note_longest(&mut self, name: &str, time: Duration) {
+        let millis = time.as_millis() as u64;
+        let longest = self.notes.get(name).and_then(Value::as_u64).unwrap_or_default().max(millis);
+        self.note(name, longest);
+    }
+
     pub fn violation(&mut self, text: impl Into<String>) {
         let text = format!("after fault {}: {}", self.injected, text.into());
         eprintln!("VIOLATION {}: {text}", self.name);
@@ -224,9 +231,11 @@ impl Run {
     /// Ends the load, reads everything back and judges.
     pub fn settle(&mut self) {
         let ledger = self.stop_load();
-        if self.wait_until_ready(Duration::from_secs(60)) {
-            let contents = read_stream(&self.broker);
-            self.judge(&ledger, &contents);
+        self.wait_until_ready(Duration::from_secs(60));
+        // Reading may work where writing does not.
+        match try_read_stream(&self.broker) {
+            Ok(contents) => _ = self.judge(&ledger, &contents),
+            Err(error) => self.violation(format!("{} acknowledged messages cannot be read: {error}", ledger.len())),
         }
     }
 

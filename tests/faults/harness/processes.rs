@@ -34,3 +34,43 @@ pub fn servers_of(directory: &Path) -> Vec<Pid> {
     let numbers = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.map(Pid::from_raw).filter(of).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::support::wait_for;
+
+    #[test]
+    fn a_descriptor_more_is_counted() {
+        let own = nix::unistd::getpid();
+        let before = open_descriptors(own);
+        let file = fs::File::open("/dev/null").unwrap();
+        assert_eq!(open_descriptors(own), before + 1);
+        drop(file);
+    }
+
+    #[test]
+    fn a_child_that_nobody_buries_is_found() {
+        let mut parent = Command::new("sh").args(["-c", "true & exec sleep 60"]).spawn().unwrap();
+        let pid = Pid::from_raw(parent.id() as i32);
+        wait_for("its child is found", || (strangers_below(pid).len() == 1).then_some(()));
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+    }
+
+    #[test]
+    fn a_server_without_a_supervisor_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("nats-server");
+        fs::copy("/bin/sleep", &program).unwrap();
+        assert_eq!(servers_of(directory.path()), []);
+        let mut orphan = Command::new(&program).arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(orphan.id() as i32);
+        wait_for("it is found", || (servers_of(directory.path()) == [pid]).then_some(()));
+        orphan.kill().unwrap();
+        orphan.wait().unwrap();
+        assert_eq!(servers_of(directory.path()), []);
+    }
+}
