@@ -20,12 +20,13 @@ fn out_of_memory() {
     run.load(Shape { rate: 300, ..Shape::default() });
     let init = container.init();
     for _ in 0..dose(1, 20) {
-        let before = run.restarts();
+        let (before, killed_before) = (run.restarts(), container.memory_kills());
         block_on(async { fill_memory(&run.broker.url()).await });
         run.injected();
         let killed = Instant::now();
         let restarted = wait_within(Duration::from_secs(30), || (run.restarts() > before).then_some(()));
-        run.require(restarted.is_some(), || "nothing was restarted".into());
+        let by_kernel = container.memory_kills() > killed_before;
+        run.require(restarted.is_some() && by_kernel, || format!("killed for want of memory: {by_kernel}"));
         // Deaths close to each other wait longer, up to the longest backoff.
         if run.wait_until_ready(Duration::from_secs(60)) {
             run.note_longest("back_after_ms", killed.elapsed());

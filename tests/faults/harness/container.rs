@@ -61,6 +61,15 @@ impl Container {
         self.inspect("{{.State.Running}}") == "true"
     }
 
+    /// How often the kernel killed somebody in it for want of memory (control groups 1 and 2).
+    pub fn memory_kills(&self) -> u64 {
+        let files = "/sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events";
+        let output = docker(&["exec", &self.0, "sh", "-c", &format!("cat {files} 2>/dev/null")]).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count of kills: {text:?}"))
+    }
+
     pub fn exec(&self, arguments: &[&str]) {
         assert!(self.start_exec(arguments).wait().unwrap().success());
     }

@@ -131,13 +131,14 @@ impl Run {
     }
 
     /// Waits for `more` messages to be acknowledged from now on.
-    pub fn wait_for_acknowledged(&mut self, more: u64) {
+    pub fn wait_for_acknowledged(&mut self, more: u64) -> bool {
         let progress = self.load.as_ref().expect("there is load").0.progress.clone();
         let wanted = progress.count() + more;
         let served = wait_within(Duration::from_secs(60), || (progress.count() >= wanted).then_some(()));
         if served.is_none() {
             self.violation(format!("{more} more messages were not acknowledged within a minute; {}", self.told()));
         }
+        served.is_some()
     }
 
     /// Whether nothing has been acknowledged for a while although producers wait.
