@@ -50,6 +50,7 @@ fn corrupted_store() {
     assert_eq!(run.broker.stop(), Some(0));
     copy(&run.broker.store(), &sound[1]);
 
+    run.note("messages", ledger.len());
     let (mut told, mut harmless) = (0, 0);
     for _ in 0..dose(20, 300) {
         let kind = run.choices.usize(0..sound.len());

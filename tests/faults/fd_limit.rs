@@ -26,7 +26,8 @@ fn fd_limit() {
         run.broker.wait_until_ready();
         run.remember_descriptors();
         if round == 0 {
-            run.load(Shape { producers: 8, ..Shape::default() });
+            // Large messages: the server needs a file for another block every few seconds.
+            run.load(Shape { producers: 8, length: 4_000, ..Shape::default() });
         }
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, run.broker.ports.nats));
         let idle: Vec<_> = (0..IDLE_CONNECTIONS).filter_map(|_| connect_idle(address)).collect();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::header::HeaderMap;
 use async_nats::{Client, ConnectOptions};
@@ -185,12 +185,12 @@ async fn follow_last_sequence(client: Client, progress: Arc<Progress>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked = Instant::now();
+        let known = progress.known_sequence();
         let info = timeout(ATTEMPT, client.request(format!("$JS.API.STREAM.INFO.{STREAM}"), "".into())).await;
         let Some(answer) = info.ok().and_then(Result::ok) else { continue };
         let info: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap_or_default();
         if let Some(last) = info["state"]["last_seq"].as_u64() {
-            progress.last_sequence(asked, last);
+            progress.last_sequence(known, last);
         }
     }
 }

@@ -60,16 +60,18 @@ impl Progress {
         inner.last_sequence = inner.last_sequence.max(sequence);
     }
 
-    /// The stream's end as told to somebody who asked at `asked`.
-    pub fn last_sequence(&self, asked: Instant, last: u64) {
+    /// The stream's end as far as anybody has been told.
+    pub fn known_sequence(&self) -> u64 {
+        self.0.lock().unwrap().last_sequence
+    }
+
+    /// What the stream's end is, told to somebody who knew of `known` when asking.
+    pub fn last_sequence(&self, known: u64, last: u64) {
         let mut inner = self.0.lock().unwrap();
-        let known = inner.last_sequence;
-        // Acknowledged after the question was asked: the answer need not know of it.
-        let overtaken = inner.last_acknowledged.is_some_and(|at| at > asked);
-        if last < known && !overtaken {
+        if last < known {
             inner.violations.push(format!("the last sequence went back from {known} to {last}"));
         }
-        inner.last_sequence = known.max(last);
+        inner.last_sequence = inner.last_sequence.max(last);
     }
 
     pub fn count(&self) -> u64 {
@@ -111,10 +113,11 @@ mod tests {
     fn an_end_that_goes_back_is_found() {
         let progress = Progress::new(1);
         progress.acknowledged(0, 7);
-        let asked = Instant::now();
-        progress.last_sequence(asked, 9);
+        progress.last_sequence(progress.known_sequence(), 9);
+        // Asked before the others were told of 9.
+        progress.last_sequence(7, 8);
         assert_eq!(progress.violations().len(), 0);
-        progress.last_sequence(asked, 8);
+        progress.last_sequence(progress.known_sequence(), 8);
         assert_eq!(progress.violations().len(), 1);
     }
 }
