@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::harness::{Run, Shape, dose};
+use crate::harness::{Newcomers, Run, Shape, dose};
 
 const IDLE_CONNECTIONS: usize = 1_000;
 
@@ -16,6 +16,7 @@ fn fd_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let mut run = Run::of("fd_limit");
+    run.newcomers = Newcomers::TurnedAway;
     for round in 0..dose(1, 20) {
         if round > 0 {
             assert_eq!(run.broker.stop(), Some(0));

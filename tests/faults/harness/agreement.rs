@@ -38,32 +38,47 @@ impl Told {
     }
 }
 
+/// What clients find out that the producers do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Newcomers {
+    /// They fare as the producers do.
+    #[default]
+    Served,
+    /// Nobody new can connect, so that not being ready is right while the producers are served.
+    TurnedAway,
+}
+
 /// Compares both sides, one pair of looks after another; tells each disagreement once.
 #[derive(Default)]
 pub struct Agreement {
+    newcomers: Newcomers,
+    ready_since: Option<Instant>,
     not_ready_since: Option<Instant>,
     disagreeing: bool,
 }
 
 impl Agreement {
+    pub fn with(newcomers: Newcomers) -> Self {
+        Self { newcomers, ..Self::default() }
+    }
+
     /// `asked` is when the supervisor was asked, `clients` what they saw right before.
     pub fn compare(&mut self, asked: Instant, told: &Told, clients: ClientView) -> Option<String> {
-        let too_long = |since: Option<Instant>| {
-            since.is_some_and(|since| asked.saturating_duration_since(since) > TOLERATED + MARGIN)
-        };
-        match told {
-            Told::NotReady(_) => _ = self.not_ready_since.get_or_insert(asked),
-            _ => self.not_ready_since = None,
-        }
+        let too_long =
+            |since: Option<Instant>| since.is_some_and(|at| asked.saturating_duration_since(at) > TOLERATED + MARGIN);
+        self.ready_since = (*told == Told::Ready).then_some(self.ready_since.unwrap_or(asked));
+        let not_ready = matches!(told, Told::NotReady(_));
+        self.not_ready_since = not_ready.then_some(self.not_ready_since.unwrap_or(asked));
         let disagreement = match told {
-            Told::Ready if too_long(clients.blocked_since) => Some(format!(
-                "/health says ready, but nothing was acknowledged for {:?}",
-                age(asked, clients.blocked_since)
-            )),
-            Told::NotReady(why) if too_long(clients.served_since) && too_long(self.not_ready_since) => Some(format!(
-                "/health says {why:?}, but clients were served for {:?}",
-                age(asked, clients.served_since)
-            )),
+            Told::Ready if too_long(self.ready_since) && too_long(clients.blocked_since) => {
+                let blocked = age(asked, clients.blocked_since);
+                Some(format!("/health says ready, but nothing was acknowledged for {blocked:?}"))
+            }
+            Told::NotReady(why) if too_long(self.not_ready_since) && too_long(clients.served_since) => {
+                let served = age(asked, clients.served_since);
+                (self.newcomers == Newcomers::Served)
+                    .then(|| format!("/health says {why:?}, but clients were served for {served:?}"))
+            }
             _ => None,
         };
         let was_disagreeing = std::mem::replace(&mut self.disagreeing, disagreement.is_some());
@@ -82,13 +97,13 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub fn start(url: String, progress: Arc<Progress>) -> Self {
+    pub fn start(url: String, progress: Arc<Progress>, newcomers: Newcomers) -> Self {
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             // One connection after another: one that is kept would count as the supervisor's.
             let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-            let mut agreement = Agreement::default();
+            let mut agreement = Agreement::with(newcomers);
             let mut violations = Vec::new();
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 let (asked, clients) = (Instant::now(), progress.view());
@@ -141,6 +156,25 @@ mod tests {
     fn ready_while_nobody_is_served_is_one_disagreement() {
         assert_eq!(disagreements(&Told::Ready, blocked), 1);
         assert_eq!(disagreements(&Told::Ready, |_| ClientView::default()), 0);
+    }
+
+    #[test]
+    fn who_has_just_become_ready_may_find_clients_blocked() {
+        let start = Instant::now();
+        let mut agreement = Agreement::default();
+        let looks =
+            (0..200).map(|look| (start + LOOK * look, if look % 40 < 10 { Told::Nothing } else { Told::Ready }));
+        let told = looks.filter_map(|(asked, told)| agreement.compare(asked, &told, blocked(start))).count();
+        assert_eq!(told, 0, "it was never ready for longer than 3 s");
+    }
+
+    #[test]
+    fn not_ready_is_right_where_nobody_new_is_served() {
+        let start = Instant::now();
+        let mut agreement = Agreement::with(Newcomers::TurnedAway);
+        let looks = (0..100).map(|look| start + LOOK * look);
+        let degraded = Told::NotReady("degraded".into());
+        assert_eq!(looks.filter_map(|asked| agreement.compare(asked, &degraded, served(start))).count(), 0);
     }
 
     #[test]

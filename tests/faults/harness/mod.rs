@@ -22,8 +22,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-pub use agreement::Told;
 use agreement::Watch;
+pub use agreement::{Newcomers, Told};
 pub use dose::{dose, is_full, millis};
 pub use invariants::{Contents, Findings};
 pub use ledger::Acknowledged;
@@ -59,6 +59,7 @@ pub fn wait_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -
 /// One test: a broker under a fault that is injected again and again.
 pub struct Run {
     pub broker: Broker,
+    pub newcomers: Newcomers,
     /// Every choice is drawn from here, so that the seed makes the same ones again.
     pub choices: Rng,
     name: &'static str,
@@ -84,6 +85,7 @@ impl Run {
         broker.set("RESTART_MAX", 1_000_000);
         Self {
             broker,
+            newcomers: Newcomers::default(),
             choices: dose::choices(seed, name),
             name,
             seed,
@@ -124,7 +126,7 @@ impl Run {
         self.loads += 1;
         let ledger = self.broker.path(&format!("ledger-{}", self.loads));
         let load = Load::start(self.broker.url(), shape, self.choices.u64(..), ledger);
-        let watch = Watch::start(self.broker.api("/health"), load.progress.clone());
+        let watch = Watch::start(self.broker.api("/health"), load.progress.clone(), self.newcomers);
         self.load = Some((load, watch));
         self.wait_for_acknowledged(1);
         self
