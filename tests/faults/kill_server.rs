@@ -11,7 +11,9 @@ fn kill_again_and_again(name: &'static str, sync_interval: &str) {
     for _ in 0..dose(20, 1_000) {
         run.pause(3_000..=8_000);
         run.injected();
-        run.kill_server();
+        if !run.kill_server() {
+            break;
+        }
     }
     run.finish();
 }

@@ -203,11 +203,12 @@ impl Run {
         ready
     }
 
-    /// Kills nats-server and waits until another one is ready.
-    pub fn kill_server(&mut self) {
+    /// Kills nats-server and waits until another one is ready; false when none is, and another kill
+    /// would show nothing new.
+    pub fn kill_server(&mut self) -> bool {
         let killed = self.broker.server_pid();
         kill(killed, Signal::SIGKILL).unwrap();
-        self.wait_for_another_server(killed, Duration::from_secs(60));
+        self.wait_for_another_server(killed, Duration::from_secs(60))
     }
 
     pub fn wait_for_another_server(&mut self, gone: Pid, patience: Duration) -> bool {
