@@ -211,6 +211,12 @@ install_fuzz() {
         cargo install --quiet --locked --root "$cache/cargo" cargo-fuzz
 }
 
+# The clock of the fault suite.
+install_libfaketime() {
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null ||
+        { as_root_on_debian && apt_install libfaketime; }
+}
+
 install_node_client() {
     if ! command -v npm >/dev/null; then
         as_root_on_debian && apt_install nodejs npm || return 1
@@ -268,10 +274,10 @@ else
 fi
 
 if [ -n "$nextest" ]; then
-    suite "tests" report_nextest cargo nextest run --locked --no-fail-fast --color never
+    suite "tests" report_nextest cargo nextest run --locked --no-fail-fast --color never -E 'not binary(faults)'
 else
     echo "cargo-nextest could not be installed: cargo test runs the tests instead" >&2
-    suite "tests" report_cargo_test cargo test --locked --lib --bins --tests --no-fail-fast
+    suite "tests" report_cargo_test cargo test --locked --lib --bins --test integration --no-fail-fast
 fi
 step "doc tests" cargo test --locked --doc
 
@@ -304,6 +310,11 @@ else
             "$cache/venv/bin/python" -u tests/e2e/compose_e2e.py
     fi
 fi
+
+# After the container tests, whose image it takes.
+install_libfaketime || echo "libfaketime could not be installed" >&2
+suite "faults" "$([ -n "$nextest" ] && echo report_nextest || echo report_cargo_test)" \
+    scripts/faults.sh ${quick:+--without-docker}
 
 # ---- result ----
 
