@@ -5,6 +5,27 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Written into a directory to see whether that works, and removed again. Always the same, so that
+/// a process that is killed leaves one behind at most.
+pub const PROBE_FILE: &str = ".unified-nats.probe";
+
+/// Removes what a process that was killed while it wrote `path` has left beside it.
+pub fn remove_leftovers(path: &Path) {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let is_leftover = |candidate: &str| {
+        let pid = candidate.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
+        pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
+    };
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_leftover) {
+            // What cannot be removed does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Writes `bytes` to `path` with mode 0600: into a temporary file beside it, then renamed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
@@ -29,6 +50,18 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn removes_what_a_killed_process_left_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nats.conf");
+        for name in ["nats.conf", "nats.conf.17.tmp", "nats.conf.x.tmp", "nats.conf.tmp", "other.17.tmp"] {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        remove_leftovers(&path);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
+        assert!(!directory.path().join("nats.conf.17.tmp").exists());
+    }
 
     #[test]
     fn replaces_the_whole_file_for_its_owner_only() {

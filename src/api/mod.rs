@@ -72,7 +72,7 @@ fn judge(integrity: &Integrity) -> (Outcome, String) {
     if !integrity.losses.is_empty() {
         let losses = integrity.losses.iter();
         let losses: Vec<_> =
-            losses.map(|l| format!("stream {}: {} (found {})", l.stream, l.what, l.found_at)).collect();
+            losses.map(|l| format!("stream {}: {} (found {})", l.stream, l.missing, l.found_at)).collect();
         return (Outcome::Fail, losses.join("; "));
     }
     match &integrity.reading {

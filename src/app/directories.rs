@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::files::write_atomically;
+use crate::files::{PROBE_FILE, write_atomically};
 use crate::settings::{Problems, Settings, describe_unwritable};
 
 /// Creates what is missing and writes to what is there. Disks that are full are not problems:
@@ -53,8 +53,8 @@ fn foreign_inside(store: &Path) -> Option<PathBuf> {
 
 fn prove_writable(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o770).create(directory)?;
-    let probe = directory.join(format!(".unified-nats-{}.probe", std::process::id()));
-    let written = write_atomically(&probe, b"x");
+    let probe = directory.join(PROBE_FILE);
+    let written = fs::write(&probe, b"x");
     // Nothing to remove where nothing could be written.
     let _ = fs::remove_file(&probe);
     written

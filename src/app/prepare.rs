@@ -8,6 +8,8 @@ use super::phases::Phases;
 use super::reload::Reread;
 use super::resources::Resources;
 use super::{Fault, directories, ports};
+use crate::files::remove_leftovers;
+use crate::integrity::acknowledgement;
 use crate::nats::{Link, OwnCertificate};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Effective, Problems, Settings, variables};
@@ -92,6 +94,8 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     let listener = ports::bind_api(settings)?;
     ports::try_server_ports(settings)?;
     let config_file = directories::choose_config_file(settings)?;
+    remove_leftovers(&config_file);
+    remove_leftovers(&acknowledgement::book_file(&settings.jetstream.store_dir));
     let (rendered, link) = render(settings, &config_file)?;
     Ok(Surrounded { listener, config_file, rendered, link })
 }

@@ -60,6 +60,8 @@ const FILES_INTERVAL: Duration = Duration::from_secs(2);
 const SERVER_DEADLINE: Duration = Duration::from_secs(10);
 /// Time for the server to say what became of a reload.
 const CONFIRMATION_DEADLINE: Duration = Duration::from_secs(10);
+/// Time for one look at what is in force.
+const VARZ_DEADLINE: Duration = Duration::from_secs(2);
 const CONFIRMATION_POLL: Duration = Duration::from_millis(50);
 /// Time for nats-server to check a file.
 const CHECK_DEADLINE: Duration = Duration::from_secs(10);
@@ -81,7 +83,7 @@ enum Refusal {
     Invalid(String),
     #[error("cannot have nats-server check it")]
     Check(#[source] io::Error),
-    #[error("no nats-server runs that could take it over")]
+    #[error("no nats-server answers that could take it over")]
     NoServer,
     #[error("cannot write nats.conf")]
     Write(#[source] io::Error),
@@ -98,6 +100,17 @@ enum Refusal {
 struct InForce {
     load_time: Option<String>,
     digest: Option<String>,
+}
+
+impl InForce {
+    /// Whether this was loaded after `before`, and is what was meant. 2.10 has no digest.
+    fn follows(&self, before: &Self, digest: Option<&str>) -> bool {
+        let meant = match (self.digest.as_deref(), digest) {
+            (Some(is), Some(meant)) => is == meant,
+            _ => true,
+        };
+        self.load_time.is_some() && self.load_time != before.load_time && meant
+    }
 }
 
 impl Reload {
@@ -150,6 +163,10 @@ impl Reload {
 
         let monitor = Monitor::new(&settings);
         let before = in_force(monitor.as_ref()).await;
+        if monitor.is_some() && before.load_time.is_none() {
+            // What it says later could not be told from what it said before.
+            return Err(Refusal::NoServer);
+        }
         let notices = self.handle.notices();
         let installed = self.handle.install(config.clone()).await.map_err(Refusal::Write)?;
         if let Err(refusal) = self.confirm(installed, monitor.as_ref(), &before, digest, notices).await {
@@ -205,12 +222,7 @@ impl Reload {
             let confirmed = match monitor {
                 // Without monitoring its word has to do.
                 None => reloaded,
-                Some(_) => {
-                    let now = in_force(monitor).await;
-                    // 2.10 has no digest.
-                    let this_one = now.digest.is_none() || digest.is_none() || now.digest == digest;
-                    now.load_time.is_some() && now.load_time != before.load_time && this_one
-                }
+                Some(_) => in_force(monitor).await.follows(before, digest.as_deref()),
             };
             if confirmed {
                 return Ok(());
@@ -272,7 +284,27 @@ fn changed(before: &[Effective], after: &[Effective]) -> Vec<&'static str> {
 
 async fn in_force(monitor: Option<&Monitor>) -> InForce {
     let Some(monitor) = monitor else { return InForce::default() };
-    let Ok(varz) = monitor.varz(CONFIRMATION_DEADLINE).await else { return InForce::default() };
+    let Ok(varz) = monitor.varz(VARZ_DEADLINE).await else { return InForce::default() };
     let text = |name: &str| varz.get(name).and_then(|value| value.as_str()).map(str::to_owned);
     InForce { load_time: text("config_load_time"), digest: text("config_digest") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(at: &str, digest: Option<&str>) -> InForce {
+        InForce { load_time: Some(at.into()), digest: digest.map(Into::into) }
+    }
+
+    #[test]
+    fn only_what_was_loaded_anew_and_is_what_was_meant_is_confirmed() {
+        let before = loaded("1", Some("a"));
+        assert!(loaded("2", Some("b")).follows(&before, Some("b")));
+        assert!(loaded("2", Some("a")).follows(&before, Some("a")), "certificates only");
+        assert!(loaded("2", None).follows(&loaded("1", None), None), "2.10");
+        assert!(!loaded("1", Some("a")).follows(&before, Some("a")), "not loaded yet");
+        assert!(!loaded("2", Some("c")).follows(&before, Some("b")), "something else");
+        assert!(!InForce::default().follows(&before, Some("b")), "no answer");
+    }
 }

@@ -53,6 +53,13 @@ pub fn acknowledge_loss(flags: &[(&'static str, String)], arguments: &Acknowledg
 
 fn print(acknowledged: &[Loss], json: bool) {
     if json {
+        let acknowledged: Vec<_> = acknowledged
+            .iter()
+            .map(|loss| {
+                let missing = loss.missing.to_string();
+                serde_json::json!({ "stream": loss.stream, "missing": missing, "found_at": loss.found_at })
+            })
+            .collect();
         let result = serde_json::json!({ "acknowledged": acknowledged });
         say!("{result:#}");
         return;
@@ -61,6 +68,6 @@ fn print(acknowledged: &[Loss], json: bool) {
         say!("nothing is known to be missing");
     }
     for loss in acknowledged {
-        say!("acknowledged  stream {}: {} (found {})", loss.stream, loss.what, loss.found_at);
+        say!("acknowledged  stream {}: {} (found {})", loss.stream, loss.missing, loss.found_at);
     }
 }

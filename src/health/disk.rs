@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::storage::Disk;
-use crate::files::write_atomically;
+use crate::files::PROBE_FILE;
 use crate::settings::describe_unwritable;
 
 /// Below that much room we write to see whether it can still be written.
@@ -84,8 +84,8 @@ fn unwritable_inside(store: &Path) -> Option<String> {
 const A_LITTLE: [u8; 8192] = [0; 8192];
 
 fn write_a_little(directory: &Path) -> io::Result<()> {
-    let probe = directory.join(format!(".unified-nats-{}.probe", std::process::id()));
-    let written = write_atomically(&probe, &A_LITTLE).and_then(|()| std::fs::File::open(&probe)?.sync_all());
+    let probe = directory.join(PROBE_FILE);
+    let written = std::fs::write(&probe, A_LITTLE).and_then(|()| std::fs::File::open(&probe)?.sync_all());
     // Nothing to remove where nothing could be written.
     let _ = std::fs::remove_file(&probe);
     written

@@ -45,14 +45,13 @@ pub struct StorageWatch {
     trouble: Option<String>,
     restarts: u32,
     restarted_at: Option<Instant>,
-    sound_since: Option<Instant>,
 }
 
-/// Two restarts for the same trouble are that far apart; doubles each time.
+/// Two restarts though there was room all the time are that far apart; doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LAST_PAUSE: Duration = Duration::from_secs(300);
-/// After so long without trouble the next one is a new one.
-const FORGIVEN: Duration = Duration::from_secs(60);
+/// After so long the next restart is the first again.
+const FORGIVEN: Duration = Duration::from_secs(1800);
 
 impl StorageWatch {
     /// What the server printed about a write that failed.
@@ -72,10 +71,13 @@ impl StorageWatch {
         if let Disk::Broken(reason) = disk {
             let reason = format!("the store cannot be written: {reason}");
             self.trouble = Some(reason.clone());
+            // That explains it: a restart that follows is for a reason of its own.
+            self.restarts = 0;
             return Remedy::Tell(reason);
         }
         let Some(trouble) = self.trouble.clone() else { return Remedy::Nothing };
         if !disk.has_room() {
+            self.restarts = 0;
             return Remedy::Tell(format!("{trouble}; there is hardly any room on the disk"));
         }
         if refuses.is_none() {
@@ -89,7 +91,6 @@ impl StorageWatch {
         match outcome {
             Ok(()) => {
                 self.trouble = None;
-                self.sound_since = Some(now);
                 Remedy::Nothing
             }
             Err(reason) => self.restart(format!("writing fails though the disk has room: {reason}"), now),
@@ -97,12 +98,12 @@ impl StorageWatch {
     }
 
     fn restart(&mut self, reason: String, now: Instant) -> Remedy {
-        if self.sound_since.take().is_some_and(|since| now - since >= FORGIVEN) {
-            self.restarts = 0;
-        }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.restarts.saturating_sub(1).min(10)).min(LAST_PAUSE);
-        if self.restarts > 0 && self.restarted_at.is_some_and(|at| now - at < pause) {
-            return Remedy::Tell(reason);
+        if let Some(at) = self.restarted_at.filter(|_| self.restarts > 0) {
+            if now - at >= FORGIVEN {
+                self.restarts = 0;
+            } else if now - at < FIRST_PAUSE.saturating_mul(1 << (self.restarts - 1).min(10)).min(LAST_PAUSE) {
+                return Remedy::Tell(reason);
+            }
         }
         self.restarts += 1;
         self.restarted_at = Some(now);
@@ -154,6 +155,19 @@ mod tests {
         assert_eq!(watch.judge(&room(), None, now), Remedy::Verify);
         assert_eq!(watch.verified(Ok(()), now), Remedy::Nothing);
         assert_eq!(watch.judge(&room(), None, now), Remedy::Nothing);
+    }
+
+    #[test]
+    fn a_disk_that_fills_again_and_again_is_healed_as_fast_each_time() {
+        let mut watch = StorageWatch::default();
+        let start = Instant::now();
+        for second in (0..600).step_by(10) {
+            let now = start + Duration::from_secs(second);
+            watch.judge(&full(), Some("write error"), now);
+            assert!(matches!(watch.judge(&room(), Some("write error"), now), Remedy::Restart(_)), "{second}");
+            assert_eq!(watch.judge(&room(), None, now), Remedy::Verify);
+            assert_eq!(watch.verified(Ok(()), now), Remedy::Nothing);
+        }
     }
 
     #[test]

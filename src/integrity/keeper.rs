@@ -6,7 +6,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::marks::{Book, Circumstances, Loss, Ranges};
+use super::marks::{Book, Circumstances, Loss, Missing, Ranges};
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, StreamInfo};
 use crate::settings::Settings;
@@ -112,15 +112,25 @@ impl Keeper {
     }
 
     /// Notes what was found missing in some other way.
-    pub(super) async fn note(&self, stream: &str, what: String, unreadable: Ranges) {
+    pub(super) async fn note(&self, stream: &str, missing: Missing) {
         let mut pages = self.0.book.lock().await;
         let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
-        let loss = Loss { stream: stream.to_owned(), what, found_at, unreadable };
+        let loss = Loss { stream: stream.to_owned(), missing, found_at };
         if pages.book.note(loss.clone()) {
             tell(&loss);
         }
         self.publish(&pages.book);
         self.save(&mut pages);
+    }
+
+    /// Takes back that messages of a stream cannot be read, after they have been.
+    pub(super) async fn note_readable(&self, stream: &str) {
+        let mut pages = self.0.book.lock().await;
+        if pages.book.is_readable(stream) {
+            tracing::info!(stream, "the messages of stream {stream} that could not be read can be read again");
+            self.publish(&pages.book);
+            self.save(&mut pages);
+        }
     }
 
     /// The configuration that a stream was last seen with.
@@ -157,7 +167,7 @@ impl Keeper {
         let Some(stream) = acknowledgement::take(&self.0.store) else { return };
         let forgotten = book.acknowledge(stream.as_deref());
         for loss in &forgotten {
-            tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.what);
+            tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
         }
         if forgotten.is_empty() {
             tracing::warn!("a loss was acknowledged that is not known");
@@ -215,14 +225,14 @@ impl Keeper {
 }
 
 fn tell(loss: &Loss) {
-    tracing::error!(stream = loss.stream, "messages are missing: stream {}: {}", loss.stream, loss.what);
+    tracing::error!(stream = loss.stream, "messages are missing: stream {}: {}", loss.stream, loss.missing);
 }
 
 fn reason(losses: &[Loss]) -> Option<String> {
     if losses.is_empty() {
         return None;
     }
-    let losses: Vec<_> = losses.iter().map(|loss| format!("stream {}: {}", loss.stream, loss.what)).collect();
+    let losses: Vec<_> = losses.iter().map(|loss| format!("stream {}: {}", loss.stream, loss.missing)).collect();
     Some(format!(
         "messages are missing: {}; restore them, or accept that with `unified-nats streams acknowledge-loss`",
         losses.join("; ")

@@ -1,6 +1,7 @@
 //! What each stream was seen to hold, and what follows from what it holds now. Pure.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -35,13 +36,75 @@ pub struct Milestone {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     pub stream: String,
-    /// What is missing, with numbers.
-    pub what: String,
+    pub missing: Missing,
     /// When it was found, RFC 3339.
     pub found_at: String,
-    /// Sequences that are counted as messages and cannot be read, where that is what is missing.
-    #[serde(default)]
-    pub unreadable: Ranges,
+}
+
+/// What is missing of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// The last sequence went backwards.
+    End { was: u64, is: u64 },
+    /// The server itself reports messages that it lost while it recovered the stream.
+    Reported { count: u64 },
+    /// Sequences between the first and the last hold no message that did.
+    Holes { were: u64, are: u64 },
+    /// Messages at the beginning are gone that no limit has removed.
+    Beginning { expected: u64, is: u64 },
+    /// The stream does not exist any more.
+    Stream { messages: u64, last_seq: u64 },
+    /// Sequences that are counted as messages cannot be read.
+    Unreadable { ranges: Ranges },
+    /// The server does not know a stream whose files are there.
+    Unknown { directory: String },
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End { was, is } => {
+                write!(f, "its last sequence was {was} and is {is}: at least {} messages are missing", was - is)
+            }
+            Self::Reported { count } => write!(f, "nats-server reports {count} messages lost"),
+            Self::Holes { were, are } => {
+                write!(f, "{} messages are missing between its first and its last sequence", are - were)
+            }
+            Self::Beginning { expected, is } => write!(
+                f,
+                "it should begin at sequence {expected} and begins at {is}: {} messages are missing",
+                is - expected
+            ),
+            Self::Stream { messages, last_seq } => {
+                write!(f, "it is gone, and held {messages} messages up to sequence {last_seq}")
+            }
+            Self::Unreadable { ranges } => {
+                let first = ranges.first().map_or(0, |(first, _)| *first);
+                write!(f, "{} messages cannot be read, the first of them at sequence {first}", count(ranges))
+            }
+            Self::Unknown { directory } => {
+                write!(f, "nats-server cannot recover it; its files are untouched in {directory}")
+            }
+        }
+    }
+}
+
+impl Missing {
+    /// Whether what was missing is there again. Sequences are used once, so holes that are closed and a
+    /// beginning that is back hold the very messages; what follows a shorter end are others.
+    fn is_back(&self, state: &StreamState) -> bool {
+        match self {
+            Self::Holes { were, .. } => state.num_deleted <= *were,
+            Self::Beginning { expected, .. } => state.first_seq <= *expected,
+            _ => false,
+        }
+    }
+}
+
+/// How many sequences are in ranges.
+pub fn count(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(from, to)| to - from + 1).sum()
 }
 
 /// First and last of each run of sequences, in order.
@@ -161,34 +224,24 @@ impl Mark {
     }
 
     /// What is missing of the stream that this mark is of.
-    pub fn missing_in(&self, info: &StreamInfo, circumstances: Circumstances) -> Option<String> {
+    pub fn missing_in(&self, info: &StreamInfo, circumstances: Circumstances) -> Option<Missing> {
         let state = &info.state;
         if state.last_seq < self.last_seq {
-            let (was, is, count) = (self.last_seq, state.last_seq, self.last_seq - state.last_seq);
-            return Some(format!("its last sequence was {was} and is {is}: at least {count} messages are missing"));
+            return Some(Missing::End { was: self.last_seq, is: state.last_seq });
         }
-        if let Some(lost) = state.lost.as_ref().map(|lost| lost.msgs.as_ref().map_or(0, Vec::len)).filter(|n| *n > 0) {
-            return Some(format!("nats-server reports {lost} messages lost"));
+        let reported = state.lost.as_ref().and_then(|lost| lost.msgs.as_ref()).map_or(0, Vec::len) as u64;
+        if reported > 0 {
+            return Some(Missing::Reported { count: reported });
         }
         // What a running server deletes somebody has asked for, and in a cluster others hold it, too.
         if !circumstances.restarted || circumstances.clustered || !keeps_every_message(&info.config) {
             return None;
         }
         if state.num_deleted > self.num_deleted {
-            let count = state.num_deleted - self.num_deleted;
-            return Some(format!(
-                "{count} messages are missing between the sequences {} and {}",
-                state.first_seq, state.last_seq
-            ));
+            return Some(Missing::Holes { were: self.num_deleted, are: state.num_deleted });
         }
         let expected = self.first_that_must_be_there(info, circumstances.now);
-        (state.first_seq > expected).then(|| {
-            let count = state.first_seq - expected;
-            format!(
-                "it should begin at sequence {expected} and begins at {}: {count} messages are missing",
-                state.first_seq
-            )
-        })
+        (state.first_seq > expected).then_some(Missing::Beginning { expected, is: state.first_seq })
     }
 
     /// The highest sequence that the stream may begin with after a restart.
@@ -201,11 +254,13 @@ impl Mark {
         if full {
             return u64::MAX;
         }
-        let Some(age) = max_age(&info.config) else { return self.first_seq };
+        // A stream that was empty begins with its first message.
+        let first = self.first_seq.max(1);
+        let Some(age) = max_age(&info.config) else { return first };
         let cutoff = millis_of(now).saturating_sub(age.as_millis() as u64);
         // What came after the first milestone that is young enough is young enough as well.
         let young = self.milestones.iter().find(|milestone| milestone.at >= cutoff);
-        young.map_or(self.last_seq, |milestone| milestone.seq).max(self.first_seq.saturating_sub(1)) + 1
+        young.map_or(self.last_seq, |milestone| milestone.seq).max(first - 1) + 1
     }
 }
 
@@ -215,9 +270,9 @@ impl Book {
     pub fn compare(&mut self, streams: &[StreamInfo], declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
         let mut found = Vec::new();
         let mut marks = std::mem::take(&mut self.marks);
-        let mut note = |stream: &str, what: String| {
+        let mut note = |stream: &str, missing: Missing| {
             let found_at = crate::logging::timestamp(circumstances.now).to_string();
-            found.push(Loss { stream: stream.to_owned(), what, found_at, unreadable: Ranges::new() });
+            found.push(Loss { stream: stream.to_owned(), missing, found_at });
         };
         for info in streams {
             let name = word(&info.config, "name").to_owned();
@@ -227,8 +282,10 @@ impl Book {
                 let forgotten = circumstances.restarted && !(is_on_disk(&mark.config) && is_on_disk(&info.config));
                 !made_again && !forgotten
             });
-            if let Some(what) = mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances)) {
-                note(&name, what);
+            if let Some(missing) = mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances)) {
+                note(&name, missing);
+            } else if circumstances.restarted {
+                self.losses.retain(|loss| loss.stream != name || !loss.missing.is_back(&info.state));
             }
             let mark = mark.unwrap_or_else(|| Mark::of(info)).advanced(info, circumstances.now);
             self.marks.insert(name, mark);
@@ -238,7 +295,7 @@ impl Book {
             let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
             if !deliberate && !in_memory {
                 let Mark { messages, last_seq, .. } = mark;
-                note(&name, format!("it is gone, and held {messages} messages up to sequence {last_seq}"));
+                note(&name, Missing::Stream { messages, last_seq });
             }
         }
         // The same finding again is no news.
@@ -252,19 +309,28 @@ impl Book {
             .into_iter()
             .partition(|loss| stream.is_none_or(|name| name == loss.stream));
         self.losses = kept;
-        for Loss { stream, unreadable, .. } in forgotten.iter().filter(|loss: &&Loss| !loss.unreadable.is_empty()) {
-            let accepted = self.accepted.entry(stream.clone()).or_default();
-            *accepted = union(accepted, unreadable);
+        for loss in &forgotten {
+            if let Missing::Unreadable { ranges } = &loss.missing {
+                let accepted = self.accepted.entry(loss.stream.clone()).or_default();
+                *accepted = union(accepted, ranges);
+            }
         }
         forgotten
+    }
+
+    /// Takes back that messages of `stream` cannot be read; whether that had been so.
+    pub fn is_readable(&mut self, stream: &str) -> bool {
+        let before = self.losses.len();
+        self.losses.retain(|loss| loss.stream != stream || !matches!(loss.missing, Missing::Unreadable { .. }));
+        self.losses.len() < before
     }
 
     /// Notes a loss that was found in some other way; false where it is known already. What cannot be
     /// read of a stream is one loss, however often it is read.
     pub fn note(&mut self, loss: Loss) -> bool {
-        let unreadable = !loss.unreadable.is_empty();
+        let unreadable = |loss: &Loss| matches!(loss.missing, Missing::Unreadable { .. });
         let same = |known: &&mut Loss| {
-            known.stream == loss.stream && (known.what == loss.what || (unreadable && !known.unreadable.is_empty()))
+            known.stream == loss.stream && (known.missing == loss.missing || (unreadable(known) && unreadable(&loss)))
         };
         match self.losses.iter_mut().find(same) {
             Some(known) => {

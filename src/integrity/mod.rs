@@ -13,4 +13,4 @@ mod read_through;
 mod rescue;
 
 pub use keeper::{Integrity, Keeper, Reading};
-pub use marks::{Book, Loss, Mark};
+pub use marks::{Book, Loss, Mark, Missing};

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::{Keeper, Reading};
-use super::marks::{Ranges, is_on_disk, keeps_every_message, without};
+use super::marks::{Missing, Ranges, count, is_on_disk, keeps_every_message, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Messages asked for at a time. Only their headers come, but the server reads and checks all of them.
@@ -67,10 +67,11 @@ impl Keeper {
         let _ = jetstream.delete_consumer(name, &consumer).await;
         let gaps = read?;
         let after = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
-        let missing = gaps.missing(&before, after.state.first_seq, &self.accepted(name).await);
-        if let Some((first, _)) = missing.first() {
-            let what = format!("{} messages cannot be read, the first of them at sequence {first}", count(&missing));
-            self.note(name, what, missing).await;
+        let ranges = gaps.missing(&before, after.state.first_seq, &self.accepted(name).await);
+        if ranges.is_empty() {
+            self.note_readable(name).await;
+        } else {
+            self.note(name, Missing::Unreadable { ranges }).await;
         }
         Ok(before.state.messages)
     }
@@ -152,10 +153,6 @@ impl Gaps {
         let expected = if before.state.deleted.is_none() { before.state.num_deleted } else { 0 };
         if count(&rest) > expected { rest } else { vec![] }
     }
-}
-
-fn count(ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().map(|(from, to)| to - from + 1).sum()
 }
 
 /// The sequence in the stream, from the subject that a message is acknowledged with:

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::keeper::Keeper;
+use super::marks::Missing;
 use crate::nats::JetStream;
 
 /// The description of a stream and its checksum.
@@ -36,8 +37,7 @@ impl Keeper {
         for name in on_disk.into_iter().filter(|name| !known.iter().any(|info| info.name() == name)) {
             let directory = streams.join(&name);
             let Some(config) = self.config_of(&name).await.or_else(|| fallback(&name)) else {
-                let what = format!("nats-server cannot recover it; its files are untouched in {}", directory.display());
-                self.note(&name, what, vec![]).await;
+                self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
                 continue;
             };
             let aside = self

@@ -38,7 +38,7 @@ fn restarted() -> Circumstances {
 }
 
 fn missing(before: &StreamInfo, after: &StreamInfo, circumstances: Circumstances) -> Option<String> {
-    Mark::of(before).missing_in(after, circumstances)
+    Mark::of(before).missing_in(after, circumstances).map(|missing| missing.to_string())
 }
 
 #[test]
@@ -163,16 +163,15 @@ fn memory_streams_end_with_their_server() {
 
 #[test]
 fn what_cannot_be_read_is_one_loss_and_known_once_acknowledged() {
-    let unreadable = |what: &str, ranges: &[(u64, u64)]| Loss {
+    let unreadable = |found_at: &str, ranges: &[(u64, u64)]| Loss {
         stream: "A".into(),
-        what: what.into(),
-        found_at: what.into(),
-        unreadable: ranges.to_vec(),
+        missing: Missing::Unreadable { ranges: ranges.to_vec() },
+        found_at: found_at.into(),
     };
     let mut book = Book::default();
     assert!(book.note(unreadable("four", &[(3, 4), (8, 9)])));
     assert!(!book.note(unreadable("two", &[(8, 9)])), "the rest has expired");
-    assert_eq!((book.losses[0].what.as_str(), book.losses[0].found_at.as_str()), ("two", "four"));
+    assert_eq!(book.losses, [unreadable("four", &[(8, 9)])]);
     book.acknowledge(None);
     book.note(unreadable("one", &[(10, 10)]));
     book.acknowledge(None);
@@ -185,4 +184,36 @@ fn ranges_are_taken_from_ranges() {
     assert_eq!(without(&[(1, 10)], &[(1, 1), (4, 5), (9, 12)]), [(2, 3), (6, 8)]);
     assert_eq!(without(&[(1, 3), (5, 7)], &[(3, 5)]), [(1, 2), (6, 7)]);
     assert_eq!(without(&[(5, 7)], &[(1, 20)]), []);
+}
+
+#[test]
+fn a_stream_that_was_empty_begins_with_its_first_message() {
+    let empty = StreamInfo { state: StreamState::default(), ..stream(1, 0, 0) };
+    assert_eq!(missing(&empty, &stream(1, 5, 0), restarted()), None);
+    assert!(missing(&empty, &stream(3, 5, 0), restarted()).is_some());
+}
+
+#[test]
+fn what_is_there_again_is_not_missing_any_more() {
+    let whole = stream(1, 3000, 2);
+    for less in [stream(1, 3000, 545), stream(1043, 3000, 2)] {
+        let mut book = book(std::slice::from_ref(&whole));
+        assert_eq!(book.compare(std::slice::from_ref(&less), &["A"], restarted()).len(), 1);
+        assert_eq!(book.compare(std::slice::from_ref(&whole), &["A"], restarted()), []);
+        assert_eq!(book.losses, []);
+    }
+    let mut shorter = book(&[whole]);
+    shorter.compare(&[stream(1, 2000, 2)], &["A"], restarted());
+    shorter.compare(&[stream(1, 3000, 2)], &["A"], restarted());
+    assert_eq!(shorter.losses.len(), 1, "other messages have taken their place");
+}
+
+#[test]
+fn what_can_be_read_again_is_not_missing_any_more() {
+    let mut book = Book::default();
+    let missing = Missing::Unreadable { ranges: vec![(3, 4)] };
+    book.note(Loss { stream: "A".into(), missing, found_at: String::new() });
+    assert!(!book.is_readable("B"));
+    assert!(book.is_readable("A"));
+    assert_eq!(book.losses, []);
 }

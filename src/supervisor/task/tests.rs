@@ -163,9 +163,8 @@ async fn the_deadline_of_a_replaced_server_does_not_hurry_its_successor() {
     until(&handle, |s| matches!(s.state, State::Replacing { .. })).await;
     recorder.die(Exit::Code(0));
     until(&handle, |s| s.state.generation() == Some(Generation(2)) && s.pid.is_some()).await;
-    handle.stop().await;
-    handle.stop().await;
+    let asked = Instant::now();
     handle.stop().await;
     assert!(matches!(task.await.unwrap(), Ending::Stopped));
-    assert_eq!(recorder.with(|r| r.signals.last().copied()), Some(Signal::SIGKILL));
+    assert_eq!(asked.elapsed().as_secs(), 20, "all the time that a stop may take");
 }
