@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use unified_nats::supervisor::{Lines, Recent, ServerLine};
+use unified_nats::supervisor::{Lines, Notice, Recent, ServerLine};
 
 /// `supervisor::output` keeps 16 KiB of a line; each byte that is not UTF-8 becomes three.
 const LONGEST: usize = 3 * 16 * 1024;
@@ -27,6 +27,7 @@ fuzz_target!(|input: &[u8]| {
     for line in &whole {
         assert!(!line.is_empty() && line.len() <= LONGEST);
         assert!(line.ends_with(ServerLine::parse(line).message));
+        Notice::of(&ServerLine::parse(line));
         recent.push(line);
     }
     recent.tells_of_taken_port();

@@ -65,16 +65,20 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::End { was, is } => {
-                write!(f, "its last sequence was {was} and is {is}: at least {} messages are missing", was - is)
+                write!(
+                    f,
+                    "its last sequence was {was} and is {is}: at least {} messages are missing",
+                    was.saturating_sub(*is)
+                )
             }
             Self::Reported { count } => write!(f, "nats-server reports {count} messages lost"),
             Self::Holes { were, are } => {
-                write!(f, "{} messages are missing between its first and its last sequence", are - were)
+                write!(f, "{} messages are missing between its first and its last sequence", are.saturating_sub(*were))
             }
             Self::Beginning { expected, is } => write!(
                 f,
                 "it should begin at sequence {expected} and begins at {is}: {} messages are missing",
-                is - expected
+                is.saturating_sub(*expected)
             ),
             Self::Stream { messages, last_seq } => {
                 write!(f, "it is gone, and held {messages} messages up to sequence {last_seq}")
@@ -104,7 +108,7 @@ impl Missing {
 
 /// How many sequences are in ranges.
 pub fn count(ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().map(|(from, to)| to - from + 1).sum()
+    ranges.iter().fold(0, |sum: u64, (from, to)| sum.saturating_add(to.saturating_sub(*from).saturating_add(1)))
 }
 
 /// First and last of each run of sequences, in order.
@@ -113,17 +117,15 @@ pub type Ranges = Vec<(u64, u64)>;
 /// What is in `ranges` and not in `others`; both are in order and without overlaps.
 pub fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
     let mut rest = Ranges::new();
-    for &(mut from, to) in ranges {
+    for &(from, to) in ranges {
+        // The first sequence that is not dealt with; nothing follows the last one there can be.
+        let mut next = Some(from);
         let first = others.partition_point(|(_, end)| *end < from);
         for &(start, end) in others[first..].iter().take_while(|(start, _)| *start <= to) {
-            if start > from {
-                rest.push((from, start - 1));
-            }
-            from = end + 1;
+            rest.extend(next.filter(|from| *from < start).map(|from| (from, start - 1)));
+            next = end.checked_add(1);
         }
-        if from <= to {
-            rest.push((from, to));
-        }
+        rest.extend(next.filter(|from| *from <= to).map(|from| (from, to)));
     }
     rest
 }
@@ -135,7 +137,7 @@ fn union(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
     let mut merged: Ranges = Vec::new();
     for (from, to) in all {
         match merged.last_mut() {
-            Some((_, end)) if from <= *end + 1 => *end = to.max(*end),
+            Some((_, end)) if from <= end.saturating_add(1) => *end = to.max(*end),
             _ => merged.push((from, to)),
         }
     }
@@ -260,7 +262,7 @@ impl Mark {
         let cutoff = millis_of(now).saturating_sub(age.as_millis() as u64);
         // What came after the first milestone that is young enough is young enough as well.
         let young = self.milestones.iter().find(|milestone| milestone.at >= cutoff);
-        young.map_or(self.last_seq, |milestone| milestone.seq).max(first - 1) + 1
+        young.map_or(self.last_seq, |milestone| milestone.seq).max(first - 1).saturating_add(1)
     }
 }
 

@@ -128,8 +128,9 @@ impl Gaps {
     }
 
     fn reach(&mut self, seq: u64) {
-        if seq > self.reached + 1 {
-            self.ranges.push((self.reached + 1, seq - 1));
+        let next = self.reached.saturating_add(1);
+        if seq > next {
+            self.ranges.push((next, seq - 1));
         }
         self.reached = self.reached.max(seq);
     }
