@@ -1,10 +1,10 @@
 //! Single looks at a broker. Each says what is fine, or why it is not.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::report::Check;
+use super::report::{Check, millis};
 use crate::domain::{ByteSize, DataType};
 use crate::nats::{JetStream, Monitor, StreamInfo};
 use crate::settings::{MarketDataSettings, Settings};
@@ -95,15 +95,30 @@ async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<S
     info.ok_or_else(|| format!("stream {} does not exist", settings.name))
 }
 
+/// What the supervisor knows about messages that are missing; [`None`] where it does not look.
+pub async fn integrity(settings: &Settings, deadline: Duration) -> Option<Check> {
+    let started = Instant::now();
+    // That it cannot be asked is told by the check before.
+    let (_, _, health) = ask_supervisor(settings, "/health", deadline).await.ok()?;
+    let check = health.get("checks")?.get("integrity")?;
+    let outcome = serde_json::from_value(check.get("status")?.clone()).ok()?;
+    let detail = check.get("detail")?.as_str()?.to_owned();
+    Some(Check { name: "integrity", outcome, detail, millis: millis(started.elapsed()) })
+}
+
+async fn ask_supervisor(settings: &Settings, path: &str, deadline: Duration) -> Result<(String, u16, Value), String> {
+    let url = format!("http://{}:{}{path}", settings.api.host.to_reach(), settings.api.port);
+    let answer = crate::nats::get(&crate::nats::direct_client(), url, deadline).await;
+    let (url, status, body) = answer.map_err(|e| e.to_string())?;
+    Ok((url, status, serde_json::from_slice(&body).unwrap_or_default()))
+}
+
 /// The supervisor itself says that traffic may come.
 pub async fn readyz(settings: &Settings, deadline: Duration) -> Finding {
-    let url = format!("http://{}:{}/readyz", settings.api.host.to_reach(), settings.api.port);
-    let (url, status, body) =
-        crate::nats::get(&crate::nats::direct_client(), url, deadline).await.map_err(|e| e.to_string())?;
+    let (url, status, state) = ask_supervisor(settings, "/readyz", deadline).await?;
     if status == 200 {
         return Ok("the supervisor is ready".into());
     }
-    let state: Value = serde_json::from_slice(&body).unwrap_or_default();
     let text = |name: &str| state.get(name).and_then(Value::as_str).map(str::to_owned);
     let reason = text("reason").map(|reason| format!(": {reason}")).unwrap_or_default();
     Err(format!("{url} answers {status}, {}{reason}", text("state").unwrap_or_default()))

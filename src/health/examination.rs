@@ -66,6 +66,7 @@ impl Examination<'_> {
         }
         if kind == Kind::Full {
             report.checks.push(Check::run("ready", checks::readyz(self.settings, self.timeout)).await);
+            report.checks.extend(checks::integrity(self.settings, self.timeout).await);
         }
         if matches!(kind, Kind::Full | Kind::Http) {
             match &monitor {

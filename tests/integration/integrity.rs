@@ -50,6 +50,9 @@ fn expect_loss(broker: &mut Broker, what: &str) {
     assert!(integrity(broker).1.contains(what), "{:?}", integrity(broker));
     wait_for("unready", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
     assert_ne!(broker.health()["status"], "healthy");
+    let checked = broker.output(&["health-check", "full"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("FAIL  integrity"), "{checked:?}");
 }
 
 #[test]
