@@ -9,6 +9,7 @@ mod clock;
 mod conf;
 mod control;
 mod corruption;
+mod cpu_load;
 mod disk_full;
 mod fd_limit;
 mod harness;
