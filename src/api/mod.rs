@@ -80,12 +80,16 @@ fn judge(integrity: &Integrity) -> (Outcome, String) {
         Reading::Under { stream, seq, last_seq } => {
             (Outcome::Warn, format!("stream {stream} is being read through, at sequence {seq} of {last_seq}"))
         }
-        Reading::Done { messages, left_out } if left_out.is_empty() => {
-            (Outcome::Pass, format!("nothing is missing; {messages} messages were read through after the start"))
+        Reading::Failed { streams } => {
+            (Outcome::Warn, format!("could not be read through, and is tried again: {}", streams.join(", ")))
         }
-        Reading::Done { messages, left_out } => {
-            let left_out = left_out.join(", ");
-            (Outcome::Pass, format!("{messages} messages were read through after the start; not read: {left_out}"))
+        Reading::Done { messages, by_design } => {
+            let mut detail = format!("nothing is missing; {messages} messages were read through after the start");
+            if !by_design.is_empty() {
+                detail.push_str("; not read, because they give messages up by design: ");
+                detail.push_str(&by_design.join(", "));
+            }
+            (Outcome::Pass, detail)
         }
     }
 }

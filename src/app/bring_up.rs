@@ -7,11 +7,12 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::sleep;
 
 use super::phases::Phases;
+use crate::domain::Generation;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link};
 use crate::settings::Settings;
 use crate::streams::{Applied, Desired, apply};
-use crate::supervisor::{Concern, Generation, Handle, Notice, Replacement, State};
+use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
     pub settings: Settings,
@@ -34,6 +35,8 @@ const LAST_APPLY_PAUSE: Duration = Duration::from_secs(5);
 /// Time for one request to JetStream. A cluster without a leader answers none, so it is short; a
 /// change that takes longer is found done by the next attempt.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
+/// The same for a list of all streams, for which a cluster waits four seconds for a node that is away.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
 
 impl BringUp {
     /// Runs as long as the program does: from the stop on it only waits.
@@ -134,13 +137,22 @@ impl BringUp {
 
     /// Tells what is missing before anybody is told that all is well.
     async fn look(&self, generation: Generation, client: &Client) {
-        let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
+        let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
+        let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
             match self.keeper.look(&jetstream, generation).await {
                 Ok(None) => return self.handle.sound(generation, Concern::Integrity).await,
                 Ok(Some(missing)) => return self.handle.impaired(generation, Concern::Integrity, missing).await,
                 Err(error @ ApiError::Refused { .. }) => {
+                    let reason = format!("cannot look at the streams: {error}");
+                    self.handle.impaired(generation, Concern::Service, reason).await;
+                }
+                // In a cluster the streams of other nodes may keep it from answering; the look is repeated.
+                Err(error) if self.settings.cluster.is_some() => {
+                    return tracing::warn!("what the streams hold is not known yet: {error}");
+                }
+                Err(error) if started.elapsed() >= self.settings.supervision.init_timeout => {
                     let reason = format!("cannot look at the streams: {error}");
                     self.handle.impaired(generation, Concern::Service, reason).await;
                 }

@@ -3,6 +3,8 @@
 
 mod bring_up;
 mod directories;
+mod lock;
+mod missing;
 mod phases;
 mod ports;
 mod prepare;
@@ -14,7 +16,6 @@ mod watch;
 
 use std::time::Duration;
 
-use async_nats::Client;
 use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, channel};
 use tokio::task::JoinSet;
@@ -23,14 +24,13 @@ use crate::api::{self, Views};
 use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
-use crate::nats::JetStream;
 use crate::settings::Problems;
 use crate::supervisor::{
-    Concern, Ending, ExecutableError, Failure, Generation, Handle, NatsServer, RestartPolicy, Snapshot, State,
-    Supervisor, Timing,
+    Concern, Ending, ExecutableError, Failure, Handle, NatsServer, RestartPolicy, Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
+use lock::StoreTaken;
 use ports::PortError;
 use prepare::render;
 pub use prepare::{Prepared, host_name, prepare};
@@ -49,6 +49,8 @@ pub enum Fault {
     Executable(#[from] ExecutableError),
     #[error(transparent)]
     Port(#[from] PortError),
+    #[error(transparent)]
+    Store(#[from] StoreTaken),
     #[error("nats-server could not listen on one of its ports; its last lines were:\n{0}")]
     ServerPort(String),
     #[error("nats-server refuses its configuration (see `unified-nats config validate`):\n{0}")]
@@ -97,11 +99,13 @@ impl Prepared {
         let (reloads, requests) = mpsc::channel(1);
         let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
-        let watch =
-            Watch::new(settings.clone(), link.address.clone(), handle.clone(), client_view.clone(), keeper.clone());
+        let watch = Watch::new(settings.clone(), link.address.clone(), handle.clone(), client_view.clone());
         tasks.spawn(name("watch", watch.run()));
         if settings.jetstream.enabled {
-            tasks.spawn(name("read-through", read_through(handle.clone(), client_view.clone(), keeper.clone())));
+            let period = settings.health.probe_interval;
+            tasks.spawn(name("look", missing::look(handle.clone(), client_view.clone(), keeper.clone(), period)));
+            let read_through = missing::read_through(handle.clone(), client_view.clone(), keeper.clone());
+            tasks.spawn(name("read-through", read_through));
         }
         let (link, link_view) = channel(link);
         let bring_up = BringUp {
@@ -191,45 +195,6 @@ const LAME_DUCK_MARGIN: Duration = Duration::from_secs(10);
 /// Leaves a little of the shutdown time for our own end after the server was killed.
 fn kill_after(shutdown_timeout: Duration) -> Duration {
     shutdown_timeout.mul_f64(0.9).max(shutdown_timeout.saturating_sub(Duration::from_secs(1)))
-}
-
-/// Has the streams read through once after each start of the server, when it is in service.
-async fn read_through(handle: Handle, client: Receiver<Option<(Generation, Client)>>, keeper: Keeper) {
-    /// Time for one request; one that waits behind clients is tried again.
-    const DEADLINE: Duration = Duration::from_secs(10);
-    let mut snapshots = handle.watch();
-    let mut done = Generation::default();
-    loop {
-        // What is missing already does not keep it from finding more.
-        let missing = || !keeper.watch().borrow().losses.is_empty();
-        let in_service = |s: &Snapshot| {
-            let up = s.state.is_ready() || (matches!(s.state, State::Degraded { .. }) && missing());
-            up && s.state.generation().is_some_and(|generation| generation > done)
-        };
-        let Ok(generation) = snapshots.wait_for(in_service).await.map(|s| s.state.generation()) else {
-            return std::future::pending().await;
-        };
-        let connection = client.borrow().clone().filter(|(of, _)| Some(*of) == generation);
-        let Some((generation, client)) = connection else {
-            // Between two connections.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let jetstream = JetStream::new(client, DEADLINE);
-        let mut watching = handle.watch();
-        let read = tokio::select! {
-            read = keeper.read_through(&jetstream) => read,
-            // Its end comes with the next server.
-            _ = watching.wait_for(|s| s.state.generation() != Some(generation)) => continue,
-        };
-        match read {
-            Ok(()) => done = generation,
-            Err(error) => {
-                tracing::warn!("cannot read the streams through, trying again: {error}");
-                tokio::time::sleep(DEADLINE).await;
-            }
-        }
-    }
 }
 
 /// Tells the supervisor what the examinations find.

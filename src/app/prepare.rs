@@ -1,13 +1,14 @@
 //! Everything that can refuse a start, before anything is spawned.
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::phases::Phases;
 use super::reload::Reread;
 use super::resources::Resources;
-use super::{Fault, directories, ports};
+use super::{Fault, directories, lock, ports};
 use crate::files::remove_leftovers;
 use crate::integrity::acknowledgement;
 use crate::nats::{Link, OwnCertificate};
@@ -51,7 +52,7 @@ pub fn prepare(
         (executable.join(), rest)
     });
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
-    let Surrounded { listener, config_file, rendered, link } = rest?;
+    let Surrounded { listener, config_file, rendered, link, lock } = rest?;
     let executable = executable?;
     let resources = Resources::secure(&settings);
     for warning in resources.warnings(&settings) {
@@ -73,6 +74,7 @@ pub fn prepare(
         config: rendered,
         environment: environment.collect(),
         reaper: reaper.clone(),
+        inherited: lock,
     };
     Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread })
 }
@@ -82,13 +84,17 @@ struct Surrounded {
     config_file: PathBuf,
     rendered: String,
     link: Link,
+    lock: Option<OwnedFd>,
 }
 
 fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     for full in directories::prepare(settings)? {
         tracing::warn!("the disk of {} is full: starting all the same", full.display());
     }
+    let mut lock = None;
     if settings.jetstream.enabled {
+        // Before the ports: it waits for the server of a supervisor that was killed.
+        lock = lock::take(&settings.jetstream.store_dir)?;
         directories::check_store_mode(settings)?;
     }
     let listener = ports::bind_api(settings)?;
@@ -97,7 +103,7 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     remove_leftovers(&config_file);
     remove_leftovers(&acknowledgement::book_file(&settings.jetstream.store_dir));
     let (rendered, link) = render(settings, &config_file)?;
-    Ok(Surrounded { listener, config_file, rendered, link })
+    Ok(Surrounded { listener, config_file, rendered, link, lock })
 }
 
 /// The text of nats.conf, and how to reach a server that runs with it.

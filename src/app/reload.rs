@@ -54,6 +54,8 @@ static RELOADABLE: [&Variable; 9] = [
     &NATS_EXTRA_CONFIG,
 ];
 
+/// Files that were refused are tried again after that long, or when they change.
+const RETRY: Duration = Duration::from_secs(60);
 /// Between two looks at the certificate files.
 const FILES_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for a server to come up that could reload.
@@ -120,6 +122,8 @@ impl Reload {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut in_force = self.files();
         let mut seen = in_force;
+        // Files that were refused, and when.
+        let mut failed = None;
         loop {
             tokio::select! {
                 Some(()) = self.requests.recv() => {}
@@ -127,17 +131,26 @@ impl Reload {
                     let now = self.files();
                     // Certificate and key are two files: only what stays the same for a while is whole.
                     let settled = now == std::mem::replace(&mut seen, now);
-                    if !settled || now == in_force {
+                    let just_refused =
+                        failed.is_some_and(|(files, at): (u64, Instant)| files == now && at.elapsed() < RETRY);
+                    if !settled || now == in_force || just_refused {
                         continue;
                     }
                     tracing::info!("certificate files have changed: reloading");
                 }
             }
-            in_force = self.files();
+            let files = self.files();
             match self.reload().await {
-                Ok(changed) if changed.is_empty() => tracing::info!("reloaded; no variable had changed"),
-                Ok(changed) => tracing::info!("reloaded; changed: {}", changed.join(", ")),
+                Ok(changed) => {
+                    in_force = files;
+                    failed = None;
+                    match changed.as_slice() {
+                        [] => tracing::info!("reloaded; no variable had changed"),
+                        changed => tracing::info!("reloaded; changed: {}", changed.join(", ")),
+                    }
+                }
                 Err(refusal) => {
+                    failed = Some((files, Instant::now()));
                     let refusal = anyhow::Error::from(refusal);
                     tracing::error!("cannot reload, and the old configuration stays in force: {refusal:#}");
                 }
@@ -170,9 +183,7 @@ impl Reload {
         let notices = self.handle.notices();
         let installed = self.handle.install(config.clone()).await.map_err(Refusal::Write)?;
         if let Err(refusal) = self.confirm(installed, monitor.as_ref(), &before, digest, notices).await {
-            if let Err(error) = self.handle.install(self.config.clone()).await {
-                tracing::error!("cannot put the old nats.conf back: {error}");
-            }
+            self.put_back().await;
             return Err(refusal);
         }
         self.settings = settings;
@@ -181,6 +192,20 @@ impl Reload {
         // Whoever connects does so anew, and brings the streams up to date.
         self.link.send_replace(link);
         Ok(changed)
+    }
+
+    /// Puts the configuration in force back, also for a server that was started with the new one.
+    async fn put_back(&self) {
+        match self.handle.install(self.config.clone()).await {
+            Ok(Installed::Signalled(_)) => return,
+            Ok(Installed::ForTheNextLaunch) => {}
+            Err(error) => return tracing::error!("cannot put the old nats.conf back: {error}"),
+        }
+        if self.wait_for_server().await.is_ok()
+            && let Err(error) = self.handle.install(self.config.clone()).await
+        {
+            tracing::error!("cannot put the old nats.conf back: {error}");
+        }
     }
 
     async fn wait_for_server(&self) -> Result<(), Refusal> {

@@ -6,9 +6,10 @@ use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use tokio::sync::{mpsc, watch};
 
+use crate::domain::Generation;
 use crate::integrity::Keeper;
 use crate::nats::JetStream;
-use crate::supervisor::{Generation, Handle, Reaper};
+use crate::supervisor::{Handle, Reaper};
 
 fn name(signal: i32) -> &'static str {
     Signal::try_from(signal).map_or("signal", Signal::as_str)

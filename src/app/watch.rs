@@ -1,5 +1,5 @@
 //! The cheap probe: every half second or so it asks whether the server answers, whether its store can
-//! be written and whether anything is missing there, and has the supervisor do something about it.
+//! be written and has the supervisor do something about it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::progress::Progress;
+use crate::domain::Generation;
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
-use crate::integrity::Keeper;
 use crate::nats::{ApiError, JetStream, Monitor, MonitorError, greeting};
 use crate::settings::Settings;
-use crate::supervisor::{Concern, Generation, Handle, Notice, Replacement, State, tells_of_storage_fault};
+use crate::supervisor::{Concern, Handle, Notice, Replacement, State, tells_of_storage_fault};
 
 pub struct Watch {
     settings: Settings,
@@ -22,7 +22,6 @@ pub struct Watch {
     handle: Handle,
     /// The connection to the server that runs now.
     client: watch::Receiver<Option<(Generation, Client)>>,
-    keeper: Keeper,
     monitor: Option<Monitor>,
     deadline: Duration,
     silence: Silence,
@@ -35,21 +34,20 @@ pub struct Watch {
 #[derive(Default)]
 struct About {
     generation: Generation,
+    /// It has answered something; until then it may be recovering its store.
+    answered: bool,
     progress: Progress,
     /// What the supervisor was told last.
     told: BTreeMap<Concern, Option<String>>,
     /// What the full `/healthz` complained about last.
     complaint: Option<String>,
     next_full: Option<Instant>,
-    next_look: Option<Instant>,
 }
 
 /// An answer that takes longer is none: clients would not wait for it either.
 const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two full `/healthz`, which look at every stream, and print a line for each complaint.
 const FULL_INTERVAL: Duration = Duration::from_secs(2);
-/// Looking at every stream takes at most that share of the time.
-const LOOK_SHARE: u32 = 50;
 /// Time for the write that shows that writing works.
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -59,7 +57,6 @@ impl Watch {
         address: String,
         handle: Handle,
         client: watch::Receiver<Option<(Generation, Client)>>,
-        keeper: Keeper,
     ) -> Self {
         let health = &settings.health;
         let share = health.hang_timeout / health.failure_threshold;
@@ -74,7 +71,6 @@ impl Watch {
             address,
             handle,
             client,
-            keeper,
         }
     }
 
@@ -120,9 +116,7 @@ impl Watch {
     /// Whether the server answers at all.
     async fn ask(&mut self, state: &State, pid: Pid, client: Option<&Client>) {
         let began = Instant::now();
-        let (http, in_band) = tokio::join!(self.ask_http(began), self.ask_in_band(client, began));
-        let (http, complaint) = http;
-        let (in_band, missing) = in_band;
+        let ((http, complaint), in_band) = tokio::join!(self.ask_http(began), self.ask_in_band(client));
         if let Some(complaint) = complaint {
             self.about.next_full = Some(began + FULL_INTERVAL);
             self.about.complaint = complaint;
@@ -131,13 +125,8 @@ impl Watch {
             // The full form hangs with JetStream, which the other one does not look at.
             self.about.next_full = None;
         }
-        if let Some(missing) = missing {
-            let now = Instant::now();
-            self.about.next_look = Some(now + (now - began) * LOOK_SHARE);
-            self.tell(Concern::Integrity, missing).await;
-        }
-        let starting = matches!(state, State::Starting { .. });
-        let progress = starting && self.about.progress.is_made(pid);
+        self.about.answered |= http.is_ok() || in_band.is_ok();
+        let progress = !self.about.answered && self.about.progress.is_made(pid);
         let verdict = self.silence.after(Probe { http, in_band }, began, Instant::now(), progress);
         let in_service = matches!(state, State::Ready { .. } | State::Degraded { .. });
         match verdict {
@@ -172,31 +161,22 @@ impl Watch {
         }
     }
 
-    /// Whether NATS itself answers, and what is missing in the store where that was looked at.
-    async fn ask_in_band(&self, client: Option<&Client>, now: Instant) -> (Result<(), String>, Option<Option<String>>) {
+    /// Whether NATS itself answers.
+    async fn ask_in_band(&self, client: Option<&Client>) -> Result<(), String> {
         let Some(client) = client else {
             let greeting = greeting(&self.address, self.deadline).await;
-            return (greeting.map_err(|error| format!("{} does not answer: {error}", self.address)), None);
+            return greeting.map_err(|error| format!("{} does not answer: {error}", self.address));
         };
         if !self.settings.jetstream.enabled {
-            let flushed = timeout(self.deadline, client.flush()).await;
-            let answer = match flushed {
+            return match timeout(self.deadline, client.flush()).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("no answer to a ping".to_owned()),
             };
-            return (answer, None);
         }
-        let jetstream = JetStream::new(client.clone(), self.deadline);
-        let answer = if self.about.next_look.is_none_or(|due| now >= due) {
-            self.keeper.look(&jetstream, self.about.generation).await.map(Some)
-        } else {
-            jetstream.account_info().await.map(|_| None)
-        };
-        match answer {
-            Ok(missing) => (Ok(()), missing),
-            Err(ApiError::Refused { .. }) => (Ok(()), None),
-            Err(error) => (Err(error.to_string()), None),
+        match JetStream::new(client.clone(), self.deadline).account_info().await {
+            Ok(_) | Err(ApiError::Refused { .. }) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 

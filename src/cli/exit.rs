@@ -32,7 +32,7 @@ impl From<&Fault> for Code {
     fn from(fault: &Fault) -> Self {
         match fault {
             Fault::Settings(_) | Fault::Refused(_) => Self::Settings,
-            Fault::Executable(_) | Fault::Port(_) | Fault::ServerPort(_) => Self::Unavailable,
+            Fault::Executable(_) | Fault::Port(_) | Fault::ServerPort(_) | Fault::Store(_) => Self::Unavailable,
             Fault::CrashLoop { .. } => Self::GaveUp,
             Fault::Internal(_) => Self::Internal,
         }

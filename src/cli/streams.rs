@@ -30,7 +30,7 @@ pub fn acknowledge_loss(flags: &[(&'static str, String)], arguments: &Acknowledg
         print(&losses, arguments.output.json);
         return Code::Success;
     }
-    if let Err(error) = acknowledgement::request(&store, arguments.stream.as_deref()) {
+    if let Err(error) = acknowledgement::request(&store, &losses) {
         eprintln!("cannot acknowledge: {} cannot be written: {error}", store.display());
         return Code::Failed;
     }

@@ -2,12 +2,14 @@
 
 mod byte_size;
 mod data_type;
+mod generation;
 mod names;
 mod secret;
 mod time_span;
 
 pub use byte_size::ByteSize;
 pub use data_type::{DataType, SubjectStyle};
+pub use generation::Generation;
 pub use names::{NameError, ServerName, StreamName};
 pub use secret::Secret;
 pub use time_span::{format_span, parse_span};

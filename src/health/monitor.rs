@@ -6,9 +6,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::checks;
 use super::report::{Check, Report};
+use crate::domain::Generation;
 use crate::nats::{JetStream, Monitor};
 use crate::settings::Settings;
-use crate::supervisor::Generation;
 
 /// The last examination.
 #[derive(Clone, Debug)]

@@ -5,13 +5,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::marks::Book;
+use super::marks::{Book, Loss};
 use crate::files::write_atomically;
 
 const BOOK: &str = ".unified-nats-integrity.json";
 const REQUEST: &str = ".unified-nats-acknowledge-loss";
-/// What is read at most of a request; stream names are shorter.
-const MAX_REQUEST: u64 = 4096;
+/// What is read at most of a request.
+const MAX_REQUEST: u64 = 16 << 20;
 
 /// Where marks and losses of the store are kept.
 pub fn book_file(store: &Path) -> PathBuf {
@@ -35,9 +35,9 @@ pub fn read_book(store: &Path) -> Result<Book, String> {
     }
 }
 
-/// Asks the broker to forget the losses of `stream`, or all of them.
-pub fn request(store: &Path, stream: Option<&str>) -> io::Result<()> {
-    write_atomically(&request_file(store), stream.unwrap_or_default().as_bytes())
+/// Asks the broker to forget these losses, which somebody has seen, and no others.
+pub fn request(store: &Path, seen: &[Loss]) -> io::Result<()> {
+    write_atomically(&request_file(store), &serde_json::to_vec(seen)?)
 }
 
 /// Whether a request waits to be taken up.
@@ -45,17 +45,22 @@ pub fn is_pending(store: &Path) -> bool {
     request_file(store).exists()
 }
 
-/// Takes a request up: the stream it names, or [`None`] within for all of them.
-pub fn take(store: &Path) -> Option<Option<String>> {
+/// Takes a request up.
+pub fn take(store: &Path) -> Option<Vec<Loss>> {
     let path = request_file(store);
-    let size = fs::symlink_metadata(&path).ok()?.len();
-    let text = if size > MAX_REQUEST { String::new() } else { fs::read_to_string(&path).ok()? };
+    let metadata = fs::symlink_metadata(&path).ok()?;
+    let text = if metadata.is_file() && metadata.len() <= MAX_REQUEST { fs::read(&path).ok() } else { None };
     fs::remove_file(&path).ok()?;
-    // What is too long to be a name acknowledges nothing.
-    if size > MAX_REQUEST {
-        return None;
-    }
-    Some(Some(text.trim().to_owned()).filter(|name| !name.is_empty()))
+    // What cannot be read acknowledges nothing.
+    serde_json::from_slice(&text?).ok()
+}
+
+/// Moves a book that cannot be read out of the way, where somebody may look at it.
+pub fn set_aside_book(store: &Path) {
+    let mut aside = book_file(store).into_os_string();
+    aside.push(".unreadable");
+    // One that cannot be moved is overwritten.
+    let _ = fs::rename(book_file(store), aside);
 }
 
 #[cfg(test)]
@@ -66,14 +71,16 @@ mod tests {
     fn a_request_is_taken_up_once() {
         let store = tempfile::tempdir().unwrap();
         assert_eq!(take(store.path()), None);
-        request(store.path(), Some("A")).unwrap();
+        let missing = super::super::marks::Missing::End { was: 3, is: 1 };
+        let seen = [Loss { stream: "A".into(), missing, found_at: "then".into() }];
+        request(store.path(), &seen).unwrap();
         assert!(is_pending(store.path()));
-        assert_eq!(take(store.path()), Some(Some("A".into())));
+        assert_eq!(take(store.path()), Some(seen.to_vec()));
         assert!(!is_pending(store.path()));
-        request(store.path(), None).unwrap();
-        assert_eq!(take(store.path()), Some(None));
-        fs::write(request_file(store.path()), vec![b'x'; 5000]).unwrap();
-        assert_eq!((take(store.path()), is_pending(store.path())), (None, false));
+        for nonsense in ["", "A", "[]]"] {
+            fs::write(request_file(store.path()), nonsense).unwrap();
+            assert_eq!((take(store.path()), is_pending(store.path())), (None, false));
+        }
     }
 
     #[test]

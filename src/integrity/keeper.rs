@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -7,10 +8,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
 use super::marks::{Book, Circumstances, Loss, Missing, Ranges};
+use crate::domain::Generation;
 use crate::files::write_atomically;
-use crate::nats::{ApiError, JetStream, StreamInfo};
+use crate::nats::{ApiError, JetStream, Streams};
 use crate::settings::Settings;
-use crate::supervisor::Generation;
 
 /// What is known about the store, for everybody to see.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +33,12 @@ pub enum Reading {
     },
     Done {
         messages: u64,
-        /// Streams that could not be read through, and why.
-        left_out: Vec<String>,
+        /// Streams that give messages up by design, of which nothing can be said.
+        by_design: Vec<String>,
+    },
+    /// Some streams could not be read through, and why.
+    Failed {
+        streams: Vec<String>,
     },
 }
 
@@ -46,33 +51,49 @@ struct Shared {
     clustered: bool,
     declared: Vec<String>,
     book: Mutex<Pages>,
+    /// Looking for an acknowledgement, which a disk may keep from coming back.
+    requested: Mutex<Option<JoinHandle<Option<Vec<Loss>>>>>,
+    /// Streams that were made known again since the program started; once is enough.
+    rescued: Mutex<BTreeSet<String>>,
     view: watch::Sender<Integrity>,
 }
 
 struct Pages {
     book: Book,
     /// The server that was looked at last.
-    seen: Option<Generation>,
-    /// What is on disk, or on its way there.
-    saved: Book,
-    saving: Option<JoinHandle<()>>,
+    seen: Generation,
+    /// What is on disk.
+    saved: Option<Book>,
+    /// What is on its way there, and whether it arrived.
+    saving: Option<(Book, JoinHandle<bool>)>,
+    /// What could not be read of each stream, to be read again from another server.
+    suspects: BTreeMap<String, Ranges>,
 }
 
 impl Keeper {
     /// Opens the book of the store.
     pub fn open(settings: &Settings) -> Self {
         let store = settings.jetstream.store_dir.clone();
+        let declared = vec![settings.market_data.name.to_string()];
         let book = acknowledgement::read_book(&store).unwrap_or_else(|reason| {
-            tracing::error!("what the streams held before is not known, and starts over: {reason}");
-            Book::default()
+            acknowledgement::set_aside_book(&store);
+            let mut book = Book::default();
+            for stream in &declared {
+                let loss = Loss::found_now(stream, Missing::Memory { reason: reason.clone() });
+                tell(&loss);
+                book.note(loss);
+            }
+            book
         });
         let view = watch::Sender::new(Integrity { losses: book.losses.clone(), reading: Reading::NotYet });
-        let pages = Pages { saved: book.clone(), book, seen: None, saving: None };
+        let pages = Pages { saved: None, book, seen: Generation::default(), saving: None, suspects: BTreeMap::new() };
         Self(Arc::new(Shared {
             store,
             clustered: settings.cluster.is_some(),
-            declared: vec![settings.market_data.name.to_string()],
+            declared,
             book: Mutex::new(pages),
+            requested: Mutex::new(None),
+            rescued: Mutex::new(BTreeSet::new()),
             view,
         }))
     }
@@ -85,6 +106,11 @@ impl Keeper {
         &self.0.store
     }
 
+    /// Streams that were made known again since the program started.
+    pub(super) async fn rescued(&self) -> tokio::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.0.rescued.lock().await
+    }
+
     pub(super) fn is_clustered(&self) -> bool {
         self.0.clustered
     }
@@ -92,35 +118,39 @@ impl Keeper {
     /// Looks at every stream of that server, compares it with what it held before, and gives what is
     /// missing, as one sentence, until it is acknowledged.
     pub async fn look(&self, jetstream: &JetStream, generation: Generation) -> Result<Option<String>, ApiError> {
-        let streams = jetstream.streams().await?;
+        let seen = self.take_acknowledgement().await;
+        // Before asking: an answer that is older must not be compared after one that is newer.
         let mut pages = self.0.book.lock().await;
-        let streams = self.with_those_not_listed(jetstream, streams, &pages.book).await?;
-        let restarted = pages.seen != Some(generation);
+        let streams = self.with_those_not_listed(jetstream, jetstream.streams().await?, &pages.book).await;
+        if generation < pages.seen {
+            // An answer of a server that is gone.
+            return Ok(reason(&pages.book.losses));
+        }
+        let restarted = generation > pages.seen;
         let circumstances = Circumstances { restarted, clustered: self.0.clustered, now: SystemTime::now() };
         let declared: Vec<_> = self.0.declared.iter().map(String::as_str).collect();
-        pages.seen = Some(generation);
+        pages.seen = generation;
         if restarted {
             self.show_reading(Reading::NotYet);
         }
         for loss in pages.book.compare(&streams, &declared, circumstances) {
             tell(&loss);
         }
-        self.take_acknowledgement(&mut pages.book);
+        acknowledge(&mut pages.book, seen);
         self.publish(&pages.book);
-        self.save(&mut pages);
+        self.save(&mut pages).await;
         Ok(reason(&pages.book.losses))
     }
 
     /// Notes what was found missing in some other way.
     pub(super) async fn note(&self, stream: &str, missing: Missing) {
         let mut pages = self.0.book.lock().await;
-        let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
-        let loss = Loss { stream: stream.to_owned(), missing, found_at };
+        let loss = Loss::found_now(stream, missing);
         if pages.book.note(loss.clone()) {
             tell(&loss);
         }
         self.publish(&pages.book);
-        self.save(&mut pages);
+        self.save(&mut pages).await;
     }
 
     /// Takes back that messages of a stream cannot be read, after they have been.
@@ -129,7 +159,7 @@ impl Keeper {
         if pages.book.is_readable(stream) {
             tracing::info!(stream, "the messages of stream {stream} that could not be read can be read again");
             self.publish(&pages.book);
-            self.save(&mut pages);
+            self.save(&mut pages).await;
         }
     }
 
@@ -143,34 +173,53 @@ impl Keeper {
         self.0.book.lock().await.book.accepted.get(stream).cloned().unwrap_or_default()
     }
 
+    /// Whether the last reading came to no end.
+    pub fn has_failed_to_read(&self) -> bool {
+        matches!(self.0.view.borrow().reading, Reading::Failed { .. })
+    }
+
     pub(super) fn show_reading(&self, reading: Reading) {
         self.0.view.send_modify(|view| view.reading = reading);
     }
 
-    /// A list may leave streams out, such as one that has no leader just now. Gone is what the server
-    /// says to be gone.
-    async fn with_those_not_listed(
-        &self,
-        jetstream: &JetStream,
-        mut streams: Vec<StreamInfo>,
-        book: &Book,
-    ) -> Result<Vec<StreamInfo>, ApiError> {
-        let unlisted: Vec<_> =
-            book.marks.keys().filter(|name| !streams.iter().any(|info| info.name() == name.as_str())).collect();
-        for name in unlisted {
-            streams.extend(jetstream.stream_info(name).await?);
-        }
-        Ok(streams)
+    /// Keeps what could not be read, to be read again from another server; gives what was kept before.
+    pub(super) async fn suspect(&self, stream: &str, ranges: Ranges) -> Option<Ranges> {
+        self.0.book.lock().await.suspects.insert(stream.to_owned(), ranges)
     }
 
-    fn take_acknowledgement(&self, book: &mut Book) {
-        let Some(stream) = acknowledgement::take(&self.0.store) else { return };
-        let forgotten = book.acknowledge(stream.as_deref());
-        for loss in &forgotten {
-            tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
+    /// What could not be read of a stream before.
+    pub(super) async fn suspects(&self, stream: &str) -> Option<Ranges> {
+        self.0.book.lock().await.suspects.remove(stream)
+    }
+
+    /// A list may leave streams out. Gone is what the server says to be gone; of others nothing is known.
+    async fn with_those_not_listed(&self, jetstream: &JetStream, mut streams: Streams, book: &Book) -> Streams {
+        for name in book.marks.keys() {
+            let listed = streams.known.iter().any(|info| info.name() == name) || streams.unknown.contains(name);
+            if !listed {
+                match jetstream.stream_info(name).await {
+                    Ok(info) => streams.known.extend(info),
+                    Err(_) => streams.unknown.push(name.clone()),
+                }
+            }
         }
-        if forgotten.is_empty() {
-            tracing::warn!("a loss was acknowledged that is not known");
+        streams
+    }
+
+    /// What an operator has acknowledged since. Read on another thread, because a disk may stall.
+    async fn take_acknowledgement(&self) -> Option<Vec<Loss>> {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let mut requested = self.0.requested.lock().await;
+        let mut taking = requested.take().unwrap_or_else(|| {
+            let store = self.0.store.clone();
+            spawn_blocking(move || acknowledgement::take(&store))
+        });
+        match tokio::time::timeout(PATIENCE, &mut taking).await {
+            Ok(taken) => taken.ok().flatten(),
+            Err(_) => {
+                *requested = Some(taking);
+                None
+            }
         }
     }
 
@@ -183,19 +232,40 @@ impl Keeper {
     }
 
     /// On another thread, because a disk may stall; what comes meanwhile is written the next time.
-    fn save(&self, pages: &mut Pages) {
-        if pages.saved == pages.book || pages.saving.as_ref().is_some_and(|saving| !saving.is_finished()) {
+    async fn save(&self, pages: &mut Pages) {
+        match &pages.saving {
+            Some((_, saving)) if !saving.is_finished() => return,
+            _ => Self::settle(pages).await,
+        }
+        if pages.saved.as_ref() == Some(&pages.book) {
             return;
         }
         let Ok(bytes) = serde_json::to_vec(&pages.book) else { return };
         let path = acknowledgement::book_file(&self.0.store);
-        pages.saved = pages.book.clone();
-        pages.saving = Some(spawn_blocking(move || {
-            if let Err(error) = write_atomically(&path, &bytes) {
+        // What is missing must outlive a power cut; what is there is as fresh as the messages, which
+        // are not forced to disk either.
+        let for_good = pages.saved.as_ref().is_none_or(|saved| saved.losses != pages.book.losses);
+        let saving = spawn_blocking(move || {
+            let written = write_atomically(&path, &bytes).and_then(|()| match for_good {
+                true => std::fs::File::open(&path)?.sync_all(),
+                false => Ok(()),
+            });
+            if let Err(error) = &written {
                 // A disk that is full is told by who watches it.
                 tracing::debug!("cannot write {}: {error}", path.display());
             }
-        }));
+            written.is_ok()
+        });
+        pages.saving = Some((pages.book.clone(), saving));
+    }
+
+    /// Waits until what was saved last has arrived.
+    async fn settle(pages: &mut Pages) {
+        if let Some((book, saving)) = pages.saving.take()
+            && saving.await.unwrap_or_default()
+        {
+            pages.saved = Some(book);
+        }
     }
 
     /// Looks once more before the server is asked to stop, so that what is known is as fresh as can be.
@@ -211,16 +281,23 @@ impl Keeper {
         let flush = async {
             let mut pages = self.0.book.lock().await;
             for _ in 0..2 {
-                if let Some(saving) = pages.saving.take() {
-                    let _ = saving.await;
-                }
-                self.save(&mut pages);
+                Self::settle(&mut pages).await;
+                self.save(&mut pages).await;
             }
-            if let Some(saving) = pages.saving.take() {
-                let _ = saving.await;
-            }
+            Self::settle(&mut pages).await;
         };
         let _ = tokio::time::timeout(patience, flush).await;
+    }
+}
+
+fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {
+    let Some(seen) = seen else { return };
+    let forgotten = book.acknowledge(&seen);
+    for loss in &forgotten {
+        tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
+    }
+    if forgotten.is_empty() {
+        tracing::warn!("a loss was acknowledged that is not known");
     }
 }
 

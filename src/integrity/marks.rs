@@ -1,13 +1,13 @@
 //! What each stream was seen to hold, and what follows from what it holds now. Pure.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::nats::{StreamInfo, StreamState};
+use crate::nats::{StreamInfo, StreamState, Streams};
 
 /// What a stream held when it was last seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,8 +47,6 @@ pub struct Loss {
 pub enum Missing {
     /// The last sequence went backwards.
     End { was: u64, is: u64 },
-    /// The server itself reports messages that it lost while it recovered the stream.
-    Reported { count: u64 },
     /// Sequences between the first and the last hold no message that did.
     Holes { were: u64, are: u64 },
     /// Messages at the beginning are gone that no limit has removed.
@@ -59,6 +57,8 @@ pub enum Missing {
     Unreadable { ranges: Ranges },
     /// The server does not know a stream whose files are there.
     Unknown { directory: String },
+    /// What had been seen before could not be read any more.
+    Memory { reason: String },
 }
 
 impl fmt::Display for Missing {
@@ -71,7 +71,6 @@ impl fmt::Display for Missing {
                     was.saturating_sub(*is)
                 )
             }
-            Self::Reported { count } => write!(f, "nats-server reports {count} messages lost"),
             Self::Holes { were, are } => {
                 write!(f, "{} messages are missing between its first and its last sequence", are.saturating_sub(*were))
             }
@@ -87,10 +86,20 @@ impl fmt::Display for Missing {
                 let first = ranges.first().map_or(0, |(first, _)| *first);
                 write!(f, "{} messages cannot be read, the first of them at sequence {first}", count(ranges))
             }
+            Self::Memory { reason } => {
+                write!(f, "what it held before is not known, so something may be missing: {reason}")
+            }
             Self::Unknown { directory } => {
                 write!(f, "nats-server cannot recover it; its files are untouched in {directory}")
             }
         }
+    }
+}
+
+impl Loss {
+    pub fn found_now(stream: &str, missing: Missing) -> Self {
+        let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
+        Self { stream: stream.to_owned(), missing, found_at }
     }
 }
 
@@ -130,8 +139,13 @@ pub fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
     rest
 }
 
+/// What is in both of two lists of ranges.
+pub fn common(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
+    without(some, &without(some, others))
+}
+
 /// What is in either of two lists of ranges.
-fn union(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
+pub fn union(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
     let mut all = [some, others].concat();
     all.sort_unstable();
     let mut merged: Ranges = Vec::new();
@@ -152,6 +166,8 @@ pub struct Book {
     pub losses: Vec<Loss>,
     /// Sequences of each stream that cannot be read, and that somebody knows about.
     pub accepted: BTreeMap<String, Ranges>,
+    /// Directories of streams that the server does not know, and that somebody knows about.
+    pub accepted_directories: BTreeSet<String>,
 }
 
 /// What is known about the time since the marks were made.
@@ -162,6 +178,13 @@ pub struct Circumstances {
     /// The store is one of several that hold the same streams.
     pub clustered: bool,
     pub now: SystemTime,
+}
+
+impl Circumstances {
+    /// Whether somebody may have deleted a stream or made it anew since, through a server.
+    const fn others_may_act(self) -> bool {
+        !self.restarted || self.clustered
+    }
 }
 
 /// Milestones kept at most; more make the judgement of expired messages finer.
@@ -182,8 +205,11 @@ pub fn is_on_disk(config: &Map<String, Value>) -> bool {
 
 /// Whether a message goes for no other reason than the limits of the whole stream.
 pub fn keeps_every_message(config: &Map<String, Value>) -> bool {
-    let ttl = config.get("allow_msg_ttl").and_then(Value::as_bool).unwrap_or_default();
-    word(config, "retention") == "limits" && field(config, "max_msgs_per_subject") <= 0 && !ttl
+    let allows = |what: &str| config.get(what).and_then(Value::as_bool).unwrap_or_default();
+    word(config, "retention") == "limits"
+        && field(config, "max_msgs_per_subject") <= 0
+        && !allows("allow_msg_ttl")
+        && !allows("allow_rollup_hdrs")
 }
 
 fn millis_of(time: SystemTime) -> u64 {
@@ -231,10 +257,6 @@ impl Mark {
         if state.last_seq < self.last_seq {
             return Some(Missing::End { was: self.last_seq, is: state.last_seq });
         }
-        let reported = state.lost.as_ref().and_then(|lost| lost.msgs.as_ref()).map_or(0, Vec::len) as u64;
-        if reported > 0 {
-            return Some(Missing::Reported { count: reported });
-        }
         // What a running server deletes somebody has asked for, and in a cluster others hold it, too.
         if !circumstances.restarted || circumstances.clustered || !keeps_every_message(&info.config) {
             return None;
@@ -250,9 +272,10 @@ impl Mark {
     fn first_that_must_be_there(&self, info: &StreamInfo, now: SystemTime) -> u64 {
         let limit = |name| u64::try_from(field(&info.config, name)).ok().filter(|limit| *limit > 0);
         let state = &info.state;
-        // A full stream gives way at its beginning. A message that would not fit leaves a little room.
+        // A full stream gives way at its beginning. A message that would not fit leaves room for some.
+        let some = 8 * state.bytes.checked_div(state.messages).unwrap_or_default();
         let full = limit("max_msgs").is_some_and(|most| state.messages >= most)
-            || limit("max_bytes").is_some_and(|most| state.bytes >= most - most / 50);
+            || limit("max_bytes").is_some_and(|most| state.bytes.saturating_add(some.max(most / 50)) >= most);
         if full {
             return u64::MAX;
         }
@@ -269,18 +292,23 @@ impl Mark {
 impl Book {
     /// Compares the marks with the streams that exist now, and advances them. Gives what was found
     /// missing. `declared` are the streams that must exist; others may be deleted by who made them.
-    pub fn compare(&mut self, streams: &[StreamInfo], declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
+    pub fn compare(&mut self, streams: &Streams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
         let mut found = Vec::new();
         let mut marks = std::mem::take(&mut self.marks);
         let mut note = |stream: &str, missing: Missing| {
             let found_at = crate::logging::timestamp(circumstances.now).to_string();
             found.push(Loss { stream: stream.to_owned(), missing, found_at });
         };
-        for info in streams {
-            let name = word(&info.config, "name").to_owned();
+        for name in &streams.unknown {
+            // Neither there nor gone.
+            self.marks.extend(marks.remove_entry(name));
+        }
+        for info in &streams.known {
+            let name = info.name().to_owned();
+            self.losses.retain(|loss| loss.stream != name || !matches!(loss.missing, Missing::Unknown { .. }));
             let must_exist = declared.contains(&name.as_str());
             let mark = marks.remove(&name).filter(|mark| {
-                let made_again = mark.created != info.created && !circumstances.restarted && !must_exist;
+                let made_again = mark.created != info.created && circumstances.others_may_act() && !must_exist;
                 let forgotten = circumstances.restarted && !(is_on_disk(&mark.config) && is_on_disk(&info.config));
                 !made_again && !forgotten
             });
@@ -293,7 +321,7 @@ impl Book {
             self.marks.insert(name, mark);
         }
         for (name, mark) in marks {
-            let deliberate = !circumstances.restarted && !declared.contains(&name.as_str());
+            let deliberate = circumstances.others_may_act() && !declared.contains(&name.as_str());
             let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
             if !deliberate && !in_memory {
                 let Mark { messages, last_seq, .. } = mark;
@@ -305,16 +333,18 @@ impl Book {
         found
     }
 
-    /// Forgets the losses of `stream`, or all of them; gives what is forgotten.
-    pub fn acknowledge(&mut self, stream: Option<&str>) -> Vec<Loss> {
-        let (forgotten, kept) = std::mem::take(&mut self.losses)
-            .into_iter()
-            .partition(|loss| stream.is_none_or(|name| name == loss.stream));
+    /// Forgets losses that somebody has seen; gives what is forgotten.
+    pub fn acknowledge(&mut self, seen: &[Loss]) -> Vec<Loss> {
+        let (forgotten, kept): (Vec<_>, _) =
+            std::mem::take(&mut self.losses).into_iter().partition(|loss| seen.contains(loss));
         self.losses = kept;
         for loss in &forgotten {
             if let Missing::Unreadable { ranges } = &loss.missing {
                 let accepted = self.accepted.entry(loss.stream.clone()).or_default();
                 *accepted = union(accepted, ranges);
+            }
+            if let Missing::Unknown { directory } = &loss.missing {
+                self.accepted_directories.insert(directory.clone());
             }
         }
         forgotten
@@ -330,6 +360,9 @@ impl Book {
     /// Notes a loss that was found in some other way; false where it is known already. What cannot be
     /// read of a stream is one loss, however often it is read.
     pub fn note(&mut self, loss: Loss) -> bool {
+        if matches!(&loss.missing, Missing::Unknown { directory } if self.accepted_directories.contains(directory)) {
+            return false;
+        }
         let unreadable = |loss: &Loss| matches!(loss.missing, Missing::Unreadable { .. });
         let same = |known: &&mut Loss| {
             known.stream == loss.stream && (known.missing == loss.missing || (unreadable(known) && unreadable(&loss)))

@@ -8,15 +8,18 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::keeper::{Keeper, Reading};
-use super::marks::{Missing, Ranges, count, is_on_disk, keeps_every_message, without};
+use super::marks::{Missing, Ranges, common, count, is_on_disk, keeps_every_message, union, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Messages asked for at a time. Only their headers come, but the server reads and checks all of them.
 const BATCH: u64 = 500;
 /// Time for one of these batches.
-const BATCH_DEADLINE: Duration = Duration::from_secs(10);
+const BATCH_DEADLINE: Duration = Duration::from_secs(20);
 /// Between two batches we rest so many times as long as the last one took: clients come first.
 const REST: u32 = 2;
+/// The consumer does not last longer without being asked.
+const LONGEST_REST: Duration = Duration::from_secs(10);
+const CONSUMER_LASTS: Duration = Duration::from_secs(60);
 /// A stream with more holes than that is not asked for all of them.
 const MOST_HOLES: u64 = 200_000;
 
@@ -26,32 +29,41 @@ enum ReadError {
     Api(#[from] ApiError),
     #[error("the server stopped sending")]
     Silent,
+    #[error("the server broke off: {0}")]
+    BrokenOff(String),
 }
 
 impl Keeper {
-    /// Reads every stream through of which no message may be missing, and notes what is.
-    pub async fn read_through(&self, jetstream: &JetStream) -> Result<(), ApiError> {
-        let mut left_out = Vec::new();
+    /// Reads every stream through of which no message may be missing, and notes what is. Gives the
+    /// streams of which something could not be read for the first time: a server that ran short of
+    /// something may have given up blocks that another one can open.
+    pub async fn read_through(&self, jetstream: &JetStream) -> Result<Vec<String>, ApiError> {
+        let (mut by_design, mut failed, mut suspicious) = (vec![], vec![], vec![]);
         let mut messages = 0;
-        for info in jetstream.streams().await? {
+        for info in jetstream.streams().await?.known {
             let name = info.name().to_owned();
             if !is_on_disk(&info.config) || info.state.messages == 0 {
                 continue;
             }
             if !keeps_every_message(&info.config) {
-                left_out.push(format!("{name} (gives messages up by design)"));
+                by_design.push(name);
                 continue;
             }
             match self.read_stream(jetstream, &name).await {
-                Ok(read) => messages += read,
-                Err(error) => left_out.push(format!("{name} ({error})")),
+                Ok(Outcome::Whole { read }) => messages += read,
+                Ok(Outcome::Suspicious) => suspicious.push(name),
+                Err(error) => failed.push(format!("{name} ({error})")),
             }
         }
-        self.show_reading(Reading::Done { messages, left_out });
-        Ok(())
+        if !failed.is_empty() {
+            self.show_reading(Reading::Failed { streams: failed });
+        } else if suspicious.is_empty() {
+            self.show_reading(Reading::Done { messages, by_design });
+        }
+        Ok(suspicious)
     }
 
-    async fn read_stream(&self, jetstream: &JetStream, name: &str) -> Result<u64, ReadError> {
+    async fn read_stream(&self, jetstream: &JetStream, name: &str) -> Result<Outcome, ReadError> {
         let mut before = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
         if before.state.num_deleted > 0 && before.state.num_deleted < MOST_HOLES {
             before = jetstream.stream_info_with_deleted(name).await?;
@@ -59,7 +71,7 @@ impl Keeper {
         let consumer = format!("unified-nats-{:016x}", fastrand::u64(..));
         let config = json!({
             "ack_policy": "none", "deliver_policy": "all", "headers_only": true, "mem_storage": true,
-            "num_replicas": 1, "inactive_threshold": 60_000_000_000_u64, "name": consumer,
+            "num_replicas": 1, "inactive_threshold": CONSUMER_LASTS.as_nanos() as u64, "name": consumer,
         });
         jetstream.create_consumer(name, &consumer, config).await?;
         let read = self.read_to_the_end(jetstream, name, &consumer, &before).await;
@@ -67,13 +79,30 @@ impl Keeper {
         let _ = jetstream.delete_consumer(name, &consumer).await;
         let gaps = read?;
         let after = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
-        let ranges = gaps.missing(&before, after.state.first_seq, &self.accepted(name).await);
-        if ranges.is_empty() {
-            self.note_readable(name).await;
-        } else {
-            self.note(name, Missing::Unreadable { ranges }).await;
+        let accepted = self.accepted(name).await;
+        let missing = gaps.missing(&before, after.state.first_seq, &accepted);
+        // What did not come before and does not come now is missing, also where the server has begun
+        // to count it as deleted.
+        let again = self.suspects(name).await.map(|suspects| {
+            let gone = Gaps::beginning(after.state.first_seq);
+            common(&without(&without(&gaps.ranges, &gone), &accepted), &suspects)
+        });
+        match again {
+            None if missing.is_empty() => self.note_readable(name).await,
+            None => {
+                self.suspect(name, missing).await;
+                return Ok(Outcome::Suspicious);
+            }
+            Some(again) => {
+                let ranges = union(&again, &missing);
+                if ranges.is_empty() {
+                    self.note_readable(name).await;
+                } else {
+                    self.note(name, Missing::Unreadable { ranges }).await;
+                }
+            }
         }
-        Ok(before.state.messages)
+        Ok(Outcome::Whole { read: before.state.messages })
     }
 
     async fn read_to_the_end(
@@ -84,7 +113,6 @@ impl Keeper {
         before: &StreamInfo,
     ) -> Result<Gaps, ReadError> {
         let client = jetstream.client();
-        let silent = |_| ReadError::Silent;
         let inbox = client.new_inbox();
         let mut messages = client.subscribe(inbox.clone()).await.map_err(|_| ReadError::Silent)?;
         let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}");
@@ -95,24 +123,44 @@ impl Keeper {
             let began = Instant::now();
             let payload = request.clone().into_bytes().into();
             client.publish_with_reply(next.clone(), inbox.clone(), payload).await.map_err(|_| ReadError::Silent)?;
-            let mut received = 0;
-            while received < BATCH && gaps.reached < last_seq {
-                let message =
-                    timeout(BATCH_DEADLINE, messages.next()).await.map_err(silent)?.ok_or(ReadError::Silent)?;
-                match message.reply.as_deref().and_then(stream_sequence) {
-                    Some(seq) => gaps.reach(seq),
-                    // A status: there are no more.
-                    None => break,
-                }
-                received += 1;
-            }
+            let batch = read_batch(&mut messages, &mut gaps, last_seq);
+            let full = timeout(BATCH_DEADLINE, batch).await.map_err(|_| ReadError::Silent)??;
             self.show_reading(Reading::Under { stream: stream.to_owned(), seq: gaps.reached, last_seq });
-            if received < BATCH || gaps.reached >= last_seq {
+            if !full || gaps.reached >= last_seq {
                 return Ok(gaps.ended(last_seq));
             }
-            sleep(began.elapsed() * REST).await;
+            sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
         }
     }
+}
+
+/// Reads up to the end of a batch; whether there may be more.
+async fn read_batch(messages: &mut async_nats::Subscriber, gaps: &mut Gaps, last_seq: u64) -> Result<bool, ReadError> {
+    /// What a server says that has nothing to send, or not enough.
+    const NO_MORE: [u16; 2] = [404, 408];
+    for _ in 0..BATCH {
+        if gaps.reached >= last_seq {
+            return Ok(true);
+        }
+        let message = messages.next().await.ok_or(ReadError::Silent)?;
+        match (message.reply.as_deref().and_then(stream_sequence), message.status) {
+            (Some(seq), _) => gaps.reach(seq),
+            (None, Some(status)) if NO_MORE.contains(&status.as_u16()) => return Ok(false),
+            (None, status) => {
+                let status = status.map_or("no status".to_owned(), |status| status.to_string());
+                return Err(ReadError::BrokenOff(message.description.unwrap_or(status)));
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// What reading a stream has shown.
+enum Outcome {
+    /// All there is to know is noted.
+    Whole { read: u64 },
+    /// Something did not come that another server may have.
+    Suspicious,
 }
 
 /// Sequences that did not come.
@@ -146,13 +194,18 @@ impl Gaps {
     /// What should have come and did not. What was deleted before, what has gone from the beginning
     /// since, and what is known to be unreadable should not.
     fn missing(&self, before: &StreamInfo, first_seq: u64, accepted: &[(u64, u64)]) -> Ranges {
-        let gone = first_seq.checked_sub(1).filter(|last| *last > 0).map(|last| (1, last));
+        let gone = Self::beginning(first_seq);
         let deleted: Ranges = before.state.deleted.iter().flatten().map(|seq| (*seq, *seq)).collect();
-        let rest = without(&without(&self.ranges, gone.as_slice()), &deleted);
+        let rest = without(&without(&self.ranges, &gone), &deleted);
         let rest = without(&rest, accepted);
-        // Where the holes are not known one by one, so many are expected.
-        let expected = if before.state.deleted.is_none() { before.state.num_deleted } else { 0 };
-        if count(&rest) > expected { rest } else { vec![] }
+        // So many more holes are known without their place, such as a write at the end that failed.
+        let listed = before.state.deleted.as_ref().map_or(0, Vec::len) as u64;
+        if count(&rest) > before.state.num_deleted.saturating_sub(listed) { rest } else { vec![] }
+    }
+
+    /// What a stream that begins at this sequence does not have any more.
+    fn beginning(first_seq: u64) -> Ranges {
+        first_seq.checked_sub(1).filter(|last| *last > 0).map(|last| (1, last)).into_iter().collect()
     }
 }
 
@@ -202,6 +255,7 @@ mod tests {
         assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 7, 8]), 3), 1, &[]), [(4, 4)]);
         assert_eq!(gaps.missing(&stream(1, 8, None, 4), 1, &[]), [], "only their number is known");
         assert_eq!(count(&gaps.missing(&stream(1, 8, None, 3), 1, &[])), 4);
+        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7]), 4), 1, &[]), [], "one is known without its place");
     }
 
     #[test]

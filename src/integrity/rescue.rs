@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::keeper::Keeper;
 use super::marks::Missing;
-use crate::nats::JetStream;
+use crate::nats::{ApiError, JetStream};
 
 /// The description of a stream and its checksum.
 const DESCRIPTION: [&str; 2] = ["meta.inf", "meta.sum"];
@@ -32,21 +32,37 @@ impl Keeper {
         if self.is_clustered() || on_disk.is_empty() {
             return Ok(vec![]);
         }
-        let known = jetstream.streams().await.map_err(|error| format!("cannot list the streams: {error}"))?;
+        let streams_known = jetstream.streams().await.map_err(|error| format!("cannot list the streams: {error}"))?;
+        let is_known = |name: &String| {
+            streams_known.known.iter().any(|info| info.name() == name) || streams_known.unknown.contains(name)
+        };
+        let mut already = self.rescued().await;
         let mut rescued = Vec::new();
-        for name in on_disk.into_iter().filter(|name| !known.iter().any(|info| info.name() == name)) {
+        for name in on_disk.into_iter().filter(|name| !is_known(name)) {
             let directory = streams.join(&name);
-            let Some(config) = self.config_of(&name).await.or_else(|| fallback(&name)) else {
+            let config = self.config_of(&name).await.or_else(|| fallback(&name));
+            // One that does not stay known is beyond us.
+            let Some(config) = config.filter(|_| !already.contains(&name)) else {
                 self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
                 continue;
             };
             let aside = self
                 .set_aside(&name, &directory)
                 .map_err(|error| format!("cannot set the damaged description of stream {name} aside: {error}"))?;
-            if let Err(error) = jetstream.create_stream(&name, &config).await {
-                put_back(&aside, &directory);
-                return Err(format!("cannot make stream {name} known again: {error}"));
+            match jetstream.create_stream(&name, &config).await {
+                Ok(_) => {}
+                Err(error @ ApiError::Refused { .. }) if !error.is_transient() => {
+                    put_back(&aside, &directory);
+                    tracing::error!(stream = name, "cannot make stream {name} known again: {error}");
+                    self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
+                    continue;
+                }
+                Err(error) => {
+                    put_back(&aside, &directory);
+                    return Err(format!("cannot make stream {name} known again: {error}"));
+                }
             }
+            already.insert(name.clone());
             tracing::warn!(
                 stream = name,
                 "the description of stream {name} was damaged: made anew as it was last seen, with its messages; the \
@@ -77,6 +93,7 @@ fn put_back(aside: &Path, directory: &Path) {
         // What was not there is not put back; what cannot be put back stays aside.
         let _ = fs::rename(aside.join(name), directory.join(name));
     }
+    let _ = fs::remove_dir(aside);
 }
 
 /// Of the account that streams without an account are in.

@@ -84,14 +84,15 @@ pub struct StreamState {
     pub num_deleted: u64,
     /// Those sequences, where they were asked for.
     pub deleted: Option<Vec<u64>>,
-    /// Messages that the server found damaged while it recovered the stream.
-    pub lost: Option<LostMessages>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub struct LostMessages {
-    pub msgs: Option<Vec<u64>>,
+/// The streams of an account, as far as the server knows about them.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    pub known: Vec<StreamInfo>,
+    /// Streams that exist and whose state the server does not know just now, such as one whose only
+    /// node is away.
+    pub unknown: Vec<String>,
 }
 
 impl JetStream {
@@ -119,24 +120,32 @@ impl JetStream {
     }
 
     /// Every stream of the account.
-    pub async fn streams(&self) -> Result<Vec<StreamInfo>, ApiError> {
+    pub async fn streams(&self) -> Result<Streams, ApiError> {
         #[derive(Deserialize)]
         struct Page {
             total: usize,
             streams: Option<Vec<StreamInfo>>,
+            missing: Option<Vec<String>>,
+            offline: Option<Map<String, Value>>,
         }
-        let mut streams = Vec::new();
+        let mut streams = Streams::default();
         loop {
-            let request = serde_json::json!({ "offset": streams.len() });
+            let request = serde_json::json!({ "offset": streams.known.len() });
             let page: Page = self.ask("$JS.API.STREAM.LIST".into(), &request).await?;
             let listed = page.streams.unwrap_or_default();
             // Streams may come and go between two pages.
             let last = listed.is_empty();
-            streams.extend(listed);
-            if last || streams.len() >= page.total {
-                return Ok(streams);
+            streams.known.extend(listed);
+            streams.unknown.extend(page.missing.into_iter().flatten());
+            streams.unknown.extend(page.offline.into_iter().flatten().map(|(name, _)| name));
+            if last || streams.known.len() >= page.total {
+                break;
             }
         }
+        // A server lists those too, with a state of zeros.
+        let Streams { known, unknown } = &mut streams;
+        known.retain(|info| !unknown.iter().any(|name| name == info.name()));
+        Ok(streams)
     }
 
     /// Creates a stream; does nothing when it exists with this very configuration.

@@ -1,9 +1,10 @@
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
@@ -41,6 +42,8 @@ pub struct NatsServer {
     /// The whole environment of the child.
     pub environment: Vec<(&'static str, String)>,
     pub reaper: Reaper,
+    /// Stays open in the server: a lock that lasts as long as it does.
+    pub inherited: Option<OwnedFd>,
 }
 
 impl Launch for NatsServer {
@@ -48,6 +51,7 @@ impl Launch for NatsServer {
         write_atomically(&self.config_file, self.config.as_bytes())?;
         let (reader, writer) = io::pipe()?;
         let supervisor = getpid();
+        let inherited = self.inherited.as_ref().map(|descriptor| descriptor.as_raw_fd());
         let mut command = Command::new(&self.executable);
         command
             .arg("--config")
@@ -60,7 +64,8 @@ impl Launch for NatsServer {
             // Signals meant for us (Ctrl-C in a terminal) do not reach it.
             .process_group(0);
         #[allow(unsafe_code, reason = "the standard library offers prctl in no other way")]
-        // SAFETY: only async-signal-safe calls (prctl, getppid) between fork and exec.
+        // SAFETY: only async-signal-safe calls (prctl, getppid, fcntl) between fork and exec, and the
+        // descriptor is open as long as `self` is.
         unsafe {
             command.pre_exec(move || {
                 // SIGKILL, because a server that hangs would survive anything gentler, and the next
@@ -70,6 +75,10 @@ impl Launch for NatsServer {
                 // The supervisor may have gone before prctl took effect.
                 if getppid() != supervisor {
                     return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                if let Some(descriptor) = inherited {
+                    let descriptor = BorrowedFd::borrow_raw(descriptor);
+                    fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
                 }
                 Ok(())
             });

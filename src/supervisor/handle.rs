@@ -4,8 +4,9 @@ use nix::unistd::Pid;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::output::Notice;
-use super::state::{Event, Generation, Replacement, State};
+use super::state::{Event, Replacement, State};
 use super::trouble::Concern;
+use crate::domain::Generation;
 
 /// What can be seen of the supervisor from outside.
 #[derive(Clone, Debug)]

@@ -26,6 +26,6 @@ pub use log_file::LogFile;
 pub use output::{Lines, Notice, Recent, ServerLine, tells_of_storage_fault};
 pub use policy::{Decision, RestartPolicy};
 pub use reaper::{Exit, Reaper};
-pub use state::{Cause, Failure, Generation, Replacement, State};
+pub use state::{Cause, Failure, Replacement, State};
 pub use task::{Ending, Supervisor, Timing};
 pub use trouble::{Concern, Troubles};

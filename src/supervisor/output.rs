@@ -76,7 +76,10 @@ impl Notice {
                 if let Some(reason) = message.strip_prefix("Failed to reload server configuration: ") {
                     return Some(Self::ReloadRefused(reason.to_owned()));
                 }
-                let storage = line.level == Level::ERROR && tells_of_storage_fault(message);
+                // Lines about a client hold words of its own.
+                let of_client = [" - cid:", " - rid:", " - lid:", " - mid:", " - wid:"];
+                let ours = !of_client.iter().any(|mark| message.contains(mark));
+                let storage = ours && line.level == Level::ERROR && tells_of_storage_fault(message);
                 storage.then(|| Self::StorageFailed(message.to_owned()))
             }
         }
@@ -192,6 +195,7 @@ mod tests {
             (&format!("[7] [ERR] {full}"), Some(Notice::StorageFailed(full.into()))),
             (&format!("[7] [INF] a client said: {full}"), None),
             ("[7] [INF] Server is ready.", None),
+            ("[7] [ERR] 127.0.0.1:5 - cid:12 - \"v1:x:disk quota exceeded\" - maximum payload exceeded", None),
         ] {
             assert_eq!(Notice::of(&ServerLine::parse(line)), notice, "{line}");
         }

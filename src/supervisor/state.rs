@@ -7,10 +7,7 @@ use tokio::time::Instant;
 use super::policy::{Decision, RestartPolicy};
 use super::reaper::Exit;
 use super::trouble::{Concern, Troubles};
-
-/// Counts the servers that were launched, so that news about one that is gone can be told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Generation(pub u64);
+use crate::domain::Generation;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {

@@ -14,8 +14,9 @@ use super::log_file::LogFile;
 use super::output::{Lines, Notice, Recent, ServerLine};
 use super::policy::RestartPolicy;
 use super::reaper::Exit;
-use super::state::{Action, Cause, Event, Failure, Generation, Replacement, State, Surroundings};
+use super::state::{Action, Cause, Event, Failure, Replacement, State, Surroundings};
 use super::trouble::Troubles;
+use crate::domain::Generation;
 use crate::logging::Log;
 
 /// Times that the supervisor keeps.

@@ -22,7 +22,11 @@ fn cpu_load_restarts_nothing() {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..processors * OVERCOMMITMENT {
-                scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop()
+                    }
+                });
             }
             std::thread::sleep(ROUND);
             over.store(true, Ordering::Relaxed);

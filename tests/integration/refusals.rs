@@ -163,3 +163,17 @@ fn a_wrong_command_line_is_64() {
         assert_eq!(broker.output(arguments).status.code(), Some(64), "{arguments:?}");
     }
 }
+
+#[test]
+fn a_store_that_another_broker_has_is_refused() {
+    let mut first = Broker::new();
+    first.start();
+    let mut second = Broker::new();
+    second.set("JETSTREAM_STORE_DIR", first.store().display());
+    let output = second.output(&["run"]);
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.contains("another broker has it"), "{text}");
+    assert_eq!(first.state(), "ready");
+    assert_eq!(first.stop(), Some(0));
+}

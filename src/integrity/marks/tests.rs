@@ -1,5 +1,4 @@
 use super::*;
-use crate::nats::LostMessages;
 use serde_json::json;
 
 const HOUR: u64 = 3600 * 1000;
@@ -68,21 +67,13 @@ fn holes_and_a_shorter_beginning_are_losses_after_a_restart_only() {
 }
 
 #[test]
-fn what_the_server_reports_lost_is_lost() {
-    let mut after = stream(1, 10, 0);
-    after.state.lost = Some(LostMessages { msgs: Some(vec![3, 4]) });
-    assert!(missing(&stream(1, 10, 0), &after, running()).unwrap().contains("2 messages"));
-    after.state.lost = Some(LostMessages { msgs: None });
-    assert_eq!(missing(&stream(1, 10, 0), &after, running()), None);
-}
-
-#[test]
 fn streams_that_give_messages_up_by_design_may_have_holes() {
     for changes in [
         json!({ "max_msgs_per_subject": 1 }),
         json!({ "retention": "workqueue" }),
         json!({ "retention": "interest" }),
         json!({ "allow_msg_ttl": true }),
+        json!({ "allow_rollup_hdrs": true }),
     ] {
         assert_eq!(missing(&stream(1, 10, 0), &with(stream(1, 10, 3), changes), restarted()), None);
     }
@@ -117,20 +108,27 @@ fn what_expired_is_not_missing_and_what_is_too_young_is() {
     assert!(look(59, 60).is_some());
 }
 
+fn all(known: &[StreamInfo]) -> Streams {
+    Streams { known: known.to_vec(), unknown: vec![] }
+}
+
 fn book(infos: &[StreamInfo]) -> Book {
     let mut book = Book::default();
-    assert_eq!(book.compare(infos, &["A"], running()), []);
+    assert_eq!(book.compare(&all(infos), &["A"], running()), []);
     book
 }
 
 #[test]
 fn a_loss_is_told_once_and_stays_until_it_is_acknowledged() {
     let mut book = book(&[stream(1, 10, 0)]);
-    assert_eq!(book.compare(&[stream(1, 5, 0)], &["A"], restarted()).len(), 1);
-    assert_eq!(book.compare(&[stream(1, 6, 0)], &["A"], running()), [], "the mark starts over");
+    assert_eq!(book.compare(&all(&[stream(1, 5, 0)]), &["A"], restarted()).len(), 1);
+    assert_eq!(book.compare(&all(&[stream(1, 6, 0)]), &["A"], running()), [], "the mark starts over");
     assert_eq!(book.losses.len(), 1);
-    assert_eq!(book.acknowledge(Some("B")), []);
-    assert_eq!(book.acknowledge(Some("A")).len(), 1);
+    let seen = book.losses.clone();
+    assert_eq!(book.compare(&all(&[stream(1, 4, 0)]), &["A"], restarted()).len(), 1, "another one");
+    assert_eq!(book.acknowledge(&seen), seen, "what nobody has seen stays");
+    assert_eq!(book.losses.len(), 1);
+    book.acknowledge(&book.losses.clone());
     assert_eq!(book.losses, []);
 }
 
@@ -139,9 +137,9 @@ fn a_declared_stream_must_not_vanish_and_others_may_be_deleted_while_the_server_
     for (declared, restarted, losses) in [(true, false, 1), (true, true, 1), (false, true, 1), (false, false, 0)] {
         let mut book = book(&[stream(1, 10, 0)]);
         let declared: &[&str] = if declared { &["A"] } else { &[] };
-        let found = book.compare(&[], declared, Circumstances { restarted, ..running() });
+        let found = book.compare(&all(&[]), declared, Circumstances { restarted, ..running() });
         assert_eq!(found.len(), losses, "{declared:?} {restarted}");
-        assert_eq!(book.compare(&[], declared, running()), [], "told once");
+        assert_eq!(book.compare(&all(&[]), declared, running()), [], "told once");
     }
 }
 
@@ -149,16 +147,20 @@ fn a_declared_stream_must_not_vanish_and_others_may_be_deleted_while_the_server_
 fn a_stream_made_again_by_its_owner_starts_over() {
     let again = StreamInfo { created: "now".into(), ..stream(1, 3, 0) };
     let mut other = book(&[stream(1, 10, 0)]);
-    assert_eq!(other.compare(std::slice::from_ref(&again), &[], running()), []);
-    assert_eq!(book(&[stream(1, 10, 0)]).compare(&[again], &["A"], running()).len(), 1, "a declared one is not theirs");
+    assert_eq!(other.compare(&all(std::slice::from_ref(&again)), &[], running()), []);
+    assert_eq!(
+        book(&[stream(1, 10, 0)]).compare(&all(&[again]), &["A"], running()).len(),
+        1,
+        "a declared one is not theirs"
+    );
 }
 
 #[test]
 fn memory_streams_end_with_their_server() {
     let in_memory = |info| with(info, json!({ "storage": "memory" }));
     let mut book = book(&[in_memory(stream(1, 10, 0))]);
-    assert_eq!(book.compare(&[in_memory(stream(1, 0, 0))], &["A"], restarted()), []);
-    assert_eq!(book.compare(&[], &[], restarted()), []);
+    assert_eq!(book.compare(&all(&[in_memory(stream(1, 0, 0))]), &["A"], restarted()), []);
+    assert_eq!(book.compare(&all(&[]), &[], restarted()), []);
 }
 
 #[test]
@@ -172,9 +174,9 @@ fn what_cannot_be_read_is_one_loss_and_known_once_acknowledged() {
     assert!(book.note(unreadable("four", &[(3, 4), (8, 9)])));
     assert!(!book.note(unreadable("two", &[(8, 9)])), "the rest has expired");
     assert_eq!(book.losses, [unreadable("four", &[(8, 9)])]);
-    book.acknowledge(None);
+    book.acknowledge(&book.losses.clone());
     book.note(unreadable("one", &[(10, 10)]));
-    book.acknowledge(None);
+    book.acknowledge(&book.losses.clone());
     assert_eq!(book.accepted["A"], [(8, 10)]);
 }
 
@@ -184,6 +186,7 @@ fn ranges_are_taken_from_ranges() {
     assert_eq!(without(&[(1, 10)], &[(1, 1), (4, 5), (9, 12)]), [(2, 3), (6, 8)]);
     assert_eq!(without(&[(1, 3), (5, 7)], &[(3, 5)]), [(1, 2), (6, 7)]);
     assert_eq!(without(&[(5, 7)], &[(1, 20)]), []);
+    assert_eq!(common(&[(1, 5), (8, 9)], &[(4, 8)]), [(4, 5), (8, 8)]);
 }
 
 #[test]
@@ -198,13 +201,13 @@ fn what_is_there_again_is_not_missing_any_more() {
     let whole = stream(1, 3000, 2);
     for less in [stream(1, 3000, 545), stream(1043, 3000, 2)] {
         let mut book = book(std::slice::from_ref(&whole));
-        assert_eq!(book.compare(std::slice::from_ref(&less), &["A"], restarted()).len(), 1);
-        assert_eq!(book.compare(std::slice::from_ref(&whole), &["A"], restarted()), []);
+        assert_eq!(book.compare(&all(std::slice::from_ref(&less)), &["A"], restarted()).len(), 1);
+        assert_eq!(book.compare(&all(std::slice::from_ref(&whole)), &["A"], restarted()), []);
         assert_eq!(book.losses, []);
     }
     let mut shorter = book(&[whole]);
-    shorter.compare(&[stream(1, 2000, 2)], &["A"], restarted());
-    shorter.compare(&[stream(1, 3000, 2)], &["A"], restarted());
+    shorter.compare(&all(&[stream(1, 2000, 2)]), &["A"], restarted());
+    shorter.compare(&all(&[stream(1, 3000, 2)]), &["A"], restarted());
     assert_eq!(shorter.losses.len(), 1, "other messages have taken their place");
 }
 
@@ -216,4 +219,38 @@ fn what_can_be_read_again_is_not_missing_any_more() {
     assert!(!book.is_readable("B"));
     assert!(book.is_readable("A"));
     assert_eq!(book.losses, []);
+}
+
+#[test]
+fn what_the_server_does_not_know_just_now_is_neither_there_nor_gone() {
+    let mut book = book(&[stream(1, 10, 0)]);
+    let away = Streams { known: vec![], unknown: vec!["A".into()] };
+    for circumstances in [running(), restarted(), Circumstances { clustered: true, ..restarted() }] {
+        assert_eq!(book.compare(&away, &["A"], circumstances), []);
+    }
+    assert_eq!(book.compare(&all(&[stream(1, 9, 0)]), &["A"], running()).len(), 1, "the mark was kept");
+}
+
+#[test]
+fn in_a_cluster_others_delete_streams_while_this_node_is_away() {
+    let mut book = book(&[stream(1, 10, 0)]);
+    assert_eq!(book.compare(&all(&[]), &[], Circumstances { clustered: true, ..restarted() }), []);
+}
+
+#[test]
+fn a_stream_that_nobody_can_recover_is_told_until_somebody_knows() {
+    let unknown = Loss {
+        stream: "A".into(),
+        missing: Missing::Unknown { directory: "/store/A".into() },
+        found_at: String::new(),
+    };
+    let mut book = Book::default();
+    assert!(book.note(unknown.clone()));
+    book.acknowledge(std::slice::from_ref(&unknown));
+    assert!(!book.note(unknown.clone()), "somebody knows");
+    assert_eq!(book.losses, []);
+    let mut other = Book::default();
+    other.note(unknown);
+    other.compare(&all(&[stream(1, 5, 0)]), &[], restarted());
+    assert_eq!(other.losses, [], "it is known again");
 }

@@ -1,0 +1,96 @@
+//! Two tasks about messages that may be missing: one looks at every stream again and again, one reads
+//! each of them through after each start of the server.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::domain::Generation;
+use crate::integrity::Keeper;
+use crate::nats::JetStream;
+use crate::supervisor::{Concern, Handle, Replacement, Snapshot, State};
+
+/// The connection to the server that runs now.
+pub type Connected = watch::Receiver<Option<(Generation, Client)>>;
+
+/// Looking at every stream takes at most that share of the time.
+const LOOK_SHARE: u32 = 50;
+/// Time for one request. A cluster that waits for a node takes four seconds to list its streams.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Between two attempts to read the streams through.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Tells the supervisor what is missing, as soon as it is seen. Runs for ever.
+pub async fn look(handle: Handle, client: Connected, keeper: Keeper, period: Duration) {
+    let mut told = None;
+    loop {
+        let connection = client.borrow().clone();
+        let began = Instant::now();
+        if let Some((generation, client)) = connection {
+            let jetstream = JetStream::new(client, DEADLINE);
+            // What cannot be asked is not known, and whether the server answers is for others to say.
+            if let Ok(missing) = keeper.look(&jetstream, generation).await {
+                let news = Some((generation, missing));
+                if told != news {
+                    match news.clone() {
+                        Some((_, Some(missing))) => handle.impaired(generation, Concern::Integrity, missing).await,
+                        _ => handle.sound(generation, Concern::Integrity).await,
+                    }
+                    told = news;
+                }
+            }
+        }
+        sleep(period.max(began.elapsed() * LOOK_SHARE)).await;
+    }
+}
+
+/// Has the streams read through once after each start of the server, when it is in service. Runs for
+/// ever.
+pub async fn read_through(handle: Handle, client: Connected, keeper: Keeper) {
+    let mut snapshots = handle.watch();
+    let mut done = Generation::default();
+    loop {
+        // What is missing already does not keep it from finding more.
+        let missing = || !keeper.watch().borrow().losses.is_empty();
+        let in_service = |s: &Snapshot| {
+            let up = s.state.is_ready() || (matches!(s.state, State::Degraded { .. }) && missing());
+            up && s.state.generation().is_some_and(|generation| generation > done)
+        };
+        let Ok(Some(generation)) = snapshots.wait_for(in_service).await.map(|s| s.state.generation()) else {
+            return std::future::pending().await;
+        };
+        let mut watching = handle.watch();
+        let attempt = read_once(&handle, client.clone(), &keeper, generation);
+        let read = tokio::select! {
+            read = attempt => read,
+            // Its end comes with the next server.
+            _ = watching.wait_for(|s| s.state.generation() != Some(generation)) => continue,
+        };
+        if read {
+            done = generation;
+        } else {
+            sleep(RETRY).await;
+        }
+    }
+}
+
+/// Whether everything there is to know about the streams of that server is known.
+async fn read_once(handle: &Handle, mut client: Connected, keeper: &Keeper, generation: Generation) -> bool {
+    let lent = client.wait_for(|lent| lent.as_ref().is_some_and(|(of, _)| *of == generation)).await;
+    let Some((_, client)) = lent.ok().and_then(|lent| lent.clone()) else { return false };
+    match keeper.read_through(&JetStream::new(client, DEADLINE)).await {
+        Ok(suspicious) if suspicious.is_empty() => !keeper.has_failed_to_read(),
+        Ok(suspicious) => {
+            let streams = suspicious.join(", ");
+            let reason = format!("messages of {streams} could not be read, and a fresh start may bring them back");
+            handle.replace(generation, Replacement::Mending, reason).await;
+            true
+        }
+        Err(error) => {
+            tracing::warn!("cannot read the streams through, trying again: {error}");
+            false
+        }
+    }
+}
