@@ -182,6 +182,16 @@ impl Keeper {
         self.0.view.send_modify(|view| view.reading = reading);
     }
 
+    /// What is told to be unreadable of a stream.
+    pub(super) async fn unreadable(&self, stream: &str) -> Ranges {
+        let pages = self.0.book.lock().await;
+        let told = pages.book.losses.iter().find_map(|loss| match &loss.missing {
+            Missing::Unreadable { ranges } if loss.stream == stream => Some(ranges.clone()),
+            _ => None,
+        });
+        told.unwrap_or_default()
+    }
+
     /// Keeps what could not be read, to be read again from another server; gives what was kept before.
     pub(super) async fn suspect(&self, stream: &str, ranges: Ranges) -> Option<Ranges> {
         self.0.book.lock().await.suspects.insert(stream.to_owned(), ranges)

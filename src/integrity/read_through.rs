@@ -89,6 +89,8 @@ impl Keeper {
         });
         match again {
             None if missing.is_empty() => self.note_readable(name).await,
+            // Told already: another server has tried.
+            None if without(&missing, &self.unreadable(name).await).is_empty() => {}
             None => {
                 self.suspect(name, missing).await;
                 return Ok(Outcome::Suspicious);

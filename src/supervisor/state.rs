@@ -240,6 +240,39 @@ impl State {
                 // News about a server that is gone or about to go.
                 (self, vec![])
             }
+            Event::Answers(_) | Event::Sound(..) | Event::Impaired(..) | Event::Replace(..) => {
+                self.after_news(event, surroundings)
+            }
+            Event::Exited { exit, cause } => self.after_exit(exit, cause, surroundings),
+            Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
+            Event::BackoffOver => match self {
+                Self::Restarting { last, .. } => successor(last, surroundings),
+                other => (other, vec![]),
+            },
+            Event::Stop => self.after_stop(surroundings),
+            Event::DrainOver => match self {
+                Self::Draining { generation } => {
+                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt])
+                }
+                other => (other, vec![]),
+            },
+            Event::LameDuck => match self {
+                Self::Starting { generation }
+                | Self::Provisioning { generation }
+                | Self::Ready { generation, .. }
+                | Self::Degraded { generation, .. } => {
+                    (Self::LameDuck { generation }, vec![Action::LameDuckDeadline, Action::EnterLameDuck])
+                }
+                Self::Replacing { .. } | Self::Restarting { .. } => self.after_stop(surroundings),
+                other => (other, vec![]),
+            },
+            Event::Deadline => self.after_deadline(),
+        }
+    }
+
+    /// What was seen of the server that is in use.
+    fn after_news(self, news: Event, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+        match news {
             Event::Answers(generation) => match self {
                 Self::Starting { .. } => (Self::Provisioning { generation }, vec![]),
                 other => (other, vec![]),
@@ -269,48 +302,29 @@ impl State {
                 };
                 (next, actions)
             }
-            Event::Exited { exit, cause } => self.after_exit(exit, cause, surroundings),
-            Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
-            Event::BackoffOver => match self {
-                Self::Restarting { last, .. } => successor(last, surroundings),
-                other => (other, vec![]),
-            },
-            Event::Stop => self.after_stop(surroundings),
-            Event::DrainOver => match self {
-                Self::Draining { generation } => {
-                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt])
-                }
-                other => (other, vec![]),
-            },
-            Event::LameDuck => match self {
-                Self::Starting { generation }
-                | Self::Provisioning { generation }
-                | Self::Ready { generation, .. }
-                | Self::Degraded { generation, .. } => {
-                    (Self::LameDuck { generation }, vec![Action::LameDuckDeadline, Action::EnterLameDuck])
-                }
-                Self::Replacing { .. } | Self::Restarting { .. } => self.after_stop(surroundings),
-                other => (other, vec![]),
-            },
-            Event::Deadline => match self {
-                Self::Replacing { generation, why, reason, healthy_for, killed: false } => {
-                    let next = Self::Replacing { generation, why, reason, healthy_for, killed: true };
-                    (next, vec![Action::Kill])
-                }
-                Self::LameDuck { generation } => {
-                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
-                }
-                // The drain delay took the time; the server still gets a moment to stop by itself.
-                Self::Draining { generation } => {
-                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
-                }
-                Self::Stopping { generation, killed: false } => {
-                    (Self::Stopping { generation, killed: true }, vec![Action::Kill, Action::Hurry])
-                }
-                // Not even SIGKILL ended it (a disk that hangs): it ends with this process.
-                Self::Stopping { killed: true, .. } => (Self::Stopped, vec![]),
-                other => (other, vec![]),
-            },
+            _ => (self, vec![]),
+        }
+    }
+
+    fn after_deadline(self) -> (Self, Vec<Action>) {
+        match self {
+            Self::Replacing { generation, why, reason, healthy_for, killed: false } => {
+                let next = Self::Replacing { generation, why, reason, healthy_for, killed: true };
+                (next, vec![Action::Kill])
+            }
+            Self::LameDuck { generation } => {
+                (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
+            }
+            // The drain delay took the time; the server still gets a moment to stop by itself.
+            Self::Draining { generation } => {
+                (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
+            }
+            Self::Stopping { generation, killed: false } => {
+                (Self::Stopping { generation, killed: true }, vec![Action::Kill, Action::Hurry])
+            }
+            // Not even SIGKILL ended it (a disk that hangs): it ends with this process.
+            Self::Stopping { killed: true, .. } => (Self::Stopped, vec![]),
+            other => (other, vec![]),
         }
     }
 

@@ -62,6 +62,7 @@ fn a_message_damaged_in_place_is_found_by_reading_and_stays_told_until_acknowled
     expect_loss(&mut broker, "1 messages cannot be read, the first of them at sequence 99");
     assert_eq!(broker.stop(), Some(0));
     expect_loss(&mut broker, "at sequence 99");
+    assert_eq!(broker.restarts(), Some(0), "what is told already is no reason for a fresh start");
     let acknowledged = broker.output(&["streams", "acknowledge-loss"]);
     assert!(acknowledged.status.success(), "{acknowledged:?}");
     assert!(String::from_utf8_lossy(&acknowledged.stdout).contains("sequence 99"));
