@@ -98,10 +98,13 @@ impl StorageWatch {
     }
 
     fn restart(&mut self, reason: String, now: Instant) -> Remedy {
-        if let Some(at) = self.restarted_at.filter(|_| self.restarts > 0) {
+        if let Some(at) = self.restarted_at {
             if now - at >= FORGIVEN {
                 self.restarts = 0;
-            } else if now - at < FIRST_PAUSE.saturating_mul(1 << (self.restarts - 1).min(10)).min(LAST_PAUSE) {
+            }
+            // Also after a disk that was full in between: it may hover at its limit.
+            let pause = FIRST_PAUSE.saturating_mul(1 << self.restarts.saturating_sub(1).min(10)).min(LAST_PAUSE);
+            if now - at < pause {
                 return Remedy::Tell(reason);
             }
         }
@@ -168,6 +171,18 @@ mod tests {
             assert_eq!(watch.judge(&room(), None, now), Remedy::Verify);
             assert_eq!(watch.verified(Ok(()), now), Remedy::Nothing);
         }
+    }
+
+    #[test]
+    fn a_disk_that_hovers_at_its_limit_does_not_restart_the_server_all_the_time() {
+        let mut watch = StorageWatch::default();
+        let start = Instant::now();
+        let restarts = (0..60).filter(|second| {
+            let now = start + Duration::from_secs(*second);
+            watch.judge(&full(), Some("write error"), now);
+            matches!(watch.judge(&room(), Some("write error"), now), Remedy::Restart(_))
+        });
+        assert_eq!(restarts.count(), 12);
     }
 
     #[test]
