@@ -62,6 +62,8 @@ struct Pages {
     book: Book,
     /// The server that was looked at last.
     seen: Generation,
+    /// Looks that were compared so far.
+    looks: u64,
     /// What is on disk.
     saved: Option<Book>,
     /// What is on its way there, and whether it arrived.
@@ -86,7 +88,8 @@ impl Keeper {
             book
         });
         let view = watch::Sender::new(Integrity { losses: book.losses.clone(), reading: Reading::NotYet });
-        let pages = Pages { saved: None, book, seen: Generation::default(), saving: None, suspects: BTreeMap::new() };
+        let pages =
+            Pages { saved: None, book, seen: Generation::default(), looks: 0, saving: None, suspects: BTreeMap::new() };
         Self(Arc::new(Shared {
             store,
             clustered: settings.cluster.is_some(),
@@ -119,9 +122,20 @@ impl Keeper {
     /// missing, as one sentence, until it is acknowledged.
     pub async fn look(&self, jetstream: &JetStream, generation: Generation) -> Result<Option<String>, ApiError> {
         let seen = self.take_acknowledgement().await;
-        // Before asking: an answer that is older must not be compared after one that is newer.
-        let mut pages = self.0.book.lock().await;
-        let streams = self.with_those_not_listed(jetstream, jetstream.streams().await?, &pages.book).await;
+        // An answer that is older must not be compared after one that is newer: it is asked for again
+        // when another look was faster. Nobody waits for a look over a connection that is dead.
+        let (streams, mut pages) = loop {
+            let (looks, known) = {
+                let pages = self.0.book.lock().await;
+                (pages.looks, pages.book.marks.keys().cloned().collect::<Vec<_>>())
+            };
+            let streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
+            let pages = self.0.book.lock().await;
+            if pages.looks == looks {
+                break (streams, pages);
+            }
+        };
+        pages.looks += 1;
         if generation < pages.seen {
             // An answer of a server that is gone.
             return Ok(reason(&pages.book.losses));
@@ -200,20 +214,6 @@ impl Keeper {
     /// What could not be read of a stream before.
     pub(super) async fn suspects(&self, stream: &str) -> Option<Ranges> {
         self.0.book.lock().await.suspects.remove(stream)
-    }
-
-    /// A list may leave streams out. Gone is what the server says to be gone; of others nothing is known.
-    async fn with_those_not_listed(&self, jetstream: &JetStream, mut streams: Streams, book: &Book) -> Streams {
-        for name in book.marks.keys() {
-            let listed = streams.known.iter().any(|info| info.name() == name) || streams.unknown.contains(name);
-            if !listed {
-                match jetstream.stream_info(name).await {
-                    Ok(info) => streams.known.extend(info),
-                    Err(_) => streams.unknown.push(name.clone()),
-                }
-            }
-        }
-        streams
     }
 
     /// What an operator has acknowledged since. Read on another thread, because a disk may stall.
@@ -298,6 +298,20 @@ impl Keeper {
         };
         let _ = tokio::time::timeout(patience, flush).await;
     }
+}
+
+/// A list may leave streams out. Gone is what the server says to be gone; of others nothing is known.
+async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, marked: Vec<String>) -> Streams {
+    for name in marked {
+        let listed = streams.known.iter().any(|info| info.name() == name) || streams.unknown.contains(&name);
+        if !listed {
+            match jetstream.stream_info(&name).await {
+                Ok(info) => streams.known.extend(info),
+                Err(_) => streams.unknown.push(name),
+            }
+        }
+    }
+    streams
 }
 
 fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {
