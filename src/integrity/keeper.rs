@@ -219,6 +219,10 @@ impl Keeper {
     /// What an operator has acknowledged since. Read on another thread, because a disk may stall.
     async fn take_acknowledgement(&self) -> Option<Vec<Loss>> {
         const PATIENCE: Duration = Duration::from_millis(500);
+        if self.0.view.borrow().losses.is_empty() {
+            // Nothing to acknowledge, and a thread less to wake.
+            return None;
+        }
         let mut requested = self.0.requested.lock().await;
         let mut taking = requested.take().unwrap_or_else(|| {
             let store = self.0.store.clone();
