@@ -1,12 +1,11 @@
 use std::time::{Duration, Instant};
 
-use async_nats::Client;
 use futures_util::StreamExt;
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::domain::Generation;
+use super::missing::Connected;
 use crate::integrity::Keeper;
 use crate::nats::JetStream;
 use crate::supervisor::{Handle, Reaper};
@@ -28,7 +27,7 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 /// A look at the streams before the server is asked to stop.
 pub struct LastLook {
     pub keeper: Keeper,
-    pub client: watch::Receiver<Option<(Generation, Client)>>,
+    pub client: Connected,
 }
 
 impl LastLook {

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use async_nats::Client;
 use nix::unistd::Pid;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use super::missing::Connected;
 use super::progress::Progress;
 use crate::domain::Generation;
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
@@ -21,7 +22,7 @@ pub struct Watch {
     address: String,
     handle: Handle,
     /// The connection to the server that runs now.
-    client: watch::Receiver<Option<(Generation, Client)>>,
+    client: Connected,
     monitor: Option<Monitor>,
     deadline: Duration,
     silence: Silence,
@@ -52,12 +53,7 @@ const FULL_INTERVAL: Duration = Duration::from_secs(2);
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Watch {
-    pub fn new(
-        settings: Settings,
-        address: String,
-        handle: Handle,
-        client: watch::Receiver<Option<(Generation, Client)>>,
-    ) -> Self {
+    pub fn new(settings: Settings, address: String, handle: Handle, client: Connected) -> Self {
         let health = &settings.health;
         let share = health.hang_timeout / health.failure_threshold;
         Self {
