@@ -99,7 +99,8 @@ impl Prepared {
         let (reloads, requests) = mpsc::channel(1);
         let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
-        let watch = Watch::new(settings.clone(), link.address.clone(), handle.clone(), client_view.clone());
+        let (address, connected) = (link.address.clone(), client_view.clone());
+        let watch = Watch::new(settings.clone(), address, handle.clone(), connected, keeper.clone());
         tasks.spawn(name("watch", watch.run()));
         if settings.jetstream.enabled {
             let period = settings.health.probe_interval;

@@ -13,6 +13,7 @@ use super::missing::Connected;
 use super::progress::Progress;
 use crate::domain::Generation;
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
+use crate::integrity::Keeper;
 use crate::nats::{ApiError, JetStream, Monitor, MonitorError, greeting};
 use crate::settings::Settings;
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State, tells_of_storage_fault};
@@ -28,6 +29,7 @@ pub struct Watch {
     silence: Silence,
     storage: StorageWatch,
     disk: DiskWatch,
+    keeper: Keeper,
     about: About,
 }
 
@@ -53,7 +55,7 @@ const FULL_INTERVAL: Duration = Duration::from_secs(2);
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Watch {
-    pub fn new(settings: Settings, address: String, handle: Handle, client: Connected) -> Self {
+    pub fn new(settings: Settings, address: String, handle: Handle, client: Connected, keeper: Keeper) -> Self {
         let health = &settings.health;
         let share = health.hang_timeout / health.failure_threshold;
         Self {
@@ -67,6 +69,7 @@ impl Watch {
             address,
             handle,
             client,
+            keeper,
         }
     }
 
@@ -188,7 +191,7 @@ impl Watch {
             // Without a connection the server is on its way, and nothing is known yet.
             let Some(client) = client else { return };
             let jetstream = JetStream::new(client, PROOF_DEADLINE);
-            let proof = prove_by_writing(&jetstream, &self.settings.market_data).await;
+            let proof = self.prove_by_writing(&jetstream).await;
             if proof.is_ok()
                 && let Disk::Writable { free, .. } = disk
             {
@@ -205,6 +208,14 @@ impl Watch {
                 self.handle.replace(self.about.generation, Replacement::Mending, reason).await;
             }
         }
+    }
+
+    async fn prove_by_writing(&self, jetstream: &JetStream) -> Result<(), String> {
+        let stream = &self.settings.market_data;
+        if let Some(seq) = prove_by_writing(jetstream, stream).await? {
+            self.keeper.take_back(jetstream, stream.name.as_str(), seq).await;
+        }
+        Ok(())
     }
 
     /// Tells the supervisor what changed.

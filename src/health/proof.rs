@@ -2,10 +2,11 @@ use crate::domain::DataType;
 use crate::nats::JetStream;
 use crate::settings::MarketDataSettings;
 
-/// Proves that the stream takes messages, by one that is stored and deleted again. Its subject is
-/// nobody's market data. Without writing it is content where a write would cost somebody something:
-/// in streams whose messages are work, and in those that are full, which would give one up for it.
-pub async fn write(jetstream: &JetStream, settings: &MarketDataSettings) -> Result<(), String> {
+/// Proves that the stream takes messages, by one that is stored; gives its sequence, for it to be
+/// deleted again. Its subject is nobody's market data. Without writing it is content where a write would
+/// cost somebody something: in streams whose messages are work, and in those that are full, which would
+/// give one up for it.
+pub async fn write(jetstream: &JetStream, settings: &MarketDataSettings) -> Result<Option<u64>, String> {
     let stream = settings.name.as_str();
     let info = jetstream.stream_info(stream).await.map_err(|error| error.to_string())?;
     let info = info.ok_or_else(|| format!("stream {stream} does not exist"))?;
@@ -16,15 +17,11 @@ pub async fn write(jetstream: &JetStream, settings: &MarketDataSettings) -> Resu
     let full = limit("max_msgs").is_some_and(|most| info.state.messages >= most)
         || limit("max_bytes").is_some_and(|most| info.state.bytes + 1024 > most);
     if !limits_only || full || undeletable {
-        return Ok(());
+        return Ok(None);
     }
     let family = DataType::ALL.iter().flat_map(|family| family.subjects(settings.style)).next().unwrap_or_default();
     let random = format!("{:016x}", fastrand::u64(..));
     let subject = format!("{}_selftest.{random}", family.trim_end_matches('>'));
-    let seq = jetstream.publish(&subject, &random, b"x").await.map_err(|error| error.to_string())?;
     // The acknowledgement is the proof.
-    if let Err(error) = jetstream.delete_message(stream, seq).await {
-        tracing::warn!(stream, seq, "cannot delete the message that was written as a proof: {error}");
-    }
-    Ok(())
+    jetstream.publish(&subject, &random, b"x").await.map(Some).map_err(|error| error.to_string())
 }

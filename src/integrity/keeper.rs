@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::marks::{Book, Circumstances, Loss, Missing, Ranges};
+use super::marks::{Book, Circumstances, Loss, Missing, Ranges, union};
 use crate::domain::Generation;
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, Streams};
@@ -51,6 +51,8 @@ struct Shared {
     clustered: bool,
     declared: Vec<String>,
     book: Mutex<Pages>,
+    /// Held while a message is deleted, and while a look is compared.
+    deleting: Mutex<()>,
     /// Looking for an acknowledgement, which a disk may keep from coming back.
     requested: Mutex<Option<JoinHandle<Option<Vec<Loss>>>>>,
     /// Streams that were made known again since the program started; once is enough.
@@ -58,6 +60,7 @@ struct Shared {
     view: watch::Sender<Integrity>,
 }
 
+#[derive(Default)]
 struct Pages {
     book: Book,
     /// The server that was looked at last.
@@ -70,6 +73,8 @@ struct Pages {
     saving: Option<(Book, JoinHandle<bool>)>,
     /// What could not be read of each stream, to be read again from another server.
     suspects: BTreeMap<String, Ranges>,
+    /// Messages of ours that were deleted since the program started.
+    taken_back: BTreeMap<String, Ranges>,
 }
 
 impl Keeper {
@@ -88,13 +93,13 @@ impl Keeper {
             book
         });
         let view = watch::Sender::new(Integrity { losses: book.losses.clone(), reading: Reading::NotYet });
-        let pages =
-            Pages { saved: None, book, seen: Generation::default(), looks: 0, saving: None, suspects: BTreeMap::new() };
+        let pages = Pages { book, ..Pages::default() };
         Self(Arc::new(Shared {
             store,
             clustered: settings.cluster.is_some(),
             declared,
             book: Mutex::new(pages),
+            deleting: Mutex::new(()),
             requested: Mutex::new(None),
             rescued: Mutex::new(BTreeSet::new()),
             view,
@@ -124,15 +129,16 @@ impl Keeper {
         let seen = self.take_acknowledgement().await;
         // An answer that is older must not be compared after one that is newer: it is asked for again
         // when another look was faster. Nobody waits for a look over a connection that is dead.
-        let (streams, mut pages) = loop {
+        let (streams, mut pages, _none_is_deleted) = loop {
             let (looks, known) = {
                 let pages = self.0.book.lock().await;
                 (pages.looks, pages.book.marks.keys().cloned().collect::<Vec<_>>())
             };
             let streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
+            let none_is_deleted = self.0.deleting.lock().await;
             let pages = self.0.book.lock().await;
             if pages.looks == looks {
-                break (streams, pages);
+                break (streams, pages, none_is_deleted);
             }
         };
         pages.looks += 1;
@@ -154,6 +160,29 @@ impl Keeper {
         self.publish(&pages.book);
         self.save(&mut pages).await;
         Ok(reason(&pages.book.losses))
+    }
+
+    /// Deletes a message that this program has published, so that nobody takes that for a loss: not
+    /// who reads the stream through, nor who looks at it next, which may be after a restart.
+    pub async fn take_back(&self, jetstream: &JetStream, stream: &str, seq: u64) {
+        let _no_look = self.0.deleting.lock().await;
+        let taken_back = [(seq, seq)];
+        {
+            let mut pages = self.0.book.lock().await;
+            let ranges = pages.taken_back.entry(stream.to_owned()).or_default();
+            *ranges = union(ranges, &taken_back);
+        }
+        if let Err(error) = jetstream.delete_message(stream, seq).await {
+            // It may be gone all the same.
+            tracing::warn!(stream, seq, "cannot delete the message that was written as a proof: {error}");
+        }
+        let mut pages = self.0.book.lock().await;
+        if let Some(mark) = pages.book.marks.get_mut(stream) {
+            mark.num_deleted += 1;
+        }
+        // What was asked meanwhile may count it or not.
+        pages.looks += 1;
+        self.save(&mut pages).await;
     }
 
     /// Notes what was found missing in some other way.
@@ -184,7 +213,9 @@ impl Keeper {
 
     /// What cannot be read of a stream, as somebody knows.
     pub(super) async fn accepted(&self, stream: &str) -> Ranges {
-        self.0.book.lock().await.book.accepted.get(stream).cloned().unwrap_or_default()
+        let pages = self.0.book.lock().await;
+        let of = |ranges: &BTreeMap<String, Ranges>| ranges.get(stream).cloned().unwrap_or_default();
+        union(&of(&pages.book.accepted), &of(&pages.taken_back))
     }
 
     /// Whether the last reading came to no end.

@@ -3,6 +3,11 @@
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
+
+use unified_nats::domain::Generation;
+use unified_nats::integrity::{Integrity, Keeper, Reading};
+use unified_nats::settings::Settings;
 
 use crate::support::*;
 
@@ -149,4 +154,57 @@ fn an_acknowledgement_without_a_broker_waits_for_the_next_one() {
     assert_eq!(early.status.code(), Some(1), "{early:?}");
     broker.start();
     wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+}
+
+/// A keeper with a book of its own, beside the broker's.
+fn another_keeper(book: &tempfile::TempDir) -> Keeper {
+    let environment = [("JETSTREAM_STORE_DIR", book.path().to_str().unwrap())];
+    Keeper::open(&Settings::load(&environment.as_slice(), &[]).unwrap().settings)
+}
+
+#[test]
+fn a_message_that_was_taken_back_is_no_loss_after_a_restart() {
+    let mut broker = Broker::with_server(CURRENT);
+    broker.start();
+    let book = tempfile::tempdir().unwrap();
+    block_on(async {
+        let keeper = another_keeper(&book);
+        let jetstream = unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(5));
+        let publish = async || jetstream.publish(SUBJECTS[0], &format!("{}", fastrand::u64(..)), b"x").await.unwrap();
+        publish().await;
+        assert_eq!(keeper.look(&jetstream, Generation(1)).await.unwrap(), None);
+        let (proof, other) = (publish().await, publish().await);
+        publish().await;
+        keeper.take_back(&jetstream, "MARKET_DATA", proof).await;
+        assert_eq!(keeper.look(&jetstream, Generation(2)).await.unwrap(), None);
+        jetstream.delete_message("MARKET_DATA", other).await.unwrap();
+        let missing = keeper.look(&jetstream, Generation(3)).await.unwrap().expect("a hole that nobody has announced");
+        assert!(missing.contains("1 messages are missing"), "{missing}");
+    });
+}
+
+#[test]
+fn a_message_that_was_taken_back_while_its_stream_is_read_through_is_not_missed() {
+    const MESSAGES: u64 = 10_000;
+    let mut broker = Broker::with_server(CURRENT);
+    broker.start();
+    let book = tempfile::tempdir().unwrap();
+    block_on(async {
+        let keeper = another_keeper(&book);
+        let client = broker.client().await;
+        for number in 0..MESSAGES {
+            client.publish(SUBJECTS[0], number.to_string().into()).await.unwrap();
+        }
+        let jetstream = unified_nats::nats::JetStream::new(client, Duration::from_secs(5));
+        let last = jetstream.publish(SUBJECTS[0], "last", b"x").await.unwrap();
+        let mut progress = keeper.watch();
+        let take_back = async {
+            let has_begun = |view: &Integrity| matches!(view.reading, Reading::Under { .. });
+            progress.wait_for(has_begun).await.unwrap();
+            keeper.take_back(&jetstream, "MARKET_DATA", last).await;
+        };
+        let (suspicious, ()) = tokio::join!(keeper.read_through(&jetstream), take_back);
+        assert_eq!(suspicious.unwrap(), Vec::<String>::new());
+        assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{:?}", progress.borrow());
+    });
 }
