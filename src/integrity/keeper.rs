@@ -7,7 +7,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::marks::{Book, Circumstances, Loss, Missing, Ranges, union};
+use super::marks::{Book, Circumstances, Loss, Missing, Ranges};
 use crate::domain::Generation;
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, Streams};
@@ -73,8 +73,6 @@ struct Pages {
     saving: Option<(Book, JoinHandle<bool>)>,
     /// What could not be read of each stream, to be read again from another server.
     suspects: BTreeMap<String, Ranges>,
-    /// Messages of ours that were deleted since the program started.
-    taken_back: BTreeMap<String, Ranges>,
 }
 
 impl Keeper {
@@ -162,16 +160,10 @@ impl Keeper {
         Ok(reason(&pages.book.losses))
     }
 
-    /// Deletes a message that this program has published, so that nobody takes that for a loss: not
-    /// who reads the stream through, nor who looks at it next, which may be after a restart.
+    /// Deletes a message that this program has published, so that the next look does not take that for
+    /// a loss, which may come after a restart.
     pub async fn take_back(&self, jetstream: &JetStream, stream: &str, seq: u64) {
         let _no_look = self.0.deleting.lock().await;
-        let taken_back = [(seq, seq)];
-        {
-            let mut pages = self.0.book.lock().await;
-            let ranges = pages.taken_back.entry(stream.to_owned()).or_default();
-            *ranges = union(ranges, &taken_back);
-        }
         if let Err(error) = jetstream.delete_message(stream, seq).await {
             // It may be gone all the same.
             tracing::warn!(stream, seq, "cannot delete the message that was written as a proof: {error}");
@@ -213,9 +205,7 @@ impl Keeper {
 
     /// What cannot be read of a stream, as somebody knows.
     pub(super) async fn accepted(&self, stream: &str) -> Ranges {
-        let pages = self.0.book.lock().await;
-        let of = |ranges: &BTreeMap<String, Ranges>| ranges.get(stream).cloned().unwrap_or_default();
-        union(&of(&pages.book.accepted), &of(&pages.taken_back))
+        self.0.book.lock().await.book.accepted.get(stream).cloned().unwrap_or_default()
     }
 
     /// Whether the last reading came to no end.

@@ -7,6 +7,7 @@
 //! damaged in place is still counted. What is missing stays told until an operator acknowledges it.
 
 pub mod acknowledgement;
+mod deletions;
 mod keeper;
 pub mod marks;
 mod read_through;

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::deletions::Deletions;
 use super::keeper::{Keeper, Reading};
 use super::marks::{Missing, Ranges, common, count, is_on_disk, keeps_every_message, union, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
@@ -31,6 +32,8 @@ enum ReadError {
     Silent,
     #[error("the server broke off: {0}")]
     BrokenOff(String),
+    #[error("it was purged meanwhile")]
+    Purged,
 }
 
 impl Keeper {
@@ -64,6 +67,7 @@ impl Keeper {
     }
 
     async fn read_stream(&self, jetstream: &JetStream, name: &str) -> Result<Outcome, ReadError> {
+        let mut deletions = Deletions::of(jetstream.client(), name).await.map_err(|_| ReadError::Silent)?;
         let mut before = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
         if before.state.num_deleted > 0 && before.state.num_deleted < MOST_HOLES {
             before = jetstream.stream_info_with_deleted(name).await?;
@@ -74,19 +78,24 @@ impl Keeper {
             "num_replicas": 1, "inactive_threshold": CONSUMER_LASTS.as_nanos() as u64, "name": consumer,
         });
         jetstream.create_consumer(name, &consumer, config).await?;
-        let read = self.read_to_the_end(jetstream, name, &consumer, &before).await;
+        let read = self.read_to_the_end(jetstream, name, &consumer, &before, &mut deletions).await;
         // It goes by itself where it cannot be deleted.
         let _ = jetstream.delete_consumer(name, &consumer).await;
         let gaps = read?;
         let after = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
         let accepted = self.accepted(name).await;
         let missing = gaps.missing(&before, after.state.first_seq, &accepted);
+        let missing = deletions.not_among(missing).await.ok_or(ReadError::Purged)?;
         // What did not come before and does not come now is missing, also where the server has begun
         // to count it as deleted.
-        let again = self.suspects(name).await.map(|suspects| {
-            let gone = Gaps::beginning(after.state.first_seq);
-            common(&without(&without(&gaps.ranges, &gone), &accepted), &suspects)
-        });
+        let again = match self.suspects(name).await {
+            Some(suspects) => {
+                let gone = Gaps::beginning(after.state.first_seq);
+                let again = common(&without(&without(&gaps.ranges, &gone), &accepted), &suspects);
+                Some(deletions.not_among(again).await.ok_or(ReadError::Purged)?)
+            }
+            None => None,
+        };
         match again {
             None if missing.is_empty() => self.note_readable(name).await,
             // Told already: another server has tried.
@@ -113,6 +122,7 @@ impl Keeper {
         stream: &str,
         consumer: &str,
         before: &StreamInfo,
+        deletions: &mut Deletions,
     ) -> Result<Gaps, ReadError> {
         let client = jetstream.client();
         let inbox = client.new_inbox();
@@ -127,6 +137,7 @@ impl Keeper {
             client.publish_with_reply(next.clone(), inbox.clone(), payload).await.map_err(|_| ReadError::Silent)?;
             let batch = read_batch(&mut messages, &mut gaps, last_seq);
             let full = timeout(BATCH_DEADLINE, batch).await.map_err(|_| ReadError::Silent)??;
+            deletions.take_in();
             self.show_reading(Reading::Under { stream: stream.to_owned(), seq: gaps.reached, last_seq });
             if !full || gaps.reached >= last_seq {
                 return Ok(gaps.ended(last_seq));

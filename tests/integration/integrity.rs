@@ -184,27 +184,60 @@ fn a_message_that_was_taken_back_is_no_loss_after_a_restart() {
 }
 
 #[test]
-fn a_message_that_was_taken_back_while_its_stream_is_read_through_is_not_missed() {
+fn messages_that_are_deleted_while_their_stream_is_read_through_are_not_missed() {
     const MESSAGES: u64 = 10_000;
+    for version in ["2.10.26", "2.12.8", CURRENT] {
+        let mut broker = Broker::with_server(version);
+        broker.start();
+        let book = tempfile::tempdir().unwrap();
+        block_on(async {
+            let keeper = another_keeper(&book);
+            let client = broker.client().await;
+            for number in 0..MESSAGES {
+                client.publish(SUBJECTS[0], number.to_string().into()).await.unwrap();
+            }
+            let jetstream = unified_nats::nats::JetStream::new(client, Duration::from_secs(5));
+            let last = jetstream.publish(SUBJECTS[0], "last", b"x").await.unwrap();
+            let mut progress = keeper.watch();
+            let delete = async {
+                let has_begun = |view: &Integrity| matches!(view.reading, Reading::Under { .. });
+                progress.wait_for(has_begun).await.unwrap();
+                for seq in [last - 7, last] {
+                    jetstream.delete_message("MARKET_DATA", seq).await.unwrap();
+                }
+            };
+            let (suspicious, ()) = tokio::join!(keeper.read_through(&jetstream), delete);
+            assert_eq!(suspicious.unwrap(), Vec::<String>::new(), "{version}");
+            assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{version}: {:?}", progress.borrow());
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_is_purged_while_it_is_read_through_is_read_again() {
     let mut broker = Broker::with_server(CURRENT);
     broker.start();
     let book = tempfile::tempdir().unwrap();
     block_on(async {
         let keeper = another_keeper(&book);
         let client = broker.client().await;
-        for number in 0..MESSAGES {
-            client.publish(SUBJECTS[0], number.to_string().into()).await.unwrap();
+        for number in 0..10_000 {
+            client.publish(SUBJECTS[number % 2], number.to_string().into()).await.unwrap();
         }
-        let jetstream = unified_nats::nats::JetStream::new(client, Duration::from_secs(5));
-        let last = jetstream.publish(SUBJECTS[0], "last", b"x").await.unwrap();
+        let jetstream = unified_nats::nats::JetStream::new(client.clone(), Duration::from_secs(5));
+        jetstream.publish(SUBJECTS[0], "last", b"x").await.unwrap();
         let mut progress = keeper.watch();
-        let take_back = async {
+        let purge = async {
             let has_begun = |view: &Integrity| matches!(view.reading, Reading::Under { .. });
             progress.wait_for(has_begun).await.unwrap();
-            keeper.take_back(&jetstream, "MARKET_DATA", last).await;
+            let filter = serde_json::json!({ "filter": SUBJECTS[1] });
+            JetStream(client).ask("$JS.API.STREAM.PURGE.MARKET_DATA", filter).await
         };
-        let (suspicious, ()) = tokio::join!(keeper.read_through(&jetstream), take_back);
+        let (suspicious, purged) = tokio::join!(keeper.read_through(&jetstream), purge);
+        assert_eq!(purged["success"], true, "{purged}");
         assert_eq!(suspicious.unwrap(), Vec::<String>::new());
+        assert!(keeper.has_failed_to_read(), "{:?}", progress.borrow());
+        assert_eq!(keeper.read_through(&jetstream).await.unwrap(), Vec::<String>::new());
         assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{:?}", progress.borrow());
     });
 }
