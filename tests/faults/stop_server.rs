@@ -29,7 +29,9 @@ fn stop_server() {
             2 | 3 => millis(&mut run.choices, 1_000..=7_500),
             _ => millis(&mut run.choices, 1_000..=longest),
         };
-        run.pause(500..=2_000);
+        // A server that has not been healthy for five seconds is not replaced at once, each time later.
+        let settled = if length < SURELY_SHORT { 500..=2_000 } else { 6_000..=8_000 };
+        run.pause(settled);
         stop_for(&mut run, length);
     }
     run.finish();
