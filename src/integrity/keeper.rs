@@ -42,6 +42,9 @@ pub enum Reading {
     },
 }
 
+/// A stream with more holes than that is not asked for all of them.
+pub(super) const MOST_HOLES: u64 = 200_000;
+
 /// Keeps what each stream was seen to hold, and compares. Clones keep the same book.
 #[derive(Clone)]
 pub struct Keeper(Arc<Shared>);
@@ -132,7 +135,9 @@ impl Keeper {
                 let pages = self.0.book.lock().await;
                 (pages.looks, pages.book.marks.keys().cloned().collect::<Vec<_>>())
             };
-            let streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
+            let mut streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
+            let fewer = self.0.book.lock().await.book.with_fewer(&streams.known, SystemTime::now());
+            with_what_was_lost(jetstream, &mut streams, &fewer).await?;
             let none_is_deleted = self.0.deleting.lock().await;
             let pages = self.0.book.lock().await;
             if pages.looks == looks {
@@ -337,6 +342,16 @@ async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, mark
         }
     }
     streams
+}
+
+/// Asks for what a server says to have lost.
+async fn with_what_was_lost(jetstream: &JetStream, streams: &mut Streams, names: &[String]) -> Result<(), ApiError> {
+    for info in streams.known.iter_mut().filter(|info| names.iter().any(|name| name == info.name())) {
+        if info.state.num_deleted < MOST_HOLES {
+            info.state.lost = jetstream.stream_info_with_deleted(info.name()).await?.state.lost;
+        }
+    }
+    Ok(())
 }
 
 fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {

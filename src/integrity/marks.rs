@@ -55,6 +55,8 @@ pub enum Missing {
     Stream { messages: u64, last_seq: u64 },
     /// Sequences that are counted as messages cannot be read.
     Unreadable { ranges: Ranges },
+    /// The server itself found them damaged while it ran, and counts them as deleted.
+    Lost { ranges: Ranges },
     /// The server does not know a stream whose files are there.
     Unknown { directory: String },
     /// What had been seen before could not be read any more.
@@ -85,6 +87,11 @@ impl fmt::Display for Missing {
             Self::Unreadable { ranges } => {
                 let first = ranges.first().map_or(0, |(first, _)| *first);
                 write!(f, "{} messages cannot be read, the first of them at sequence {first}", count(ranges))
+            }
+            Self::Lost { ranges } => {
+                let first = ranges.first().map_or(0, |(first, _)| *first);
+                let count = count(ranges);
+                write!(f, "nats-server lost {count} messages in damaged files, the first of them at sequence {first}")
             }
             Self::Memory { reason } => {
                 write!(f, "what it held before is not known, so something may be missing: {reason}")
@@ -257,14 +264,29 @@ impl Mark {
         if state.last_seq < self.last_seq {
             return Some(Missing::End { was: self.last_seq, is: state.last_seq });
         }
-        // What a running server deletes somebody has asked for, and in a cluster others hold it, too.
-        if !circumstances.restarted || circumstances.clustered || !keeps_every_message(&info.config) {
+        // In a cluster others hold it, too.
+        if circumstances.clustered {
+            return None;
+        }
+        let fewer = self.fewer_in(info, circumstances.now);
+        if circumstances.restarted {
+            return fewer;
+        }
+        // What a running server deletes somebody has asked for, unless it says otherwise.
+        let ranges = fewer.map(|_| lost(info)).filter(|ranges| !ranges.is_empty())?;
+        Some(Missing::Lost { ranges })
+    }
+
+    /// What there is less of than there was, for whatever reason.
+    fn fewer_in(&self, info: &StreamInfo, now: SystemTime) -> Option<Missing> {
+        let state = &info.state;
+        if !keeps_every_message(&info.config) {
             return None;
         }
         if state.num_deleted > self.num_deleted {
             return Some(Missing::Holes { were: self.num_deleted, are: state.num_deleted });
         }
-        let expected = self.first_that_must_be_there(info, circumstances.now);
+        let expected = self.first_that_must_be_there(info, now);
         (state.first_seq > expected).then_some(Missing::Beginning { expected, is: state.first_seq })
     }
 
@@ -289,7 +311,22 @@ impl Mark {
     }
 }
 
+/// What a server says to have lost, where it was asked.
+pub fn lost(info: &StreamInfo) -> Ranges {
+    let lost = info.state.lost.iter().flat_map(|lost| lost.msgs.iter().flatten());
+    let mut ranges: Ranges = lost.map(|seq| (*seq, *seq)).collect();
+    ranges.sort_unstable();
+    union(&ranges, &[])
+}
+
 impl Book {
+    /// Streams that hold less than they did: what has become of it only a closer look tells.
+    pub fn with_fewer(&self, streams: &[StreamInfo], now: SystemTime) -> Vec<String> {
+        let fewer =
+            |info: &&StreamInfo| self.marks.get(info.name()).is_some_and(|mark| mark.fewer_in(info, now).is_some());
+        streams.iter().filter(fewer).map(|info| info.name().to_owned()).collect()
+    }
+
     /// Compares the marks with the streams that exist now, and advances them. Gives what was found
     /// missing. `declared` are the streams that must exist; others may be deleted by who made them.
     pub fn compare(&mut self, streams: &Streams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
@@ -339,7 +376,7 @@ impl Book {
             std::mem::take(&mut self.losses).into_iter().partition(|loss| seen.contains(loss));
         self.losses = kept;
         for loss in &forgotten {
-            if let Missing::Unreadable { ranges } = &loss.missing {
+            if let Missing::Unreadable { ranges } | Missing::Lost { ranges } = &loss.missing {
                 let accepted = self.accepted.entry(loss.stream.clone()).or_default();
                 *accepted = union(accepted, ranges);
             }
@@ -359,7 +396,26 @@ impl Book {
 
     /// Notes a loss that was found in some other way; false where it is known already. What cannot be
     /// read of a stream is one loss, however often it is read.
-    pub fn note(&mut self, loss: Loss) -> bool {
+    pub fn note(&mut self, mut loss: Loss) -> bool {
+        if let Missing::Lost { ranges } = &mut loss.missing {
+            // A server tells all that it has lost since its start each time.
+            let accepted = self.accepted.get(&loss.stream).map(Vec::as_slice).unwrap_or_default();
+            *ranges = without(ranges, accepted);
+            let known = self
+                .losses
+                .iter()
+                .position(|known| known.stream == loss.stream && matches!(known.missing, Missing::Lost { .. }));
+            if let Some(Missing::Lost { ranges: known }) = known.map(|at| &self.losses[at].missing) {
+                *ranges = union(ranges, known);
+                if ranges == known {
+                    return false;
+                }
+            }
+            if ranges.is_empty() {
+                return false;
+            }
+            known.map(|at| self.losses.remove(at));
+        }
         if matches!(&loss.missing, Missing::Unknown { directory } if self.accepted_directories.contains(directory)) {
             return false;
         }

@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::deletions::Deletions;
-use super::keeper::{Keeper, Reading};
-use super::marks::{Missing, Ranges, common, count, is_on_disk, keeps_every_message, union, without};
+use super::keeper::{Keeper, MOST_HOLES, Reading};
+use super::marks::{Missing, Ranges, common, count, is_on_disk, keeps_every_message, lost, union, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Messages asked for at a time. Only their headers come, but the server reads and checks all of them.
@@ -21,8 +21,6 @@ const REST: u32 = 2;
 /// The consumer does not last longer without being asked.
 const LONGEST_REST: Duration = Duration::from_secs(10);
 const CONSUMER_LASTS: Duration = Duration::from_secs(60);
-/// A stream with more holes than that is not asked for all of them.
-const MOST_HOLES: u64 = 200_000;
 
 #[derive(Debug, thiserror::Error)]
 enum ReadError {
@@ -86,6 +84,7 @@ impl Keeper {
         let accepted = self.accepted(name).await;
         let missing = gaps.missing(&before, after.state.first_seq, &accepted);
         let missing = deletions.not_among(missing).await.ok_or(ReadError::Purged)?;
+        let missing = self.not_among_the_lost(jetstream, name, missing).await?;
         // What did not come before and does not come now is missing, also where the server has begun
         // to count it as deleted.
         let again = match self.suspects(name).await {
@@ -114,6 +113,19 @@ impl Keeper {
             }
         }
         Ok(Outcome::Whole { read: before.state.messages })
+    }
+
+    /// What of `missing` the server does not say to have lost; what it does is noted.
+    async fn not_among_the_lost(&self, jetstream: &JetStream, name: &str, missing: Ranges) -> Result<Ranges, ApiError> {
+        if missing.is_empty() {
+            return Ok(missing);
+        }
+        let lost = lost(&jetstream.stream_info_with_deleted(name).await?);
+        let ranges = common(&missing, &lost);
+        if !ranges.is_empty() {
+            self.note(name, Missing::Lost { ranges }).await;
+        }
+        Ok(without(&missing, &lost))
     }
 
     async fn read_to_the_end(

@@ -84,6 +84,15 @@ pub struct StreamState {
     pub num_deleted: u64,
     /// Those sequences, where they were asked for.
     pub deleted: Option<Vec<u64>>,
+    /// What this server found damaged and counts as deleted, where deleted sequences were asked for.
+    pub lost: Option<LostMessages>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct LostMessages {
+    /// Sequences.
+    pub msgs: Option<Vec<u64>>,
 }
 
 /// The streams of an account, as far as the server knows about them.

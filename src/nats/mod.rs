@@ -7,7 +7,7 @@ mod own_certificate;
 
 pub use client::{ConnectError, Connection, Link, greeting};
 pub use jetstream::{
-    ApiError, JetStream, MINIMUM_VERSION, StreamInfo, StreamState, Streams, major_minor, parse_answer,
+    ApiError, JetStream, LostMessages, MINIMUM_VERSION, StreamInfo, StreamState, Streams, major_minor, parse_answer,
 };
 pub use monitor::{Monitor, MonitorError, direct_client, get, parse_healthz, parse_json};
 pub use own_certificate::OwnCertificate;

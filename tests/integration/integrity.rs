@@ -241,3 +241,82 @@ fn a_stream_that_is_purged_while_it_is_read_through_is_read_again() {
         assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{:?}", progress.borrow());
     });
 }
+
+/// A store of more than one block, at rest, with a length in the first of them damaged: the server starts
+/// with what its index says, and finds out when the block is read.
+fn damaged_below_its_index(version: &str) -> Broker {
+    let mut broker = Broker::with_server(version);
+    broker.start();
+    block_on(async {
+        let client = broker.client().await;
+        for _ in 0..1_500 {
+            client.publish(SUBJECTS[0], "x".repeat(8000).into()).await.unwrap();
+        }
+        JetStream(client).publish(SUBJECTS[0], "last").await;
+    });
+    wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+    assert_eq!(broker.stop(), Some(0));
+    let block = broker.stream_directory().join("msgs/1.blk");
+    let mut start = 0;
+    for _ in 0..100 {
+        let mut length = [0; 4];
+        let mut file = fs::File::open(&block).unwrap();
+        file.seek(SeekFrom::Start(start)).unwrap();
+        file.read_exact(&mut length).unwrap();
+        start += u64::from(u32::from_le_bytes(length));
+    }
+    flip(&block, start + 1);
+    broker
+}
+
+#[test]
+fn what_the_server_itself_finds_lost_stays_told_until_acknowledged() {
+    // Later versions find it when they start, and then there are holes that were none.
+    for (version, told) in [("2.10.26", "nats-server lost"), ("2.12.8", "messages"), (CURRENT, "messages")] {
+        let mut broker = damaged_below_its_index(version);
+        expect_loss(&mut broker, told);
+        assert_eq!(broker.stop(), Some(0));
+        expect_loss(&mut broker, told);
+        wait_for("healthy once all of it is acknowledged", || {
+            // Another server may find that more of the block is damaged.
+            let acknowledged = broker.output(&["streams", "acknowledge-loss"]);
+            assert!(acknowledged.status.success(), "{acknowledged:?}");
+            (broker.health()["status"] == "healthy").then_some(())
+        });
+        assert_eq!(broker.stop(), Some(0));
+    }
+}
+
+#[test]
+fn what_a_client_makes_the_server_find_lost_is_told_by_the_next_look() {
+    let broker = damaged_below_its_index("2.10.26");
+    let url = broker.url();
+    let port = url.rsplit(':').next().unwrap();
+    let mut server = std::process::Command::new(nats_server("2.10.26"))
+        .args(["-js", "-a", "127.0.0.1", "-p", port, "-sd", broker.store().to_str().unwrap()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let book = tempfile::tempdir().unwrap();
+    let missing = block_on(async {
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect(&url).await.unwrap();
+        let keeper = another_keeper(&book);
+        let jetstream = unified_nats::nats::JetStream::new(client.clone(), Duration::from_secs(10));
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while jetstream.stream_info("MARKET_DATA").await.is_err() {
+            assert!(std::time::Instant::now() < deadline, "JetStream does not answer");
+        }
+        assert_eq!(keeper.look(&jetstream, Generation(1)).await.unwrap(), None);
+        JetStream(client).ask("$JS.API.STREAM.MSG.GET.MARKET_DATA", serde_json::json!({ "seq": 200 })).await;
+        loop {
+            match keeper.look(&jetstream, Generation(1)).await.unwrap() {
+                None => assert!(std::time::Instant::now() < deadline, "nothing is told"),
+                Some(missing) => break missing,
+            }
+        }
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(missing.contains("nats-server lost"), "{missing}");
+}

@@ -254,3 +254,37 @@ fn a_stream_that_nobody_can_recover_is_told_until_somebody_knows() {
     other.compare(&all(&[stream(1, 5, 0)]), &[], restarted());
     assert_eq!(other.losses, [], "it is known again");
 }
+
+fn losing(info: StreamInfo, msgs: &[u64]) -> StreamInfo {
+    let lost = Some(crate::nats::LostMessages { msgs: Some(msgs.to_vec()) });
+    StreamInfo { state: StreamState { lost, ..info.state }, ..info }
+}
+
+#[test]
+fn what_a_running_server_says_to_have_lost_is_missing() {
+    let before = stream(1, 10, 1);
+    assert_eq!(missing(&before, &stream(1, 10, 4), running()), None, "somebody deleted them");
+    let what = missing(&before, &losing(stream(1, 10, 4), &[7, 5, 6]), running()).unwrap();
+    assert!(what.contains("lost 3 messages") && what.contains("sequence 5"), "{what}");
+    let beginning = missing(&before, &losing(stream(3, 10, 0), &[1, 2]), running()).unwrap();
+    assert!(beginning.contains("lost 2 messages"), "{beginning}");
+    assert_eq!(missing(&before, &losing(stream(1, 10, 1), &[5]), running()), None, "nothing new is gone");
+    let holes = missing(&before, &losing(stream(1, 10, 4), &[5, 6, 7]), restarted()).unwrap();
+    assert!(holes.contains("between its first and its last"), "told once: {holes}");
+}
+
+#[test]
+fn what_was_lost_is_one_loss_that_grows_and_is_known_once_acknowledged() {
+    let mut book = Book::default();
+    let lost = |ranges: &[(u64, u64)]| Loss::found_now("A", Missing::Lost { ranges: ranges.to_vec() });
+    assert!(book.note(lost(&[(5, 7)])));
+    assert!(!book.note(lost(&[(5, 6)])), "known");
+    assert!(book.note(lost(&[(9, 9)])));
+    assert_eq!(book.losses.len(), 1);
+    assert_eq!(book.losses[0].missing, Missing::Lost { ranges: vec![(5, 7), (9, 9)] });
+    let seen = book.losses.clone();
+    assert_eq!(book.acknowledge(&seen).len(), 1);
+    assert!(!book.note(lost(&[(5, 7), (9, 9)])), "somebody knows");
+    assert!(book.note(lost(&[(5, 7), (9, 10)])));
+    assert_eq!(book.losses[0].missing, Missing::Lost { ranges: vec![(10, 10)] });
+}
