@@ -84,7 +84,7 @@ async fn read_once(handle: &Handle, mut client: Connected, keeper: &Keeper, gene
         Ok(suspicious) if suspicious.is_empty() => !keeper.has_failed_to_read(),
         Ok(suspicious) => {
             let streams = suspicious.join(", ");
-            let reason = format!("messages of {streams} could not be read, and a fresh start may bring them back");
+            let reason = format!("a fresh start may bring back messages of {streams}");
             handle.replace(generation, Replacement::Mending, reason).await;
             true
         }

@@ -32,6 +32,8 @@ enum ReadError {
     BrokenOff(String),
     #[error("it was purged meanwhile")]
     Purged,
+    #[error("the server left out sequence {0}, which it has")]
+    LeftOut(u64),
 }
 
 impl Keeper {
@@ -52,7 +54,7 @@ impl Keeper {
             }
             match self.read_stream(jetstream, &name).await {
                 Ok(Outcome::Whole { read }) => messages += read,
-                Ok(Outcome::Suspicious) => suspicious.push(name),
+                Ok(Outcome::Suspicious { what }) => suspicious.push(format!("{name} ({what})")),
                 Err(error) => failed.push(format!("{name} ({error})")),
             }
         }
@@ -85,6 +87,7 @@ impl Keeper {
         let missing = gaps.missing(&before, after.state.first_seq, &accepted);
         let missing = deletions.not_among(missing).await.ok_or(ReadError::Purged)?;
         let missing = self.not_among_the_lost(jetstream, name, missing).await?;
+        cannot_be_read(jetstream, name, &missing).await?;
         // What did not come before and does not come now is missing, also where the server has begun
         // to count it as deleted.
         let again = match self.suspects(name).await {
@@ -100,8 +103,8 @@ impl Keeper {
             // Told already: another server has tried.
             None if without(&missing, &self.unreadable(name).await).is_empty() => {}
             None => {
-                self.suspect(name, missing).await;
-                return Ok(Outcome::Suspicious);
+                self.suspect(name, missing.clone()).await;
+                return Ok(Outcome::Suspicious { what: Missing::Unreadable { ranges: missing } });
             }
             Some(again) => {
                 let ranges = union(&again, &missing);
@@ -159,6 +162,18 @@ impl Keeper {
     }
 }
 
+/// Asks once more, in another way: a consumer that leaves messages out is no reason for a restart.
+async fn cannot_be_read(jetstream: &JetStream, stream: &str, ranges: &[(u64, u64)]) -> Result<(), ReadError> {
+    /// So many ranges are enough to see what is the matter.
+    const SOME: usize = 20;
+    for (first, _) in ranges.iter().take(SOME) {
+        if jetstream.has_message(stream, *first).await? {
+            return Err(ReadError::LeftOut(*first));
+        }
+    }
+    Ok(())
+}
+
 /// Reads up to the end of a batch; whether there may be more.
 async fn read_batch(messages: &mut async_nats::Subscriber, gaps: &mut Gaps, last_seq: u64) -> Result<bool, ReadError> {
     /// What a server says that has nothing to send, or not enough.
@@ -185,7 +200,7 @@ enum Outcome {
     /// All there is to know is noted.
     Whole { read: u64 },
     /// Something did not come that another server may have.
-    Suspicious,
+    Suspicious { what: Missing },
 }
 
 /// Sequences that did not come.

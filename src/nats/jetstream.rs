@@ -192,6 +192,16 @@ impl JetStream {
         Ok(stored.seq)
     }
 
+    /// Whether the server can read the message.
+    pub async fn has_message(&self, stream: &str, seq: u64) -> Result<bool, ApiError> {
+        let request = serde_json::json!({ "seq": seq });
+        match self.ask::<Value>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
+            Ok(_) => Ok(true),
+            Err(ApiError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     pub async fn delete_message(&self, stream: &str, seq: u64) -> Result<(), ApiError> {
         let request = serde_json::json!({ "seq": seq });
         let _: Value = self.ask(format!("$JS.API.STREAM.MSG.DELETE.{stream}"), &request).await?;

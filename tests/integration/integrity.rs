@@ -242,6 +242,24 @@ fn a_stream_that_is_purged_while_it_is_read_through_is_read_again() {
     });
 }
 
+#[test]
+fn a_single_message_is_there_or_deleted_or_damaged() {
+    for version in ["2.10.26", "2.12.8", CURRENT] {
+        let mut broker = at_rest(version);
+        flip(&broker.stream_directory().join("msgs/1.blk"), 800_000);
+        broker.launch();
+        wait_for("the loss is told", || (integrity(&broker).0 == "fail").then_some(()));
+        block_on(async {
+            let jetstream = unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(5));
+            jetstream.delete_message("MARKET_DATA", 7).await.unwrap();
+            for (seq, there) in [(6, true), (7, false), (99, false), (100, true), (MESSAGES + 1, false)] {
+                assert_eq!(jetstream.has_message("MARKET_DATA", seq).await.unwrap(), there, "{version}: {seq}");
+            }
+        });
+        assert_eq!(broker.stop(), Some(0));
+    }
+}
+
 /// A store of more than one block, at rest, with a length in the first of them damaged: the server starts
 /// with what its index says, and finds out when the block is read.
 fn damaged_below_its_index(version: &str) -> Broker {
