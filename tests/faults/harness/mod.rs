@@ -336,7 +336,11 @@ impl Drop for Run {
     }
 }
 
+/// The end of the log, after the last of what the broker itself has said, which explains it.
 fn last_lines(log: &str) -> String {
+    const SOME: usize = 40;
     let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    let (earlier, last) = lines.split_at(lines.len().saturating_sub(SOME));
+    let own: Vec<_> = earlier.iter().filter(|line| !line.contains(r#""logger":"nats-server""#)).copied().collect();
+    [&own[own.len().saturating_sub(SOME)..], last].concat().join("\n")
 }
