@@ -305,16 +305,27 @@ fn what_the_server_itself_finds_lost_stays_told_until_acknowledged() {
     }
 }
 
+/// A server that ends with its test, however that ends.
+struct Bare(std::process::Child);
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn what_a_client_makes_the_server_find_lost_is_told_by_the_next_look() {
     let broker = damaged_below_its_index("2.10.26");
     let url = broker.url();
     let port = url.rsplit(':').next().unwrap();
-    let mut server = std::process::Command::new(nats_server("2.10.26"))
+    let server = std::process::Command::new(nats_server("2.10.26"))
         .args(["-js", "-a", "127.0.0.1", "-p", port, "-sd", broker.store().to_str().unwrap()])
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
+    let _server = Bare(server);
     let book = tempfile::tempdir().unwrap();
     let missing = block_on(async {
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
@@ -334,7 +345,5 @@ fn what_a_client_makes_the_server_find_lost_is_told_by_the_next_look() {
             }
         }
     });
-    server.kill().unwrap();
-    server.wait().unwrap();
     assert!(missing.contains("nats-server lost"), "{missing}");
 }
