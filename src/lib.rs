@@ -24,3 +24,4 @@ pub mod nats_conf;
 pub mod settings;
 pub mod streams;
 pub mod supervisor;
+pub mod yaml;

@@ -1,0 +1,367 @@
+//! YAML text → nodes that know where they stand. Scalars stay text: what they mean is for the reader
+//! to say. Anchors and merge keys (`<<`) are resolved; tags are refused; a key stands once.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
+
+/// The longest text, in bytes.
+pub const LONGEST: usize = 4 * 1024 * 1024;
+/// Nodes at most, with those that aliases repeat: ten thousand streams take a tenth of it.
+const MOST_NODES: usize = 1_000_000;
+/// Lists and maps within each other.
+const DEEPEST: usize = 32;
+/// More faults than that are the same one again.
+const MOST_FAULTS: usize = 100;
+
+/// Counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub at: Place,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    /// `quoted` is text for certain, whatever it looks like.
+    Scalar {
+        text: String,
+        quoted: bool,
+    },
+    List(Vec<Node>),
+    /// In the order of the text.
+    Map(Vec<Entry>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub key: String,
+    pub at: Place,
+    pub value: Node,
+}
+
+/// What is wrong with the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub at: Place,
+    pub what: String,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
+    }
+}
+
+impl Place {
+    fn of(marker: &Marker) -> Self {
+        Self { line: marker.line(), column: marker.col() + 1 }
+    }
+}
+
+/// Reads one document; [`None`] where there is nothing in it. All faults come back at once, but for
+/// those that make the rest unreadable.
+pub fn parse(text: &str) -> Result<Option<Node>, Vec<Fault>> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text).keep_tags(true) {
+        let taken = match event {
+            Ok((event, span)) => builder.take(event, Place::of(&span.start)),
+            Err(error) => Err(Fault { at: Place::of(error.marker()), what: error.info().to_owned() }),
+        };
+        if let Err(fault) = taken {
+            builder.faults.push(fault);
+            break;
+        }
+    }
+    if builder.faults.is_empty() { Ok(builder.root) } else { Err(builder.faults) }
+}
+
+#[derive(Default)]
+struct Builder {
+    root: Option<Node>,
+    open: Vec<Open>,
+    /// By number; only what is whole can be referred to.
+    anchors: HashMap<usize, Node>,
+    documents: usize,
+    nodes: usize,
+    faults: Vec<Fault>,
+}
+
+/// A list or a map that is not closed yet.
+struct Open {
+    at: Place,
+    anchor: usize,
+    inside: Inside,
+}
+
+enum Inside {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(String, Place)>, merged: Vec<Node> },
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), Fault> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(Fault { at, what: "a second document; put everything into one".into() });
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag, at);
+                let node = Node { at, value: scalar(text, style) };
+                self.put(node, anchor)?;
+            }
+            Event::Alias(anchor) => {
+                let Some(repeated) = self.anchors.get(&anchor).map(size) else {
+                    return Err(Fault { at, what: "an alias for something that contains it".into() });
+                };
+                self.count(repeated, at)?;
+                if let Some(node) = self.anchors.get(&anchor).cloned() {
+                    self.put(Node { at, ..node }, 0)?;
+                }
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag, at);
+                self.enter(Open { at, anchor, inside: Inside::List(vec![]) })?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag, at);
+                self.enter(Open { at, anchor, inside: Inside::Map { entries: vec![], key: None, merged: vec![] } })?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(Open { at, anchor, inside }) = self.open.pop() {
+                    let value = match inside {
+                        Inside::List(nodes) => Value::List(nodes),
+                        Inside::Map { entries, merged, .. } => Value::Map(self.merge(entries, merged)),
+                    };
+                    self.put(Node { at, value }, anchor)?;
+                }
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, open: Open) -> Result<(), Fault> {
+        if let Some(Open { inside: Inside::Map { key: None, .. }, .. }) = self.open.last() {
+            return Err(Fault { at: open.at, what: "a list or a map as a key".into() });
+        }
+        if self.open.len() == DEEPEST {
+            return Err(Fault { at: open.at, what: format!("more than {DEEPEST} lists and maps within each other") });
+        }
+        self.open.push(open);
+        Ok(())
+    }
+
+    /// Puts a node that is whole where it belongs.
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+        self.count(1, node.at)?;
+        if anchor > 0 {
+            self.count(size(&node), node.at)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.open.last_mut().map(|open| &mut open.inside) {
+            None => self.root = (node.value != Value::Null).then_some(node),
+            Some(Inside::List(nodes)) => nodes.push(node),
+            Some(Inside::Map { entries, key, merged }) => match key.take() {
+                Some((name, at)) if name == "<<" => {
+                    merged.push(Node { at, ..node });
+                }
+                Some((name, at)) => entries.push(Entry { key: name, at, value: node }),
+                None => *key = Some((key_of(&node)?, node.at)),
+            },
+        }
+        Ok(())
+    }
+
+    /// The entries of a map, with those of merge keys that it does not have itself; keys that stand
+    /// twice are faults.
+    fn merge(&mut self, entries: Vec<Entry>, merged: Vec<Node>) -> Vec<Entry> {
+        let mut seen: HashMap<String, Place> = HashMap::new();
+        let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if let Some(first) = seen.get(&entry.key) {
+                let what = format!("the key {:?} stands in line {} already", entry.key, first.line);
+                self.fault(entry.at, what);
+                continue;
+            }
+            seen.insert(entry.key.clone(), entry.at);
+            kept.push(entry);
+        }
+        for node in merged {
+            let maps = match node.value {
+                Value::List(nodes) => nodes,
+                value => vec![Node { at: node.at, value }],
+            };
+            for map in maps {
+                let Value::Map(entries) = map.value else {
+                    self.fault(map.at, "<< takes a map or a list of maps".into());
+                    continue;
+                };
+                for entry in entries {
+                    if !seen.contains_key(&entry.key) {
+                        seen.insert(entry.key.clone(), entry.at);
+                        kept.push(entry);
+                    }
+                }
+            }
+        }
+        kept
+    }
+
+    fn count(&mut self, nodes: usize, at: Place) -> Result<(), Fault> {
+        self.nodes += nodes;
+        if self.nodes > MOST_NODES {
+            return Err(Fault { at, what: format!("more than {MOST_NODES} values, with those that aliases repeat") });
+        }
+        Ok(())
+    }
+
+    fn refuse_tag(&mut self, tag: Option<Cow<'_, saphyr_parser::Tag>>, at: Place) {
+        if let Some(tag) = tag {
+            self.fault(at, format!("the tag {}{}; tags are not supported", tag.handle, tag.suffix));
+        }
+    }
+
+    fn fault(&mut self, at: Place, what: String) {
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(Fault { at, what });
+        }
+    }
+}
+
+fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
+    let quoted = style != ScalarStyle::Plain;
+    if !quoted && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
+        return Value::Null;
+    }
+    Value::Scalar { text: text.into_owned(), quoted }
+}
+
+fn key_of(node: &Node) -> Result<String, Fault> {
+    match &node.value {
+        Value::Scalar { text, .. } => Ok(text.clone()),
+        Value::Null => Err(Fault { at: node.at, what: "an empty key".into() }),
+        Value::List(_) | Value::Map(_) => Err(Fault { at: node.at, what: "a list or a map as a key".into() }),
+    }
+}
+
+fn size(node: &Node) -> usize {
+    1 + match &node.value {
+        Value::Null | Value::Scalar { .. } => 0,
+        Value::List(nodes) => nodes.iter().map(size).sum(),
+        Value::Map(entries) => entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A short form: scalars as they are, quoted ones in quotes.
+    fn short(node: &Node) -> String {
+        match &node.value {
+            Value::Null => "null".into(),
+            Value::Scalar { text, quoted: true } => format!("{text:?}"),
+            Value::Scalar { text, quoted: false } => text.clone(),
+            Value::List(nodes) => format!("[{}]", nodes.iter().map(short).collect::<Vec<_>>().join(" ")),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|entry| format!("{}={}", entry.key, short(&entry.value)));
+                format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    fn read(text: &str) -> String {
+        parse(text).unwrap().map_or("nothing".into(), |node| short(&node))
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        parse(text).unwrap_err().into_iter().map(|fault| format!("{} {}", fault.at, fault.what)).collect()
+    }
+
+    #[test]
+    fn scalars_lists_and_maps() {
+        assert_eq!(read("a: 1\nb: [x, 'y', \"2\"]\nc:\n  - d: ~\n  -\n"), r#"{a=1 b=[x "y" "2"] c=[{d=null} null]}"#);
+        assert_eq!(read("a: |\n  two\n  lines\n"), r#"{a="two\nlines\n"}"#);
+        for empty in ["", "# only a comment\n", "---\n", "null", "~"] {
+            assert_eq!(read(empty), "nothing", "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn nodes_know_where_they_stand() {
+        let root = parse("a: 1\nb:\n  c: [x,\n    y]\n").unwrap().unwrap();
+        let Value::Map(entries) = &root.value else { panic!("{root:?}") };
+        assert_eq!(entries[1].at, Place { line: 2, column: 1 });
+        let Value::Map(inner) = &entries[1].value.value else { panic!("{root:?}") };
+        assert_eq!(inner[0].at, Place { line: 3, column: 3 });
+        let Value::List(items) = &inner[0].value.value else { panic!("{root:?}") };
+        assert_eq!(items[1].at, Place { line: 4, column: 5 });
+    }
+
+    #[test]
+    fn anchors_and_merge_keys() {
+        let text = "base: &b {x: 1, y: 2}\nother: &o {z: 3, x: 9}\nc: *b\nd:\n  <<: *b\n  y: 5\ne: {<<: [*b, *o]}\n";
+        let expected = "{base={x=1 y=2} other={z=3 x=9} c={x=1 y=2} d={y=5 x=1} e={x=1 y=2 z=3}}";
+        assert_eq!(read(text), expected);
+        assert_eq!(faults("a: {<<: 5}"), ["1:5 << takes a map or a list of maps"]);
+    }
+
+    #[test]
+    fn every_key_that_stands_twice_is_named() {
+        assert_eq!(
+            faults("a: 1\nb: {c: 1, c: 2}\na: 3\n"),
+            ["2:11 the key \"c\" stands in line 2 already", "3:1 the key \"a\" stands in line 1 already"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused() {
+        assert_eq!(faults("a: !!str 5"), ["1:4 the tag tag:yaml.org,2002:str; tags are not supported"]);
+        assert_eq!(faults("a: 1\n---\nb: 2\n"), ["2:1 a second document; put everything into one"]);
+        assert_eq!(faults("? [a]\n: 1\n"), ["1:3 a list or a map as a key"]);
+        assert_eq!(faults("? &x a\n: &y {b: *y}\n"), ["2:10 an alias for something that contains it"]);
+        assert_eq!(faults(": 1"), ["1:1 an empty key"]);
+    }
+
+    #[test]
+    fn malformed_text_is_a_fault_with_its_place() {
+        for bad in ["a: [1", "a: 'x", "a:\n\tb: 1", "a: b: c", "a: *nobody", "- a\nb: 1"] {
+            let faults = faults(bad);
+            assert_eq!(faults.len(), 1, "{bad:?}: {faults:?}");
+        }
+        assert!(faults("x: 1\nstreams:\n  A: [\n")[0].starts_with("4:1 "), "{:?}", faults("x: 1\nstreams:\n  A: [\n"));
+    }
+
+    #[test]
+    fn what_grows_without_end_is_refused() {
+        let deep = "[".repeat(40) + &"]".repeat(40);
+        assert!(faults(&deep)[0].contains("more than 32 lists and maps"));
+        let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..10 {
+            let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
+            laughs += &format!("a{i}: &a{i} [{aliases}]\n");
+        }
+        assert!(faults(&laughs)[0].contains("more than 1000000 values"), "{:?}", faults(&laughs));
+        let many = "- 1\n".repeat(MOST_NODES + 1);
+        assert!(faults(&many)[0].contains("more than 1000000 values"));
+    }
+
+    #[test]
+    fn faults_are_bounded() {
+        let many = "a: 1\n".repeat(1_000);
+        assert_eq!(faults(&many).len(), MOST_FAULTS);
+    }
+}
