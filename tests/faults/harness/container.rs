@@ -1,10 +1,11 @@
 //! The broker in a container, on the ports that the run has drawn.
 
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::Run;
+use super::{Run, wait_within};
 use crate::support::cannot_run;
 
 pub struct Container(String);
@@ -64,10 +65,13 @@ impl Container {
     /// How often the kernel killed somebody in it for want of memory (control groups 1 and 2).
     pub fn memory_kills(&self) -> u64 {
         let files = "/sys/fs/cgroup/memory/memory.oom_control /sys/fs/cgroup/memory.events";
-        let output = docker(&["exec", &self.0, "sh", "-c", &format!("cat {files} 2>/dev/null")]).unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no count of kills: {text:?}"))
+        // Who asks is in the same container, and may be the one that is killed.
+        let counted = wait_within(Duration::from_secs(20), || {
+            let output = docker(&["exec", &self.0, "sh", "-c", &format!("cat {files} 2>/dev/null")]).unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+        });
+        counted.expect("no count of kills")
     }
 
     pub fn exec(&self, arguments: &[&str]) {
