@@ -5,6 +5,8 @@ mod data_type;
 mod generation;
 mod names;
 mod secret;
+mod server_version;
+mod subject;
 mod time_span;
 
 pub use byte_size::ByteSize;
@@ -12,4 +14,6 @@ pub use data_type::{DataType, SubjectStyle};
 pub use generation::Generation;
 pub use names::{NameError, ServerName, StreamName};
 pub use secret::Secret;
+pub use server_version::{OLDEST_SERVER, ServerVersion};
+pub use subject::{Subject, SubjectError};
 pub use time_span::{format_span, parse_span};

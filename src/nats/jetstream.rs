@@ -8,8 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-/// The oldest nats-server that the program works with.
-pub const MINIMUM_VERSION: (u32, u32) = (2, 10);
+use crate::domain::{OLDEST_SERVER, ServerVersion};
 
 /// Requests to `$JS.API`, each with a deadline.
 #[derive(Clone)]
@@ -110,7 +109,7 @@ impl JetStream {
     }
 
     /// Major and minor version of the server that is connected.
-    pub fn server_version(&self) -> (u32, u32) {
+    pub fn server_version(&self) -> ServerVersion {
         major_minor(&self.client.server_info().version)
     }
 
@@ -267,11 +266,11 @@ impl JetStream {
 
 /// `2.15.1` → (2, 15); what cannot be read is taken for the oldest version that is supported.
 /// Public for the fuzz target `monitoring`.
-pub fn major_minor(version: &str) -> (u32, u32) {
+pub fn major_minor(version: &str) -> ServerVersion {
     let mut numbers = version.split('.').map(|n| n.parse().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
         (Some(major), Some(minor)) => (major, minor),
-        _ => MINIMUM_VERSION,
+        _ => OLDEST_SERVER,
     }
 }
 
@@ -301,7 +300,7 @@ mod tests {
     fn versions() {
         assert_eq!(major_minor("2.15.1"), (2, 15));
         assert_eq!(major_minor("2.12.0-RC.1"), (2, 12));
-        assert_eq!(major_minor("odd"), MINIMUM_VERSION);
+        assert_eq!(major_minor("odd"), OLDEST_SERVER);
     }
 
     #[test]

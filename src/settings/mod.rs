@@ -5,6 +5,7 @@ mod api;
 mod auth;
 mod awaited;
 mod cluster;
+pub mod declared;
 mod jetstream;
 mod logs;
 mod market_data;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::nats::MINIMUM_VERSION;
+use crate::domain::OLDEST_SERVER;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A nats-server that can be run, with its version.
@@ -81,7 +81,7 @@ fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
     let Some(version) = parse_version(&answer) else {
         return Err(ExecutableError::NotNatsServer { path: path.into(), answer });
     };
-    if (version.0, version.1) < MINIMUM_VERSION {
+    if (version.0, version.1) < OLDEST_SERVER {
         let (major, minor, patch) = version;
         return Err(ExecutableError::TooOld { path: path.into(), version: format!("{major}.{minor}.{patch}") });
     }

@@ -1,0 +1,386 @@
+//! Streams, consumers and buckets as files declare them: YAML → JetStream's own fields and units.
+
+mod buckets;
+pub mod options;
+mod read;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use self::options::{CONSUMER, STREAM};
+use self::read::{Document, Fields, join, scalar};
+use super::problem::{Problems, shown};
+use crate::domain::{StreamName, Subject};
+use crate::yaml::{self, Entry, Node, Place};
+
+/// A stream as a file declares it; buckets are streams.
+#[derive(Clone, Debug)]
+pub struct DeclaredStream {
+    pub name: StreamName,
+    /// What is declared, and no more.
+    pub config: Map<String, Value>,
+    /// The lines that declare it, by field.
+    pub lines: BTreeMap<&'static str, usize>,
+    /// Subjects that are not declared are taken away.
+    pub strict_subjects: bool,
+    pub consumers: Vec<DeclaredConsumer>,
+    pub file: Arc<str>,
+    pub line: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct DeclaredConsumer {
+    pub name: StreamName,
+    pub config: Map<String, Value>,
+    pub lines: BTreeMap<&'static str, usize>,
+    pub line: usize,
+}
+
+/// Streams at most in one file; nats-server takes about a millisecond for each.
+const MOST_STREAMS: usize = 10_000;
+
+/// Reads the streams of a file; whatever is wrong goes to `problems`.
+pub fn read_file(path: &Path, problems: &mut Problems, warnings: &mut Vec<String>) -> Vec<DeclaredStream> {
+    let name = path.display().to_string();
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(reason) => {
+            problems.add(
+                format!("STREAMS_FILE, {name}"),
+                "this file",
+                format!("cannot be read: {reason}"),
+                "name a readable UTF-8 file of at most 4 MiB",
+            );
+            return vec![];
+        }
+    };
+    read_streams(&name, &text, problems, warnings)
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(yaml::LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() > yaml::LONGEST {
+        return Err("it is larger than 4 MiB".into());
+    }
+    String::from_utf8(bytes)
+        .map_err(|error| format!("it is not UTF-8 text from byte {} on", error.utf8_error().valid_up_to()))
+}
+
+/// Reads the text of a file with streams. Public for the fuzz target `streams_file`.
+pub fn read_streams(
+    name: &str,
+    text: &str,
+    problems: &mut Problems,
+    warnings: &mut Vec<String>,
+) -> Vec<DeclaredStream> {
+    let root = match yaml::parse(text) {
+        Ok(root) => root,
+        Err(faults) => {
+            for fault in faults {
+                let place = format!("{name}:{}", fault.at);
+                problems.add(place, fault.what, "this is not YAML that can be used", "correct it");
+            }
+            return vec![];
+        }
+    };
+    let Some(root) = root else {
+        warnings.push(format!("{name} declares nothing"));
+        return vec![];
+    };
+    let mut document = Document { name, problems };
+    let mut declarations = Declarations::default();
+    declarations.read_root(&mut document, &root, warnings);
+    declarations.streams
+}
+
+#[derive(Default)]
+struct Declarations {
+    streams: Vec<DeclaredStream>,
+    strict_subjects: bool,
+}
+
+/// Keys of a whole settings file that have nothing to do with streams.
+const CONNECTION_KEYS: [&str; 7] = ["nats_client", "nats_server", "service", "monitoring", "logging", "port", "host"];
+
+/// Keys beside the streams that declare something.
+const SECTIONS: [&str; 4] = ["streams", "key_value", "object_store", "strict_subjects"];
+
+impl Declarations {
+    /// The shape is told by the outermost key.
+    fn read_root(&mut self, document: &mut Document<'_>, root: &Node, warnings: &mut Vec<String>) {
+        let mut path = String::new();
+        let mut node = root;
+        for shell in ["message-broker-service", "services", "message-broker", "nats"] {
+            let yaml::Value::Map(entries) = &node.value else { break };
+            if let [entry] = entries.iter().filter(|entry| entry.key == shell).collect::<Vec<_>>()[..] {
+                path = join(&path, shell);
+                node = &entry.value;
+            }
+        }
+        let entries = document.entries(node, &path);
+        self.strict_subjects = entries.iter().any(|entry| is_strict(document, entry, &path));
+        let mut ignored = vec![];
+        for entry in entries {
+            let inner = join(&path, &entry.key);
+            match entry.key.as_str() {
+                "streams" => self.read_each(document, entry, &inner, Self::read_stream),
+                "key_value" => self.read_each(document, entry, &inner, Self::read_key_value),
+                "object_store" => self.read_each(document, entry, &inner, Self::read_object_store),
+                "strict_subjects" => {}
+                key if CONNECTION_KEYS.contains(&key) => ignored.push(key),
+                // Its anchors are used elsewhere.
+                key if key.starts_with("x-") => {}
+                _ => document.unknown_key(entry, &path, SECTIONS.into_iter()),
+            }
+        }
+        if !ignored.is_empty() {
+            warnings.push(format!(
+                "{}: {} in a file of streams are ignored; they count in CONFIG_FILE",
+                document.name,
+                ignored.join(", ")
+            ));
+        }
+    }
+
+    fn read_each(
+        &mut self,
+        document: &mut Document<'_>,
+        section: &Entry,
+        path: &str,
+        read: fn(&mut Self, &mut Document<'_>, &Entry, &str),
+    ) {
+        let entries = document.entries(&section.value, path);
+        if self.streams.len() + entries.len() > MOST_STREAMS {
+            let rule = format!("must not be more than {MOST_STREAMS} streams and buckets in one file");
+            let found = format!("{} entries", entries.len());
+            document.problem(section.at, path, &found, &rule, "declare fewer, or several subjects in one stream");
+            return;
+        }
+        for entry in entries {
+            read(self, document, entry, &join(path, &entry.key));
+        }
+    }
+
+    fn read_stream(&mut self, document: &mut Document<'_>, entry: &Entry, path: &str) {
+        let mut fields = Fields::default();
+        let mut consumers = vec![];
+        let mut strict_subjects = self.strict_subjects;
+        for inner in document.entries(&entry.value, path) {
+            match inner.key.as_str() {
+                "consumers" => consumers = read_consumers(document, &inner.value, &join(path, "consumers")),
+                "strict_subjects" => {
+                    let strict = document.bool(&inner.value, &join(path, "strict_subjects"));
+                    strict_subjects = strict.unwrap_or(strict_subjects);
+                }
+                // What `streams` holds by name, exports of it hold inside.
+                "name" if scalar(&inner.value) == Ok(&entry.key) => {}
+                _ if document.take(inner, STREAM, path, &mut fields) => {}
+                _ => {
+                    let known = STREAM.iter().map(|field| field.name).chain(["consumers", "strict_subjects"]);
+                    document.unknown_key(inner, path, known);
+                }
+            }
+        }
+        check_stream(document, entry.at, path, &fields);
+        self.add(document, entry, path, &entry.key, fields, strict_subjects, consumers);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each of them is a part of the stream")]
+    fn add(
+        &mut self,
+        document: &mut Document<'_>,
+        entry: &Entry,
+        path: &str,
+        name: &str,
+        fields: Fields,
+        strict_subjects: bool,
+        consumers: Vec<DeclaredConsumer>,
+    ) {
+        let name = match name.parse::<StreamName>() {
+            Ok(name) => name,
+            Err(error) => {
+                let rule = format!("must be a name of letters, digits, - and _, at most 255 (it {error})");
+                return document.problem(entry.at, path, &shown(&entry.key), &rule, "give it another name");
+            }
+        };
+        let Fields { config, lines } = fields;
+        let file = document.name.into();
+        self.streams.push(DeclaredStream {
+            name,
+            config,
+            lines,
+            strict_subjects,
+            consumers,
+            file,
+            line: entry.at.line,
+        });
+    }
+}
+
+fn is_strict(document: &mut Document<'_>, entry: &Entry, path: &str) -> bool {
+    match (entry.key.as_str(), &entry.value.value) {
+        ("strict_subjects", _) => document.bool(&entry.value, &join(path, &entry.key)).unwrap_or_default(),
+        ("nats_client", yaml::Value::Map(entries)) => {
+            let path = join(path, "nats_client");
+            entries.iter().any(|entry| entry.key == "strict_subjects" && is_strict(document, entry, &path))
+        }
+        _ => false,
+    }
+}
+
+fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<DeclaredConsumer> {
+    let mut consumers = vec![];
+    for entry in document.entries(node, path) {
+        let path = join(path, &entry.key);
+        let mut fields = Fields::default();
+        let mut durable = true;
+        for inner in document.entries(&entry.value, &path) {
+            match inner.key.as_str() {
+                "durable" => durable = document.bool(&inner.value, &join(&path, "durable")).unwrap_or(true),
+                "name" | "durable_name" if scalar(&inner.value) == Ok(&entry.key) => {}
+                _ if document.take(inner, CONSUMER, &path, &mut fields) => {}
+                _ => {
+                    let known = CONSUMER.iter().map(|field| field.name).chain(["durable"]);
+                    document.unknown_key(inner, &path, known);
+                }
+            }
+        }
+        let Ok(name) = entry.key.parse::<StreamName>() else {
+            let rule = "must be a name of letters, digits, - and _";
+            document.problem(entry.at, &path, &shown(&entry.key), rule, "give it another name");
+            continue;
+        };
+        check_consumer(document, entry.at, &path, &fields);
+        let Fields { mut config, lines } = fields;
+        if durable {
+            config.insert("durable_name".into(), name.as_str().into());
+        }
+        consumers.push(DeclaredConsumer { name, config, lines, line: entry.at.line });
+    }
+    consumers
+}
+
+/// What nats-server would refuse, whatever it holds already.
+fn check_stream(document: &mut Document<'_>, at: Place, path: &str, fields: &Fields) {
+    let number = |name: &str| fields.config.get(name).and_then(Value::as_i64);
+    let is = |name: &str| fields.config.get(name) == Some(&Value::Bool(true));
+    let has = |name: &str| fields.config.contains_key(name);
+    /// nats-server refuses shorter ages and windows (server/stream.go, checkStreamCfg).
+    const SHORTEST: i64 = 100_000_000;
+    let mut refuse = |field: &str, found: &str, rule: &str, remedy: &str| {
+        let line = fields.lines.get(field).copied().unwrap_or(at.line);
+        document.problem(Place { line, column: at.column }, &join(path, field), found, rule, remedy);
+    };
+    for field in ["max_age", "duplicate_window"] {
+        if number(field).is_some_and(|span| (1..SHORTEST).contains(&span)) {
+            refuse(field, "a span below 100ms", "must be at least 100ms", "make it longer");
+        }
+    }
+    if let (Some(age @ 1..), Some(window)) = (number("max_age"), number("duplicate_window"))
+        && window > age
+    {
+        refuse("duplicate_window", "a window above max_age", "must not be above max_age", "shorten it");
+    }
+    if is("discard_new_per_subject") {
+        let new = fields.config.get("discard").is_some_and(|discard| discard == "new");
+        if !new || number("max_msgs_per_subject").is_none_or(|limit| limit <= 0) {
+            let rule = "needs discard: new and max_msgs_per_subject";
+            refuse("discard_new_per_subject", "true", rule, "add them, or leave it out");
+        }
+    }
+    if has("mirror") && (has("subjects") || has("sources")) {
+        let rule = "takes its messages from the other stream alone: no subjects and no sources beside it";
+        refuse("mirror", "a mirror with subjects or sources", rule, "leave one of them out");
+    }
+    for (field, wanted) in [("mirror", false), ("sources", true)] {
+        let sources = fields.config.get(field).into_iter().flat_map(|value| match (wanted, value) {
+            (true, Value::Array(sources)) => sources.iter().collect(),
+            _ => vec![value],
+        });
+        if sources.into_iter().any(|source| source.get("name").is_none()) {
+            refuse(field, "no name", "must name the stream that messages come from", "add name: STREAM");
+        }
+    }
+    let subjects = subjects_of(&fields.config);
+    let declared = has("subjects") || fields.lines.contains_key("subjects");
+    let empty = if declared { has("subjects") && subjects.is_empty() } else { !has("mirror") && !has("sources") };
+    if empty {
+        // nats-server would take the stream's name for its subject, which nobody means.
+        refuse("subjects", "nothing", "must name at least one subject", "add subjects: [\"…\"], a mirror or sources");
+    }
+    for (i, subject) in subjects.iter().enumerate() {
+        if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {
+            let found = format!("{other} and {subject}");
+            refuse(
+                "subjects",
+                &found,
+                "overlap each other, so that a message would belong to both",
+                "keep the wider one",
+            );
+        }
+    }
+}
+
+fn check_consumer(document: &mut Document<'_>, at: Place, path: &str, fields: &Fields) {
+    let has = |name: &str| fields.config.contains_key(name);
+    let mut refuse = |field: &str, found: &str, rule: &str, remedy: &str| {
+        let line = fields.lines.get(field).copied().unwrap_or(at.line);
+        document.problem(Place { line, column: at.column }, &join(path, field), found, rule, remedy);
+    };
+    if !has("deliver_subject") {
+        for field in ["deliver_group", "flow_control", "idle_heartbeat", "rate_limit_bps"] {
+            if has(field) {
+                refuse(
+                    field,
+                    "set for a pull consumer",
+                    "is for push consumers",
+                    "add deliver_subject, or leave it out",
+                );
+            }
+        }
+    } else {
+        for field in ["max_waiting", "max_batch", "max_expires", "max_bytes"] {
+            if has(field) {
+                refuse(field, "set for a push consumer", "is for pull consumers", "leave it or deliver_subject out");
+            }
+        }
+    }
+    let policy = fields.config.get("deliver_policy").and_then(Value::as_str);
+    for (field, needed) in [("opt_start_seq", "by_start_sequence"), ("opt_start_time", "by_start_time")] {
+        if has(field) != (policy == Some(needed)) {
+            let rule = format!("goes with deliver_policy: {needed}, and the other way round");
+            refuse(field, if has(field) { "it alone" } else { "nothing" }, &rule, "set both or none");
+        }
+    }
+    let retries = fields.config.get("backoff").and_then(Value::as_array).map_or(0, Vec::len) as i64;
+    if let Some(most @ 1..) = fields.config.get("max_deliver").and_then(Value::as_i64)
+        && retries > most
+    {
+        refuse("backoff", &format!("{retries} spans"), "must not be longer than max_deliver", "raise max_deliver");
+    }
+    let subjects = parsed(&fields.config, "filter_subjects");
+    for (i, subject) in subjects.iter().enumerate() {
+        if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {
+            refuse("filter_subjects", &format!("{other} and {subject}"), "overlap each other", "keep the wider one");
+        }
+    }
+}
+
+/// The subjects that a configuration captures.
+pub fn subjects_of(config: &Map<String, Value>) -> Vec<Subject> {
+    parsed(config, "subjects")
+}
+
+fn parsed(config: &Map<String, Value>, field: &str) -> Vec<Subject> {
+    let subjects = config.get(field).and_then(Value::as_array).into_iter().flatten();
+    subjects.filter_map(|subject| subject.as_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;
