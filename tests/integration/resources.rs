@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -35,6 +35,21 @@ fn limited(broker: &Broker, soft: u64, hard: u64) -> Command {
         command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
     }
     command
+}
+
+#[test]
+fn our_own_code_stays_in_memory() {
+    let mut broker = Broker::new();
+    broker.start();
+    let locked = |pid: Pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let allowed = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap().0 / 1024;
+    assert!(locked(broker.pid()) >= allowed.min(1_000), "{} of {allowed} kB", locked(broker.pid()));
+    assert_eq!(locked(broker.server_pid()), 0, "nats-server's memory is its own affair");
+    assert_eq!(broker.stop(), Some(0));
 }
 
 #[test]
