@@ -1,5 +1,6 @@
 //! Takes each server that is launched from its first answer to streams in place.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
@@ -11,11 +12,13 @@ use crate::domain::Generation;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link};
 use crate::settings::Settings;
-use crate::streams::{Applied, Desired, apply};
+use crate::streams::{Applied, ApplyError, Desired, DesiredStream, apply};
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
     pub settings: Settings,
+    /// The streams that should be; others after a reload.
+    pub desired: watch::Receiver<Arc<Desired>>,
     /// How to reach the server; another one after a reload.
     pub link: watch::Receiver<Link>,
     pub handle: Handle,
@@ -105,14 +108,17 @@ impl BringUp {
         self.client.send_replace(Some((generation, client.clone())));
         self.handle.sound(generation, Concern::Service).await;
         self.announce(generation).await;
-        std::future::pending().await
+        match self.settings.streams.reconcile_interval.filter(|_| self.settings.jetstream.enabled) {
+            Some(interval) => self.repair_drift(generation, client, interval).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Until every stream on disk is known to the server, as far as that can be brought about.
     async fn rescue(&self, generation: Generation, client: &Client) {
         let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
-        let desired = Desired::market_data(&self.settings.market_data);
-        let fallback = |name: &str| (name == desired.name).then(|| desired.without_limits());
+        let desired = self.desired.borrow().clone();
+        let fallback = |name: &str| desired.stream(name).map(DesiredStream::without_limits);
         let mut pause = FIRST_PAUSE;
         let rescued = loop {
             match self.keeper.rescue(&jetstream, fallback).await {
@@ -187,23 +193,18 @@ impl BringUp {
 
     /// Until the streams are in place, however long that takes.
     async fn provision(&self, generation: Generation, client: Client) {
-        let jetstream = JetStream::new(client, REQUEST_DEADLINE);
-        let desired = Desired::market_data(&self.settings.market_data);
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let reason = match apply(&jetstream, &desired).await {
-                Ok(applied) => match self.judge(&applied, &desired) {
-                    Ok(()) => return,
-                    Err(reason) => reason,
-                },
-                Err(error) if error.is_transient() && started.elapsed() < self.settings.supervision.init_timeout => {
-                    tracing::debug!("trying again: {:#}", anyhow::Error::from(error));
+            let reason = match self.apply(&client).await {
+                Ok(()) => return,
+                Err(Unfit::NotYet(reason)) if started.elapsed() < self.settings.supervision.init_timeout => {
+                    tracing::debug!("trying again: {reason}");
                     sleep(pause).await;
                     pause = (pause * 2).min(LAST_PAUSE);
                     continue;
                 }
-                Err(error) => format!("{:#}", anyhow::Error::from(error)),
+                Err(Unfit::NotYet(reason) | Unfit::Broken(reason)) => reason,
             };
             self.handle.impaired(generation, Concern::Service, reason).await;
             sleep(pause).await;
@@ -211,14 +212,67 @@ impl BringUp {
         }
     }
 
-    fn judge(&self, applied: &Applied, desired: &Desired) -> Result<(), String> {
-        for remark in &applied.remarks {
-            tracing::warn!(stream = desired.name, "stream {}: {remark}", desired.name);
+    /// Looks again and again whether the streams are as they should be, for ever.
+    async fn repair_drift(&self, generation: Generation, client: &Client, interval: Duration) {
+        let mut impaired = false;
+        loop {
+            sleep(interval).await;
+            match self.apply(client).await {
+                Ok(()) if impaired => {
+                    self.handle.sound(generation, Concern::Service).await;
+                    impaired = false;
+                }
+                Ok(()) => {}
+                // Whether the server answers is for others to say.
+                Err(Unfit::NotYet(reason)) => tracing::debug!("cannot look for drift: {reason}"),
+                Err(Unfit::Broken(reason)) => {
+                    self.handle.impaired(generation, Concern::Service, reason).await;
+                    impaired = true;
+                }
+            }
         }
-        if applied.is_usable(desired) {
-            return Ok(());
+    }
+
+    /// Makes the streams as they should be, as far as that goes; why one of them cannot do its work.
+    async fn apply(&self, client: &Client) -> Result<(), Unfit> {
+        let desired = self.desired.borrow().clone();
+        self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
+        if self.settings.cluster.is_some() {
+            // Without a leader nothing answers, and this is the question with the shortest deadline.
+            let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).account_info().await;
+            probe.map_err(|error| Unfit::NotYet(error.to_string()))?;
         }
-        Err(format!("stream {} does not capture every family", desired.name))
+        let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
+        let chain = |error: ApplyError| format!("{:#}", anyhow::Error::from(error));
+        let applied = match apply(&jetstream, &desired).await {
+            Ok(applied) => applied,
+            Err(error) if error.is_transient() => return Err(Unfit::NotYet(chain(error))),
+            Err(error) => return Err(Unfit::Broken(chain(error))),
+        };
+        for stream in &applied.deleted {
+            self.keeper.forget(stream).await;
+        }
+        self.judge(applied, &desired)
+    }
+
+    fn judge(&self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {
+        let unfit: Vec<_> = desired.streams.iter().filter(|stream| !applied.serves(stream)).collect();
+        let transient = applied.failed.iter().any(ApplyError::is_transient);
+        let failed = applied.failed.into_iter().map(|error| format!("{:#}", anyhow::Error::from(error)));
+        let of_streams = applied.remarks.into_iter().map(|(stream, remark)| format!("stream {stream}: {remark}"));
+        let reasons: Vec<_> = failed.chain(of_streams).collect();
+        if !unfit.is_empty() {
+            let names: Vec<_> = unfit.iter().map(|stream| stream.name.as_str()).take(MOST_NAMED).collect();
+            let more = unfit.len().saturating_sub(names.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let reasons: Vec<_> = reasons.into_iter().take(MOST_NAMED).collect();
+            let reason = format!("not in place: stream {}{more}: {}", names.join(", "), reasons.join("; "));
+            return Err(if transient { Unfit::NotYet(reason) } else { Unfit::Broken(reason) });
+        }
+        for reason in reasons {
+            tracing::warn!("{reason}");
+        }
+        Ok(())
     }
 
     async fn announce(&mut self, generation: Generation) {
@@ -233,6 +287,16 @@ impl BringUp {
         }
     }
 }
+
+/// Why a stream cannot do its work.
+enum Unfit {
+    /// A little later it may.
+    NotYet(String),
+    Broken(String),
+}
+
+/// Streams and reasons named in one sentence at most.
+const MOST_NAMED: usize = 5;
 
 /// Waits until the server says that it is ready.
 async fn ready_line(notices: &mut broadcast::Receiver<Notice>) {

@@ -14,6 +14,7 @@ mod resources;
 mod signals;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -25,6 +26,7 @@ use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
 use crate::settings::Problems;
+use crate::streams::Desired;
 use crate::supervisor::{
     Concern, Ending, ExecutableError, Failure, Handle, NatsServer, RestartPolicy, Supervisor, Timing,
 };
@@ -109,8 +111,10 @@ impl Prepared {
             tasks.spawn(name("read-through", read_through));
         }
         let (link, link_view) = channel(link);
+        let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
         let bring_up = BringUp {
             settings: settings.clone(),
+            desired: desired_view.clone(),
             link: link_view,
             notices: handle.notices(),
             handle: handle.clone(),
@@ -129,10 +133,11 @@ impl Prepared {
             reaper,
             handle: handle.clone(),
             link,
+            desired,
             requests,
         };
         tasks.spawn(name("reload", reload.run()));
-        let monitor = HealthMonitor { settings: settings.clone(), client: client_view, reports };
+        let monitor = HealthMonitor { settings: settings.clone(), desired: desired_view, client: client_view, reports };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
         let connections = resources.api_connections(settings.api.max_connections);

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
@@ -21,6 +22,7 @@ use crate::files::write_atomically;
 use crate::nats::{Link, Monitor};
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
+use crate::streams::Desired;
 use crate::supervisor::{Handle, Installed, Notice, Reaper};
 
 /// Reads the settings from where they came from.
@@ -38,11 +40,13 @@ pub struct Reload {
     pub handle: Handle,
     /// For who connects to the server.
     pub link: watch::Sender<Link>,
+    /// For who looks after the streams.
+    pub desired: watch::Sender<Arc<Desired>>,
     pub requests: mpsc::Receiver<()>,
 }
 
 /// Variables whose change a running server takes over. Others have made it, or us, what it is.
-static RELOADABLE: [&Variable; 9] = [
+static RELOADABLE: [&Variable; 11] = [
     &NATS_AUTH_ENABLED,
     &NATS_AUTH_USERNAME,
     &NATS_AUTH_PASSWORD,
@@ -52,6 +56,8 @@ static RELOADABLE: [&Variable; 9] = [
     &NATS_TLS_CA,
     &NATS_TLS_VERIFY,
     &NATS_EXTRA_CONFIG,
+    &STREAMS_FILE,
+    &STREAMS_PRUNE,
 ];
 
 /// Files that were refused are tried again after that long, or when they change.
@@ -189,6 +195,7 @@ impl Reload {
         self.settings = settings;
         self.effective = effective;
         self.config = config;
+        self.desired.send_replace(Arc::new(Desired::of(&self.settings)));
         // Whoever connects does so anew, and brings the streams up to date.
         self.link.send_replace(link);
         Ok(changed)

@@ -212,6 +212,10 @@ impl Watch {
 
     async fn prove_by_writing(&self, jetstream: &JetStream) -> Result<(), String> {
         let stream = &self.settings.market_data;
+        if !self.settings.streams.market_data {
+            // There is no stream with a subject that is nobody's data.
+            return Ok(());
+        }
         if let Some(seq) = prove_by_writing(jetstream, stream).await? {
             self.keeper.take_back(jetstream, stream.name.as_str(), seq).await;
         }

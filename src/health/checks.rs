@@ -5,11 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::report::{Check, millis};
-use crate::domain::{ByteSize, DataType};
-use crate::nats::{JetStream, Monitor, StreamInfo};
-use crate::settings::{MarketDataSettings, Settings};
-use crate::streams::plan::{Action, plan, subjects_of};
-use crate::streams::spec::{Desired, captures};
+use crate::domain::ByteSize;
+use crate::nats::{JetStream, Monitor};
+use crate::settings::Settings;
 
 type Finding = Result<String, String>;
 
@@ -51,48 +49,6 @@ pub async fn jetstream(api: &JetStream, monitor: Option<&Monitor>, deadline: Dur
         ByteSize::new(number("storage")),
         ByteSize::new(number("memory"))
     ))
-}
-
-/// The MARKET_DATA stream exists.
-pub async fn stream(api: &JetStream, settings: &MarketDataSettings) -> Finding {
-    let info = stream_info(api, settings).await?;
-    let state = &info.state;
-    Ok(format!(
-        "{}: {} messages, {} bytes, sequences {} to {}, {} consumers",
-        settings.name, state.messages, state.bytes, state.first_seq, state.last_seq, state.consumer_count
-    ))
-}
-
-/// Each family is captured by the stream.
-pub async fn data_types(api: &JetStream, settings: &MarketDataSettings) -> Finding {
-    let subjects = subjects_of(&stream_info(api, settings).await?.config);
-    let lost: Vec<_> = DataType::ALL
-        .into_iter()
-        .flat_map(|family| family.subjects(settings.style))
-        .filter(|filter| !captures(&subjects, filter))
-        .collect();
-    if lost.is_empty() {
-        return Ok(format!("{} captures all {} families", settings.name, DataType::ALL.len()));
-    }
-    Err(format!("{} does not capture {}", settings.name, lost.join(", ")))
-}
-
-/// What of the stream is not as the settings want it.
-pub async fn deviations(api: &JetStream, settings: &MarketDataSettings) -> Vec<Check> {
-    // Whether it can be read at all is told by the checks above.
-    let Ok(info) = stream_info(api, settings).await else { return vec![] };
-    let plan = plan(&Desired::market_data(settings), Some(&info), api.server_version());
-    let mut remarks = plan.remarks();
-    if let Action::Update { changes, .. } = &plan.action {
-        let pending = changes.iter().map(|change| format!("{change} is wanted; the next start changes it"));
-        remarks.extend(pending);
-    }
-    remarks.into_iter().map(|remark| Check::warning("settings", format!("{}: {remark}", settings.name))).collect()
-}
-
-async fn stream_info(api: &JetStream, settings: &MarketDataSettings) -> Result<StreamInfo, String> {
-    let info = api.stream_info(settings.name.as_str()).await.map_err(|e| e.to_string())?;
-    info.ok_or_else(|| format!("stream {} does not exist", settings.name))
 }
 
 /// What the supervisor knows about messages that are missing; [`None`] where it does not look.

@@ -2,8 +2,10 @@ use std::time::Duration;
 
 use super::checks;
 use super::report::{Check, Report};
+use super::streams::{Aspects, examine_streams};
 use crate::nats::{JetStream, Link, Monitor, greeting};
 use crate::settings::Settings;
+use crate::streams::Desired;
 
 /// Which checks to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -104,18 +106,15 @@ impl Examination<'_> {
             return;
         }
         let api = JetStream::new(client, self.timeout);
-        let market_data = &self.settings.market_data;
         let wanted = |this: Kind| kind == Kind::Full || kind == this;
         if wanted(Kind::Jetstream) {
             let look = checks::jetstream(&api, monitor, self.timeout);
             report.checks.push(Check::run("jetstream", look).await);
         }
-        if wanted(Kind::Stream) {
-            report.checks.push(Check::run("stream", checks::stream(&api, market_data)).await);
-            report.checks.extend(checks::deviations(&api, market_data).await);
-        }
-        if wanted(Kind::Datatypes) {
-            report.checks.push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
+        let aspects = Aspects { configuration: wanted(Kind::Stream), families: wanted(Kind::Datatypes) };
+        if aspects.configuration || aspects.families {
+            let (desired, name) = (Desired::of(self.settings), self.settings.market_data.name.as_str());
+            report.checks.extend(examine_streams(&api, &desired, name, aspects).await);
         }
     }
 }

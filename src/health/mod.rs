@@ -9,6 +9,7 @@ mod proof;
 mod report;
 mod silence;
 mod storage;
+mod streams;
 
 pub use disk::DiskWatch;
 pub use examination::{Examination, Kind};

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::Client;
@@ -6,9 +7,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::checks;
 use super::report::{Check, Report};
+use super::streams::{Aspects, examine_streams};
 use crate::domain::Generation;
 use crate::nats::{JetStream, Monitor};
 use crate::settings::Settings;
+use crate::streams::Desired;
 
 /// The last examination.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub struct Examined {
 /// Examines the running server again and again, over the connection that the broker holds.
 pub struct HealthMonitor {
     pub settings: Settings,
+    /// The streams that should be; others after a reload.
+    pub desired: watch::Receiver<Arc<Desired>>,
     /// The connection to the server that runs now.
     pub client: watch::Receiver<Option<(Generation, Client)>>,
     pub reports: watch::Sender<Option<Examined>>,
@@ -58,9 +63,9 @@ impl HealthMonitor {
                 let api = JetStream::new(client, deadline);
                 let look = checks::jetstream(&api, monitor.as_ref(), deadline);
                 report.checks.push(Check::run("jetstream", look).await);
-                let market_data = &self.settings.market_data;
-                report.checks.push(Check::run("datatypes", checks::data_types(&api, market_data)).await);
-                report.checks.extend(checks::deviations(&api, market_data).await);
+                let desired = self.desired.borrow().clone();
+                let name = self.settings.market_data.name.as_str();
+                report.checks.extend(examine_streams(&api, &desired, name, Aspects::ALL).await);
             } else {
                 report.checks.push(Check::run("connectivity", flush(&client, deadline)).await);
             }

@@ -12,6 +12,7 @@ use crate::domain::Generation;
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, Streams};
 use crate::settings::Settings;
+use crate::streams::Desired;
 
 /// What is known about the store, for everybody to see.
 #[derive(Clone, Debug, Default)]
@@ -52,7 +53,8 @@ pub struct Keeper(Arc<Shared>);
 struct Shared {
     store: PathBuf,
     clustered: bool,
-    declared: Vec<String>,
+    /// Streams that must exist; others may be deleted by who made them.
+    declared: std::sync::RwLock<Vec<String>>,
     book: Mutex<Pages>,
     /// Held while a message is deleted, and while a look is compared.
     deleting: Mutex<()>,
@@ -82,7 +84,7 @@ impl Keeper {
     /// Opens the book of the store.
     pub fn open(settings: &Settings) -> Self {
         let store = settings.jetstream.store_dir.clone();
-        let declared = vec![settings.market_data.name.to_string()];
+        let declared: Vec<_> = Desired::of(settings).streams.into_iter().map(|stream| stream.name).collect();
         let book = acknowledgement::read_book(&store).unwrap_or_else(|reason| {
             acknowledgement::set_aside_book(&store);
             let mut book = Book::default();
@@ -98,13 +100,28 @@ impl Keeper {
         Self(Arc::new(Shared {
             store,
             clustered: settings.cluster.is_some(),
-            declared,
+            declared: std::sync::RwLock::new(declared),
             book: Mutex::new(pages),
             deleting: Mutex::new(()),
             requested: Mutex::new(None),
             rescued: Mutex::new(BTreeSet::new()),
             view,
         }))
+    }
+
+    /// Says which streams must exist from now on.
+    pub fn declare(&self, streams: impl Iterator<Item = String>) {
+        if let Ok(mut declared) = self.0.declared.write() {
+            *declared = streams.collect();
+        }
+    }
+
+    /// Forgets a stream that was deleted because it is not declared any more.
+    pub async fn forget(&self, stream: &str) {
+        let mut pages = self.0.book.lock().await;
+        pages.book.forget(stream);
+        self.publish(&pages.book);
+        self.save(&mut pages).await;
     }
 
     pub fn watch(&self) -> watch::Receiver<Integrity> {
@@ -151,7 +168,8 @@ impl Keeper {
         }
         let restarted = generation > pages.seen;
         let circumstances = Circumstances { restarted, clustered: self.0.clustered, now: SystemTime::now() };
-        let declared: Vec<_> = self.0.declared.iter().map(String::as_str).collect();
+        let declared = self.0.declared.read().map(|names| names.clone()).unwrap_or_default();
+        let declared: Vec<_> = declared.iter().map(String::as_str).collect();
         pages.seen = generation;
         if restarted {
             self.show_reading(Reading::NotYet);

@@ -387,6 +387,13 @@ impl Book {
         forgotten
     }
 
+    /// Nothing was known of that stream.
+    pub fn forget(&mut self, stream: &str) {
+        self.marks.remove(stream);
+        self.losses.retain(|loss| loss.stream != stream);
+        self.accepted.remove(stream);
+    }
+
     /// Takes back that messages of `stream` cannot be read; whether that had been so.
     pub fn is_readable(&mut self, stream: &str) -> bool {
         let before = self.losses.len();

@@ -37,6 +37,10 @@ impl ApiError {
     pub const STREAM_NOT_FOUND: u64 = 10059;
     /// A stream of that name exists with another configuration.
     pub const STREAM_NAME_EXISTS: u64 = 10058;
+    /// A consumer of that name exists with another configuration.
+    pub const CONSUMER_EXISTS: u64 = 10148;
+    /// A consumer of that name does not exist.
+    pub const CONSUMER_NOT_FOUND: u64 = 10149;
     /// Another stream has one of the subjects.
     pub const SUBJECT_OVERLAP: u64 = 10065;
 
@@ -71,6 +75,15 @@ impl StreamInfo {
     }
 }
 
+/// A consumer and how far it has come.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ConsumerInfo {
+    pub name: String,
+    pub config: Map<String, Value>,
+    #[serde(flatten)]
+    pub state: Map<String, Value>,
+}
+
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct StreamState {
@@ -78,6 +91,9 @@ pub struct StreamState {
     pub bytes: u64,
     pub first_seq: u64,
     pub last_seq: u64,
+    /// RFC 3339; the year 1 where there has been no message.
+    pub first_ts: String,
+    pub last_ts: String,
     pub consumer_count: u64,
     /// Sequences between the first and the last that hold no message.
     pub num_deleted: u64,
@@ -92,6 +108,15 @@ pub struct StreamState {
 pub struct LostMessages {
     /// Sequences.
     pub msgs: Option<Vec<u64>>,
+}
+
+/// What becomes of a consumer that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It must not exist, or be the same.
+    New,
+    /// It must exist.
+    Change,
 }
 
 /// The streams of an account, as far as the server knows about them.
@@ -164,6 +189,53 @@ impl JetStream {
     /// Replaces the whole configuration of a stream.
     pub async fn update_stream(&self, name: &str, config: &Map<String, Value>) -> Result<StreamInfo, ApiError> {
         self.ask(format!("$JS.API.STREAM.UPDATE.{name}"), config).await
+    }
+
+    /// Every consumer of a stream.
+    pub async fn consumers(&self, stream: &str) -> Result<Vec<ConsumerInfo>, ApiError> {
+        #[derive(Deserialize)]
+        struct Page {
+            total: usize,
+            consumers: Option<Vec<ConsumerInfo>>,
+        }
+        let mut consumers = Vec::new();
+        loop {
+            let request = serde_json::json!({ "offset": consumers.len() });
+            let page: Page = self.ask(format!("$JS.API.CONSUMER.LIST.{stream}"), &request).await?;
+            let listed = page.consumers.unwrap_or_default();
+            let last = listed.is_empty();
+            consumers.extend(listed);
+            if last || consumers.len() >= page.total {
+                return Ok(consumers);
+            }
+        }
+    }
+
+    /// Creates a consumer that does not exist, or replaces the whole configuration of one that does.
+    pub async fn put_consumer(
+        &self,
+        stream: &str,
+        name: &str,
+        config: &Map<String, Value>,
+        put: Put,
+    ) -> Result<(), ApiError> {
+        let action = match put {
+            Put::New => "create",
+            Put::Change => "update",
+        };
+        let request = serde_json::json!({ "stream_name": stream, "config": config, "action": action });
+        let filter = config.get("filter_subject").and_then(Value::as_str).map(|filter| format!(".{filter}"));
+        let subject = format!("$JS.API.CONSUMER.CREATE.{stream}.{name}{}", filter.unwrap_or_default());
+        let _: Value = self.ask(subject, &request).await?;
+        Ok(())
+    }
+
+    /// Deletes a stream with its messages.
+    pub async fn delete_stream(&self, name: &str) -> Result<(), ApiError> {
+        match self.ask::<Value>(format!("$JS.API.STREAM.DELETE.{name}"), &Value::Null).await {
+            Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// The streams that capture `subject`.

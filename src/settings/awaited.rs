@@ -11,7 +11,7 @@ use super::variables::{self, *};
 use crate::domain::{DataType, parse_span};
 
 pub fn read(reader: &mut Reader) -> EnabledPorts {
-    read_streams(reader);
+    reader.readable_file(&CONFIG_FILE);
     read_alerts(reader);
     read_backup(reader);
     for variable in [&GRPC_TLS_CERT, &GRPC_TLS_KEY, &GRPC_TLS_CLIENT_CA, &GRPC_JWT_PUBLIC_KEY_FILE] {
@@ -42,17 +42,6 @@ pub struct EnabledPorts {
 
 fn together(reader: &mut Reader, variables: &str) {
     reader.problems.add(variables, "one without the other", "they go together", "set both or none");
-}
-
-fn read_streams(reader: &mut Reader) {
-    reader.readable_file(&STREAMS_FILE);
-    reader.readable_file(&CONFIG_FILE);
-    reader.required(&STREAMS_DEFAULTS, |text| {
-        let known = |set: &str| ["market-data", "broker", "none"].contains(&set);
-        if text.split(',').all(known) { Ok(()) } else { Err(String::new()) }
-    });
-    reader.span(&STREAMS_RECONCILE_INTERVAL, Duration::ZERO);
-    reader.bool(&STREAMS_PRUNE);
 }
 
 fn read_alerts(reader: &mut Reader) {

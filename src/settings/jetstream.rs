@@ -29,9 +29,7 @@ pub enum SyncInterval {
 
 impl JetStreamSettings {
     pub fn read(reader: &mut Reader) -> Self {
-        for variable in [&JETSTREAM_MAX_STREAMS, &JETSTREAM_MAX_CONSUMERS] {
-            reader.optional(variable, |text| number_in(text, &(1..=i64::MAX)));
-        }
+        reader.optional(&JETSTREAM_MAX_CONSUMERS, |text| number_in(text, &(1..=i64::MAX)));
         let settings = Self {
             enabled: reader.bool(&JETSTREAM_ENABLED),
             store_dir: reader.path(&JETSTREAM_STORE_DIR).unwrap_or_else(|| "/data/jetstream".into()),

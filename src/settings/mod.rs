@@ -14,6 +14,7 @@ mod reader;
 pub mod reference;
 mod server;
 mod source;
+mod streams;
 mod supervision;
 mod tls;
 pub mod variables;
@@ -32,6 +33,7 @@ pub use reader::Host;
 use reader::Reader;
 pub use server::{Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{Origin, ProcessEnvironment, Source};
+pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
 
@@ -43,6 +45,7 @@ pub struct Settings {
     pub server: ServerSettings,
     pub jetstream: JetStreamSettings,
     pub market_data: MarketDataSettings,
+    pub streams: StreamsSettings,
     pub authentication: Authentication,
     pub tls: Option<TlsSettings>,
     pub cluster: Option<ClusterSettings>,
@@ -120,6 +123,7 @@ impl Settings {
         let cluster = ClusterSettings::read(&mut reader, &server.host);
         let jetstream = JetStreamSettings::read(&mut reader);
         let market_data = MarketDataSettings::read(&mut reader, &jetstream, cluster.is_some());
+        let streams = StreamsSettings::read(&mut reader, market_data.name.as_str(), &jetstream, cluster.is_some());
         let authentication = Authentication::read(&mut reader);
         let tls = TlsSettings::read(&mut reader);
         let supervision = SupervisionSettings::read(&mut reader);
@@ -132,6 +136,7 @@ impl Settings {
             server,
             jetstream,
             market_data,
+            streams,
             authentication,
             tls,
             cluster,

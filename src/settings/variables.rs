@@ -131,7 +131,7 @@ variables! {
         JETSTREAM_MAX_FILE(jetstream_max_file) = Fixed("10GB"), "a size of at least 1 byte, such as 10GB", "Disk for file streams"
         JETSTREAM_DOMAIN(jetstream_domain) = Unset, "letters, digits, - and _, at most 255", "JetStream domain"
         JETSTREAM_SYNC_INTERVAL(jetstream_sync_interval) = Fixed("2m"), "a duration above 0, or always", "Time between fsyncs; always = acknowledged means on disk"
-        JETSTREAM_MAX_STREAMS(jetstream_max_streams) = Unset, "a whole number of at least 1", "Streams at most, kept by our own plan and APIs" ; awaits(STREAMS)
+        JETSTREAM_MAX_STREAMS(jetstream_max_streams) = Unset, "a whole number of at least 1", "Streams at most, kept by our own plan and APIs"
         JETSTREAM_MAX_CONSUMERS(jetstream_max_consumers) = Unset, "a whole number of at least 1", "Consumers at most, kept by our own plan and APIs" ; awaits(STREAMS)
     }
     "MARKET_DATA stream" {
@@ -149,10 +149,10 @@ variables! {
         DISCARD_POLICY(discard_policy) = Fixed("old"), "old or new", "What gives way when the stream is full"
         STORAGE_TYPE(storage_type) = Fixed("file"), "file or memory", "Where the stream is kept"
         STREAM_COMPRESSION(stream_compression) = Fixed("none"), "none or s2", "Compression of file storage"
-        STREAMS_FILE(streams_file) = Unset, "the path of a YAML file", "More streams, consumers and buckets" ; awaits(STREAMS)
-        STREAMS_DEFAULTS(streams_defaults) = Fixed("market-data"), "market-data, broker, none, or a comma-separated list", "Built-in sets of streams" ; awaits(STREAMS)
-        STREAMS_RECONCILE_INTERVAL(streams_reconcile_interval) = Fixed("60"), "a duration; 0 = only at start and on SIGHUP", "Time between drift checks" ; awaits(STREAMS)
-        STREAMS_PRUNE(streams_prune) = Fixed("false"), "true or false", "Delete streams that carry our mark and are no longer declared" ; awaits(STREAMS)
+        STREAMS_FILE(streams_file) = Unset, "the path of a YAML file", "More streams, consumers and buckets"
+        STREAMS_DEFAULTS(streams_defaults) = Fixed("market-data"), "market-data, broker, none, or a comma-separated list", "Built-in sets of streams"
+        STREAMS_RECONCILE_INTERVAL(streams_reconcile_interval) = Fixed("60"), "a duration; 0 = only at start and on SIGHUP", "Time between drift checks"
+        STREAMS_PRUNE(streams_prune) = Fixed("false"), "true or false", "Delete streams that carry our mark and are no longer declared"
     }
     "Authentication and TLS" {
         NATS_AUTH_ENABLED(nats_auth_enabled) = Fixed("false"), "true or false; true needs user and password, or a token", "Ask clients for credentials"

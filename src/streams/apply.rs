@@ -1,115 +1,250 @@
-//! Carries a plan out: thin, level-triggered, idempotent.
+//! Carries plans out: thin, level-triggered, idempotent.
 
-use super::plan::{Action, Change, plan, subjects_of};
-use super::spec::{Desired, captures};
-use crate::nats::{ApiError, JetStream, StreamInfo};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
-/// The stream after [`apply`].
-#[derive(Debug)]
+use futures_util::{StreamExt, stream};
+
+use super::plan::{Action, Change, ConsumerAction, ConsumerPlan, Existing, Plan, StreamPlan, plan};
+use super::spec::{Desired, DesiredStream};
+use crate::nats::{ApiError, ConsumerInfo, JetStream, Put, StreamInfo};
+
+/// Requests that are on their way at a time.
+const AT_A_TIME: usize = 64;
+/// Looks at most; others may change the same streams at the same time.
+const ATTEMPTS: usize = 5;
+
+/// What has become of a plan.
+#[derive(Debug, Default)]
 pub struct Applied {
-    pub info: StreamInfo,
-    /// What is not as desired, in sentences for the operator.
-    pub remarks: Vec<String>,
+    /// The streams as they are now, as far as they could be read.
+    pub streams: BTreeMap<String, StreamInfo>,
+    /// What was done, in sentences.
+    pub done: Vec<Done>,
+    /// Streams that were deleted.
+    pub deleted: Vec<String>,
+    /// What could not be done, each by itself.
+    pub failed: Vec<ApplyError>,
+    /// What is not as desired and stays so: stream and sentence.
+    pub remarks: Vec<(String, String)>,
+}
+
+impl Applied {
+    /// Whether a stream is there and captures what it should, whatever else could not be made so.
+    pub fn serves(&self, desired: &DesiredStream) -> bool {
+        self.streams.get(&desired.name).is_some_and(|info| desired.is_served_by(&info.config))
+    }
+}
+
+/// One thing that was done.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub stream: String,
+    pub what: String,
+    /// It costs messages.
+    pub costs: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    #[error("cannot read stream {stream}")]
-    Read { stream: String, source: ApiError },
-    #[error("cannot create stream {stream}")]
-    Create { stream: String, source: ApiError },
-    #[error("cannot update stream {stream}")]
-    Update { stream: String, source: ApiError },
-    #[error(
-        "cannot create stream {stream}: {subject} belongs to stream {other} already; take it out there, or set STREAM_NAME={other}"
-    )]
-    Overlap { stream: String, subject: String, other: String },
+#[error("cannot {verb} {object}")]
+pub struct ApplyError {
+    verb: &'static str,
+    /// With its kind: `stream A`, `consumer c of stream A`.
+    object: String,
+    pub source: ApiError,
 }
 
 impl ApplyError {
     /// Whether a server that is just starting, or a cluster that is electing, answers like that.
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Read { source, .. } | Self::Create { source, .. } | Self::Update { source, .. } => {
-                source.is_transient()
+        self.source.is_transient()
+    }
+
+    /// Whether what is there turned out to be something else than what was read before.
+    fn is_race(&self) -> bool {
+        [
+            ApiError::STREAM_NAME_EXISTS,
+            ApiError::STREAM_NOT_FOUND,
+            ApiError::CONSUMER_EXISTS,
+            ApiError::CONSUMER_NOT_FOUND,
+        ]
+        .iter()
+        .any(|code| self.source.is(*code))
+    }
+}
+
+impl Existing {
+    /// Reads what concerns `desired`.
+    pub async fn read(jetstream: &JetStream, desired: &Desired) -> Result<Self, ApiError> {
+        let streams = jetstream.streams().await?;
+        let with_consumers = desired.streams.iter().filter(|stream| !stream.consumers.is_empty());
+        let known = with_consumers.filter(|stream| streams.known.iter().any(|info| info.name() == stream.name));
+        let requests: Vec<_> = known.map(|stream| consumers_of(jetstream, &stream.name)).collect();
+        let mut lists = stream::iter(requests).buffer_unordered(AT_A_TIME);
+        let mut consumers = BTreeMap::new();
+        while let Some((stream, list)) = lists.next().await {
+            match list {
+                Ok(list) => _ = consumers.insert(stream, list),
+                // It went away meanwhile; the server says so when it is changed.
+                Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => {}
+                Err(error) => return Err(error),
             }
-            Self::Overlap { .. } => false,
         }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        Ok(Self {
+            streams: streams.known,
+            unknown: streams.unknown,
+            consumers,
+            version: jetstream.server_version(),
+            now: i64::try_from(now).unwrap_or(i64::MAX),
+        })
     }
 }
 
-impl Applied {
-    /// Whether every family is captured, whatever else could not be made as desired.
-    pub fn is_usable(&self, desired: &Desired) -> bool {
-        let subjects = subjects_of(&self.info.config);
-        desired.subjects.iter().all(|subject| captures(&subjects, subject))
-    }
+async fn consumers_of(jetstream: &JetStream, stream: &str) -> (String, Result<Vec<ConsumerInfo>, ApiError>) {
+    (stream.to_owned(), jetstream.consumers(stream).await)
 }
 
-/// Makes the stream as desired. Others may do the same at the same time: what is there is read
-/// again when it turned out to be something else than was read before.
+/// Makes everything as desired that can be. Others may do the same at the same time: what is there is
+/// read again when it turned out to be something else than was read before.
 pub async fn apply(jetstream: &JetStream, desired: &Desired) -> Result<Applied, ApplyError> {
-    const ATTEMPTS: usize = 5;
-    let stream = || desired.name.clone();
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let existing = jetstream.stream_info(&desired.name).await;
-        let existing = existing.map_err(|source| ApplyError::Read { stream: stream(), source })?;
-        let plan = plan(desired, existing.as_ref(), jetstream.server_version());
-        let mut remarks = plan.remarks();
-        match (plan.action, existing) {
-            (Action::Create(config), _) => match jetstream.create_stream(&desired.name, &config).await {
-                Ok(info) => {
-                    tracing::info!(stream = desired.name, "stream created");
-                    return Ok(Applied { info, remarks });
-                }
-                Err(error) if error.is(ApiError::STREAM_NAME_EXISTS) && attempt < ATTEMPTS => {}
-                Err(error) if error.is(ApiError::SUBJECT_OVERLAP) => {
-                    return Err(explain_overlap(jetstream, desired, error).await);
-                }
-                Err(source) => return Err(ApplyError::Create { stream: stream(), source }),
-            },
-            (Action::Update { config, changes }, Some(before)) => {
-                match jetstream.update_stream(&desired.name, &config).await {
-                    Ok(info) => {
-                        tell(desired, &changes);
-                        return Ok(Applied { info, remarks });
-                    }
-                    Err(error) if error.is(ApiError::STREAM_NOT_FOUND) && attempt < ATTEMPTS => {}
-                    Err(error) if error.is_transient() => {
-                        return Err(ApplyError::Update { stream: stream(), source: error });
-                    }
-                    // What is there goes on as it is; whether that is enough is for the caller to say.
-                    Err(error) => {
-                        let wanted: Vec<_> = changes.iter().map(Change::to_string).collect();
-                        remarks.push(format!("cannot be updated ({}): {error}", wanted.join(", ")));
-                        return Ok(Applied { info: before, remarks });
-                    }
-                }
+    let mut applied = Applied::default();
+    for attempt in 1..=ATTEMPTS {
+        let read = Existing::read(jetstream, desired).await;
+        let existing = read.map_err(|source| ApplyError { verb: "read", object: "the streams".into(), source })?;
+        let plan = plan(desired, &existing);
+        applied.streams.extend(existing.streams.into_iter().map(|info| (info.name().to_owned(), info)));
+        applied.failed = carry_out(jetstream, &plan, &mut applied).await;
+        applied.remarks = remarks(&plan);
+        if attempt == ATTEMPTS || !applied.failed.iter().any(ApplyError::is_race) {
+            break;
+        }
+    }
+    Ok(applied)
+}
+
+fn remarks(plan: &Plan) -> Vec<(String, String)> {
+    let of = |stream: &StreamPlan| {
+        let name = stream.name.clone();
+        stream.remarks().into_iter().map(move |remark| (name.clone(), remark)).collect::<Vec<_>>()
+    };
+    plan.streams.iter().flat_map(of).collect()
+}
+
+/// Does what the plan says, in waves: what waits for others comes after them.
+async fn carry_out(jetstream: &JetStream, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
+    let mut failed = vec![];
+    for wave in waves(&plan.streams) {
+        let work: Vec<_> = wave.into_iter().map(|plan| carry_out_one(jetstream, plan)).collect();
+        let mut results = stream::iter(work).buffer_unordered(AT_A_TIME);
+        while let Some(result) = results.next().await {
+            for done in &result.done {
+                tell(done);
             }
-            (Action::Nothing, Some(info)) => return Ok(Applied { info, remarks }),
-            // Without an existing stream the plan is to create it.
-            (Action::Nothing | Action::Update { .. }, None) => {}
+            applied.streams.extend(result.info.map(|info| (info.name().to_owned(), info)));
+            applied.done.extend(result.done);
+            applied.deleted.extend(result.deleted);
+            failed.extend(result.failed);
         }
+    }
+    failed
+}
+
+/// Plans with something to do, in an order that respects what they wait for; those that wait for each
+/// other come last.
+fn waves(plans: &[StreamPlan]) -> Vec<Vec<&StreamPlan>> {
+    let mut waiting: BTreeSet<usize> = (0..plans.len()).filter(|number| !plans[*number].is_nothing()).collect();
+    let mut waves = vec![];
+    while !waiting.is_empty() {
+        let held = |number: &usize| plans[*number].after.iter().any(|other| waiting.contains(other));
+        let (held, ready): (BTreeSet<_>, BTreeSet<_>) = waiting.iter().copied().partition(held);
+        let (held, ready) = if ready.is_empty() { (ready, held) } else { (held, ready) };
+        waves.push(ready.into_iter().map(|number| &plans[number]).collect());
+        waiting = held;
+    }
+    waves
+}
+
+#[derive(Default)]
+struct Outcome {
+    info: Option<StreamInfo>,
+    deleted: Option<String>,
+    done: Vec<Done>,
+    failed: Vec<ApplyError>,
+}
+
+impl Outcome {
+    fn done(&mut self, stream: &str, what: String, changes: &[Change]) {
+        let costs = changes.iter().any(|change| change.effect.is_some());
+        self.done.push(Done { stream: stream.to_owned(), what, costs });
+    }
+
+    fn failed(&mut self, verb: &'static str, object: String, source: ApiError) {
+        self.failed.push(ApplyError { verb, object, source });
     }
 }
 
-fn tell(desired: &Desired, changes: &[Change]) {
-    for change in changes {
-        match change.effect {
-            Some(_) => tracing::warn!(stream = desired.name, "stream changed, {change}"),
-            None => tracing::info!(stream = desired.name, "stream changed, {change}"),
+async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
+    let name = &plan.name;
+    let mut outcome = Outcome::default();
+    let object = || format!("stream {name}");
+    match &plan.action {
+        Action::Create(config) => match jetstream.create_stream(name, config).await {
+            Ok(info) => {
+                outcome.info = Some(info);
+                outcome.done(name, "created".into(), &[]);
+            }
+            Err(error) => outcome.failed("create", object(), error),
+        },
+        Action::Update { config, changes } => match jetstream.update_stream(name, config).await {
+            Ok(info) => {
+                outcome.info = Some(info);
+                outcome.done(name, format!("changed, {}", listed(changes)), changes);
+            }
+            // What is there goes on as it is; whether that is enough is for the caller to say.
+            Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
+        },
+        Action::Prune { messages } => match jetstream.delete_stream(name).await {
+            Ok(()) => {
+                let what = format!("deleted with its {messages} messages: it is not declared any more");
+                outcome.done.push(Done { stream: name.clone(), what, costs: *messages > 0 });
+                outcome.deleted = Some(name.clone());
+            }
+            Err(error) => outcome.failed("delete", object(), error),
+        },
+        Action::Nothing | Action::Blocked | Action::Unknown => {}
+    }
+    let exists = !matches!(plan.action, Action::Blocked) && outcome.failed.is_empty();
+    for consumer in plan.consumers.iter().filter(|_| exists) {
+        carry_out_consumer(jetstream, name, consumer, &mut outcome).await;
+    }
+    outcome
+}
+
+async fn carry_out_consumer(jetstream: &JetStream, stream: &str, plan: &ConsumerPlan, outcome: &mut Outcome) {
+    let object = || format!("consumer {} of stream {stream}", plan.name);
+    match &plan.action {
+        ConsumerAction::Create(config) => match jetstream.put_consumer(stream, &plan.name, config, Put::New).await {
+            Ok(()) => outcome.done(stream, format!("consumer {} created", plan.name), &[]),
+            Err(error) => outcome.failed("create", object(), error),
+        },
+        ConsumerAction::Update { config, changes } => {
+            match jetstream.put_consumer(stream, &plan.name, config, Put::Change).await {
+                Ok(()) => outcome.done(stream, format!("consumer {} changed, {}", plan.name, listed(changes)), changes),
+                Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
+            }
         }
+        ConsumerAction::Nothing | ConsumerAction::Blocked => {}
     }
 }
 
-async fn explain_overlap(jetstream: &JetStream, desired: &Desired, source: ApiError) -> ApplyError {
-    for subject in &desired.subjects {
-        let streams = jetstream.streams_with_subject(subject).await.unwrap_or_default();
-        if let Some(other) = streams.into_iter().find(|name| *name != desired.name) {
-            return ApplyError::Overlap { stream: desired.name.clone(), subject: subject.clone(), other };
-        }
+fn listed(changes: &[Change]) -> String {
+    changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn tell(Done { stream, what, costs }: &Done) {
+    match costs {
+        true => tracing::warn!(stream, "stream {stream} {what}"),
+        false => tracing::info!(stream, "stream {stream} {what}"),
     }
-    ApplyError::Create { stream: desired.name.clone(), source }
 }

@@ -1,9 +1,11 @@
 //! Streams: what should be ([`spec`]), what has to change ([`mod@plan`], pure), changing it ([`mod@apply`]).
 
 pub mod apply;
+mod effect;
+mod overlaps;
 pub mod plan;
 pub mod spec;
 
 pub use apply::{Applied, ApplyError, apply};
-pub use plan::{Action, Change, Conflict, Plan, plan};
-pub use spec::Desired;
+pub use plan::{Action, Change, Conflict, Existing, Plan, StreamPlan, plan};
+pub use spec::{Desired, DesiredConsumer, DesiredStream};

@@ -1,65 +1,157 @@
-//! Desired and existing configuration → what to do. Pure.
+//! Desired and existing → what to do. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::spec::{Desired, MANAGED_BY, captures, covers, variable_of};
-use crate::nats::{StreamInfo, StreamState};
+use super::effect::{effect, grouped};
+use super::overlaps::{Claim, Overlaps};
+use super::spec::{Desired, DesiredConsumer, DesiredStream, MANAGED_BY, Origin, Wanted, is_marked, mark};
+use crate::domain::{ServerVersion, Subject};
+use crate::nats::{ConsumerInfo, StreamInfo, StreamState};
+use crate::settings::declared::options::{Changes, Omitted};
+use crate::settings::declared::subjects_of;
+
+/// What a server has.
+#[derive(Clone, Debug, Default)]
+pub struct Existing {
+    pub streams: Vec<StreamInfo>,
+    /// Streams that exist and whose configuration is not known just now.
+    pub unknown: Vec<String>,
+    /// Of the streams for which consumers are desired.
+    pub consumers: BTreeMap<String, Vec<ConsumerInfo>>,
+    pub version: ServerVersion,
+    /// Seconds since 1970, to tell the age of messages.
+    pub now: i64,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    pub streams: Vec<StreamPlan>,
+    /// Streams that are not ours and stay.
+    pub extra: Vec<String>,
+}
+
+/// What to do about one stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamPlan {
+    pub name: String,
     pub action: Action,
     /// What cannot be made as desired.
     pub conflicts: Vec<Conflict>,
     /// What is left as it is, because only a default asks for a change that would cost messages.
     pub kept: Vec<Change>,
+    pub consumers: Vec<ConsumerPlan>,
+    /// Numbers of the plans that have to be done before, because they give up what this one takes.
+    pub after: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     Create(Map<String, Value>),
+    Update {
+        config: Map<String, Value>,
+        changes: Vec<Change>,
+    },
     Nothing,
+    /// Delete it with its messages.
+    Prune {
+        messages: u64,
+    },
+    /// It cannot be created; the conflicts say why.
+    Blocked,
+    /// The server cannot say what it is like just now.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConsumerPlan {
+    pub name: String,
+    pub action: ConsumerAction,
+    pub conflicts: Vec<Conflict>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConsumerAction {
+    Create(Map<String, Value>),
     Update { config: Map<String, Value>, changes: Vec<Change> },
+    Nothing,
+    Blocked,
 }
 
 /// One field that gets another value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    pub field: String,
+    pub field: &'static str,
     pub now: Value,
     pub wanted: Value,
+    pub by: Origin,
     /// What the change does to messages, when it does something.
     pub effect: Option<String>,
 }
 
-/// One field that cannot get its wanted value while the stream exists.
+/// Something that cannot be as desired.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Conflict {
-    pub field: String,
-    pub now: Value,
-    pub wanted: Value,
+pub enum Conflict {
+    /// The server does not change that field while the object exists.
+    Fixed { field: &'static str, now: Value, wanted: Value, by: Origin },
+    /// The server is older than the option.
+    TooOld { field: &'static str, since: ServerVersion, version: ServerVersion, by: Origin },
+    /// Another stream has such a subject.
+    Overlap { subject: String, other: String, other_subject: String, by: Origin },
+    /// There are as many streams as there may be.
+    TooMany { most: u64 },
 }
 
 impl Plan {
+    pub fn is_nothing(&self) -> bool {
+        self.streams.iter().all(StreamPlan::is_nothing)
+    }
+
+    pub fn has_conflicts(&self) -> bool {
+        self.streams.iter().any(|plan| plan.conflicts().next().is_some())
+    }
+}
+
+impl StreamPlan {
+    fn to_do(name: &str, action: Action) -> Self {
+        Self { name: name.to_owned(), action, conflicts: vec![], kept: vec![], consumers: vec![], after: vec![] }
+    }
+
+    /// Whether there is nothing to do that can be done.
+    pub fn is_nothing(&self) -> bool {
+        let idle =
+            |consumer: &ConsumerPlan| matches!(consumer.action, ConsumerAction::Nothing | ConsumerAction::Blocked);
+        matches!(self.action, Action::Nothing | Action::Blocked | Action::Unknown) && self.consumers.iter().all(idle)
+    }
+
+    /// Of the stream and its consumers.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.iter().chain(self.consumers.iter().flat_map(|consumer| &consumer.conflicts))
+    }
+
     /// What will not be as desired, in sentences for the operator.
     pub fn remarks(&self) -> Vec<String> {
-        let conflicts = self.conflicts.iter().map(|conflict| format!("conflict: {conflict}"));
-        conflicts.chain(self.kept.iter().map(Change::why_kept)).collect()
+        let own = self.conflicts.iter().map(|conflict| format!("conflict: {conflict}"));
+        let of_consumers = self.consumers.iter().flat_map(|consumer| {
+            consumer.conflicts.iter().map(|conflict| format!("conflict: consumer {}: {conflict}", consumer.name))
+        });
+        own.chain(of_consumers).chain(self.kept.iter().map(Change::why_kept)).collect()
     }
 }
 
 impl Change {
     /// For a change that was left out.
     pub fn why_kept(&self) -> String {
-        let variable = variable_of(&self.field);
-        format!(
-            "{} stays {}: the default {} {}; set {variable} if that is wanted",
-            self.field,
-            self.now,
-            self.wanted,
-            self.effect.as_deref().unwrap_or_default(),
-        )
+        let (field, effect) = (self.field, self.effect.as_deref().unwrap_or_default());
+        match &self.by {
+            Origin::DefaultOf(variable) => format!(
+                "{field} stays {}: the default {} {effect}; set {variable} if that is wanted",
+                self.now, self.wanted
+            ),
+            _ => format!("{field} stays {}: to leave it out {effect}; write {field} down if that is wanted", self.now),
+        }
     }
 }
 
@@ -73,321 +165,361 @@ impl fmt::Display for Change {
     }
 }
 
-impl fmt::Display for Conflict {
+impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is {} and cannot become {} while the stream exists: keep it and set {} to what it is, or back the \
-             stream up, recreate and restore it",
-            self.field,
-            self.now,
-            self.wanted,
-            variable_of(&self.field)
-        )
+        match self {
+            Self::Variable(name) => f.write_str(name),
+            Self::DefaultOf(name) => write!(f, "the default of {name}"),
+            Self::Line(line) => f.write_str(line),
+            Self::Nobody => f.write_str("nobody"),
+        }
     }
 }
 
-/// What has to be done so that the stream on a server of `version` becomes as desired.
-pub fn plan(desired: &Desired, existing: Option<&StreamInfo>, version: (u32, u32)) -> Plan {
-    let (mut conflicts, mut kept, mut changes) = (vec![], vec![], vec![]);
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed { field, now, wanted, by } => write!(
+                f,
+                "{field} is {now} and cannot become {wanted} ({by}) while it exists: keep it and change {by} to what it \
+                 is, or back it up, recreate and restore it",
+            ),
+            Self::TooOld { field, since, version, by } => write!(
+                f,
+                "{field} ({by}) needs nats-server {}.{} and this one is {}.{}: upgrade it, or leave {field} out",
+                since.0, since.1, version.0, version.1
+            ),
+            Self::Overlap { subject, other, other_subject, by } => write!(
+                f,
+                "{subject} ({by}) belongs to stream {other} already, which captures {other_subject}: take it out of one \
+                 of them"
+            ),
+            Self::TooMany { most } => write!(
+                f,
+                "there are {most} streams already, and JETSTREAM_MAX_STREAMS allows no more: raise it, or delete some"
+            ),
+        }
+    }
+}
+
+/// What has to be done so that a server becomes as desired.
+pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
+    let by_name: BTreeMap<&str, &StreamInfo> = existing.streams.iter().map(|info| (info.name(), info)).collect();
+    let mut streams: Vec<StreamPlan> = Vec::with_capacity(desired.streams.len());
+    for stream in &desired.streams {
+        let plan = match by_name.get(stream.name.as_str()) {
+            None if existing.unknown.contains(&stream.name) => StreamPlan::to_do(&stream.name, Action::Unknown),
+            info => plan_stream(stream, info.copied(), existing),
+        };
+        streams.push(plan);
+    }
+    let names: BTreeSet<&str> = desired.streams.iter().map(|stream| stream.name.as_str()).collect();
+    let (to_prune, extra): (Vec<_>, Vec<_>) = existing
+        .streams
+        .iter()
+        .filter(|info| !names.contains(info.name()))
+        .partition(|info| desired.prune && is_marked(&info.config));
+    streams.extend(
+        to_prune.iter().map(|info| StreamPlan::to_do(info.name(), Action::Prune { messages: info.state.messages })),
+    );
+    limit(&mut streams, desired, existing);
+    settle_subjects(&mut streams, desired, &by_name, &extra);
+    Plan { streams, extra: extra.iter().map(|info| info.name().to_owned()).collect() }
+}
+
+fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing) -> StreamPlan {
+    let mut plan = StreamPlan::to_do(&desired.name, Action::Nothing);
+    let consumers = all.consumers.get(&desired.name).map(Vec::as_slice).unwrap_or_default();
+    plan.consumers = desired.consumers.iter().map(|consumer| plan_consumer(consumer, consumers, all.version)).collect();
     let Some(existing) = existing else {
-        return Plan { action: Action::Create(creation(desired)), conflicts, kept };
+        plan.conflicts = too_old(&desired.fields, all.version);
+        plan.action = if plan.conflicts.is_empty() { Action::Create(desired.creation()) } else { Action::Blocked };
+        return plan;
     };
     // Update replaces the whole configuration, so it starts from what is there: fields that we do
     // not know stay as they are.
     let mut config = existing.config.clone();
-    let mut wanted = desired.config.clone();
-    wanted.insert("subjects".into(), json!(wanted_subjects(desired, &existing.config)));
-    if let Some(replicas) = desired.replicas {
-        wanted.insert("num_replicas".into(), replicas.into());
-    }
-    for (field, value) in wanted {
-        let now = config.get(&field).cloned().unwrap_or(Value::Null);
-        if same(&field, &now, &value) {
-            continue;
-        }
-        if is_immutable(&field, &now, &value, version) {
-            conflicts.push(Conflict { field, now, wanted: value });
-            continue;
-        }
-        let effect = effect(&field, &now, &value, &existing.state);
-        let change = Change { field: field.clone(), now, wanted: value.clone(), effect };
+    let Differences { mut changes, conflicts, kept } =
+        differences(&desired.fields, &mut config, (&existing.state, all.now), all.version);
+    (plan.conflicts, plan.kept) = (conflicts, kept);
+    if let Some(change) = subjects_change(desired, existing) {
         // Nothing we do deletes a message except what an operator declared.
-        if change.effect.is_some() && !desired.declared.contains(&variable_of(&field)) {
-            kept.push(change);
+        if change.effect.is_some() && !desired.subjects_by.is_declared() {
+            plan.kept.push(change);
         } else {
+            config.insert("subjects".into(), change.wanted.clone());
             changes.push(change);
-            config.insert(field, value);
         }
     }
-    let action = if changes.is_empty() {
-        Action::Nothing
-    } else {
+    if !changes.is_empty() {
         mark(&mut config);
-        Action::Update { config, changes }
-    };
-    Plan { action, conflicts, kept }
+        plan.action = Action::Update { config, changes };
+    }
+    plan
 }
 
-fn creation(desired: &Desired) -> Map<String, Value> {
-    let mut config = desired.config.clone();
-    config.insert("subjects".into(), json!(desired.subjects));
-    config.insert("num_replicas".into(), desired.replicas.unwrap_or(1).into());
-    mark(&mut config);
+fn plan_consumer(desired: &DesiredConsumer, existing: &[ConsumerInfo], version: ServerVersion) -> ConsumerPlan {
+    let Some(existing) = existing.iter().find(|info| info.name == desired.name) else {
+        let conflicts = too_old(&desired.fields, version);
+        let creation = || ConsumerAction::Create(with_one_filter(desired.creation()));
+        let action = if conflicts.is_empty() { creation() } else { ConsumerAction::Blocked };
+        return ConsumerPlan { name: desired.name.clone(), action, conflicts };
+    };
+    let mut config = existing.config.clone();
+    // One filter and a list of one are the same.
+    if let Some(filter) = config.remove("filter_subject").filter(|filter| filter != "") {
+        config.insert("filter_subjects".into(), json!([filter]));
+    }
+    let Differences { changes, conflicts, .. } =
+        differences(&desired.fields, &mut config, (&StreamState::default(), 0), version);
+    let action = match changes.is_empty() {
+        true => ConsumerAction::Nothing,
+        false => ConsumerAction::Update { config: with_one_filter(config), changes },
+    };
+    ConsumerPlan { name: desired.name.clone(), action, conflicts }
+}
+
+/// A single filter in the form that clients of every age compare with what they ask for.
+fn with_one_filter(mut config: Map<String, Value>) -> Map<String, Value> {
+    let filters = config.get("filter_subjects").and_then(Value::as_array);
+    if let Some([filter]) = filters.map(Vec::as_slice) {
+        let filter = filter.clone();
+        config.remove("filter_subjects");
+        config.insert("filter_subject".into(), filter);
+    }
     config
 }
 
-fn mark(config: &mut Map<String, Value>) {
-    let metadata = config.entry("metadata").or_insert_with(|| json!({}));
-    if let Value::Object(metadata) = metadata {
-        metadata.insert(MANAGED_BY.0.into(), MANAGED_BY.1.into());
-    }
+struct Differences {
+    changes: Vec<Change>,
+    conflicts: Vec<Conflict>,
+    kept: Vec<Change>,
 }
 
-fn wanted_subjects(desired: &Desired, existing: &Map<String, Value>) -> Vec<String> {
-    let mut subjects: Vec<String> = subjects_of(existing);
+/// What of the fields is not as wanted; what can be changed is changed in `config`.
+fn differences(
+    fields: &[Wanted],
+    config: &mut Map<String, Value>,
+    (state, at): (&StreamState, i64),
+    version: ServerVersion,
+) -> Differences {
+    let mut differences = Differences { changes: vec![], conflicts: vec![], kept: vec![] };
+    for Wanted { field, value, by } in fields {
+        let now = config.get(field.name).cloned().unwrap_or_default();
+        let (is, should) = (field.canonical(&now), field.canonical(&with_mark_of(field.name, &now, value)));
+        let omitted = !by.is_declared() && value.is_null();
+        if is == should || field.changes == Changes::AtCreation || (omitted && field.omitted == Omitted::Stays) {
+            continue;
+        }
+        let by = by.clone();
+        if version < field.since && !should.is_null() {
+            differences.conflicts.push(Conflict::TooOld { field: field.name, since: field.since, version, by });
+            continue;
+        }
+        if !field.can_change(&is, &should, version) {
+            // What nobody asks for stays as somebody else wants it.
+            if !matches!(by, Origin::Nobody) {
+                let (now, wanted) = (field.shown(&is), field.shown(&should));
+                differences.conflicts.push(Conflict::Fixed { field: field.name, now, wanted, by });
+            }
+            continue;
+        }
+        let effect = effect(field.name, &is, &should, state, at);
+        let change = Change { field: field.name, now: field.shown(&is), wanted: field.shown(&should), by, effect };
+        // Nothing we do deletes a message except what an operator declared.
+        if change.effect.is_some() && !change.by.is_declared() {
+            differences.kept.push(change);
+            continue;
+        }
+        differences.changes.push(change);
+        match with_mark_of(field.name, &now, value) {
+            Value::Null => _ = config.remove(field.name),
+            value => _ = config.insert(field.name.into(), value),
+        }
+    }
+    differences
+}
+
+/// Labels keep our mark and those of the server.
+fn with_mark_of(field: &str, now: &Value, wanted: &Value) -> Value {
+    if field != "metadata" || wanted.is_null() {
+        return wanted.clone();
+    }
+    let mut labels = wanted.as_object().cloned().unwrap_or_default();
+    for (name, value) in now.as_object().into_iter().flatten() {
+        if name == MANAGED_BY.0 || name.starts_with("_nats.") {
+            labels.insert(name.clone(), value.clone());
+        }
+    }
+    labels.into()
+}
+
+fn too_old(fields: &[Wanted], version: ServerVersion) -> Vec<Conflict> {
+    let conflict = |wanted: &Wanted| {
+        let Wanted { field, value, by } = wanted;
+        (version < field.since && !field.canonical(value).is_null()).then(|| Conflict::TooOld {
+            field: field.name,
+            since: field.since,
+            version,
+            by: by.clone(),
+        })
+    };
+    fields.iter().filter_map(conflict).collect()
+}
+
+fn subjects_change(desired: &DesiredStream, existing: &StreamInfo) -> Option<Change> {
+    let now = subjects_of(&existing.config);
+    let wanted = wanted_subjects(desired, &now);
+    let same = |a: &[Subject], b: &[Subject]| a.iter().collect::<BTreeSet<_>>() == b.iter().collect::<BTreeSet<_>>();
+    if same(&now, &wanted) {
+        return None;
+    }
+    let removed: Vec<_> =
+        now.iter().filter(|subject| !wanted.iter().any(|other| other.covers(subject))).map(Subject::as_str).collect();
+    let messages = existing.state.messages;
+    let effect = (!removed.is_empty())
+        .then(|| format!("stops capturing {}; its {} messages stay", removed.join(", "), grouped(messages)));
+    let text = |subjects: &[Subject]| subjects.iter().map(Subject::as_str).collect();
+    Some(Change { field: "subjects", now: text(&now), wanted: text(&wanted), by: desired.subjects_by.clone(), effect })
+}
+
+/// The subjects that the stream should have in the end, what others added included.
+fn wanted_subjects(desired: &DesiredStream, now: &[Subject]) -> Vec<Subject> {
+    if desired.strict_subjects {
+        return desired.subjects.clone();
+    }
+    let mut subjects = now.to_vec();
     subjects.retain(|subject| {
         let retired = desired.retired_subjects.contains(subject);
-        // A stream's subjects must not overlap: a narrower one gives way to the family's filter.
-        let covered = desired.subjects.iter().any(|filter| filter != subject && covers(filter, subject));
+        // A stream's subjects must not overlap: a narrower one gives way.
+        let covered = desired.subjects.iter().any(|filter| filter != subject && filter.covers(subject));
         !retired && !covered
     });
     for subject in &desired.subjects {
-        if !captures(&subjects, subject) {
+        if !subjects.iter().any(|captured| captured.covers(subject)) {
             subjects.push(subject.clone());
         }
     }
     subjects
 }
 
-/// The subjects of a configuration.
-pub fn subjects_of(config: &Map<String, Value>) -> Vec<String> {
-    let subjects = config.get("subjects").and_then(Value::as_array);
-    subjects.into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect()
-}
-
-/// Servers leave out what has its default value and fill in what was left out.
-fn same(field: &str, now: &Value, wanted: &Value) -> bool {
-    let number = |value: &Value| match value {
-        Value::Null => Some(0),
-        other => other.as_i64(),
-    };
-    match field {
-        "compression" if now.is_null() => wanted == "none",
-        "max_consumers" | "max_msgs" | "max_bytes" | "max_age" | "max_msgs_per_subject" | "max_msg_size" => {
-            match (number(now), number(wanted)) {
-                (Some(now), Some(wanted)) => now.max(0) == wanted.max(0),
-                _ => false,
-            }
+/// Holds creations back that would exceed the number of streams.
+fn limit(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
+    let Some(most) = desired.max_streams else { return };
+    let mut room = most.saturating_sub((existing.streams.len() + existing.unknown.len()) as u64);
+    for plan in streams.iter_mut().filter(|plan| matches!(plan.action, Action::Create(_))) {
+        if room == 0 {
+            plan.conflicts.push(Conflict::TooMany { most });
+            plan.action = Action::Blocked;
         }
-        _ => now == wanted,
+        room = room.saturating_sub(1);
     }
 }
 
-/// What no server changes in place (server/stream.go, configUpdateCheck), or not one this old.
-fn is_immutable(field: &str, now: &Value, wanted: &Value, version: (u32, u32)) -> bool {
-    match field {
-        "name" | "storage" => true,
-        "retention" => now == "workqueue" || wanted == "workqueue",
-        "max_consumers" => version < (2, 12),
-        _ => false,
+/// Finds subjects that two streams would have, and puts those that take a subject after those that
+/// give it up.
+fn settle_subjects(
+    streams: &mut [StreamPlan],
+    desired: &Desired,
+    by_name: &BTreeMap<&str, &StreamInfo>,
+    extra: &[&StreamInfo],
+) {
+    let before: Vec<Vec<Subject>> = streams
+        .iter()
+        .map(|plan| by_name.get(plan.name.as_str()).map(|info| subjects_of(&info.config)).unwrap_or_default())
+        .collect();
+    let afterwards: Vec<Vec<Subject>> = streams
+        .iter()
+        .zip(&before)
+        .map(|(plan, before)| match &plan.action {
+            Action::Create(config) | Action::Update { config, .. } => subjects_of(config),
+            Action::Prune { .. } | Action::Blocked => vec![],
+            Action::Nothing | Action::Unknown => before.clone(),
+        })
+        .collect();
+    let others: Vec<Vec<Subject>> = extra.iter().map(|info| subjects_of(&info.config)).collect();
+    let ours = streams.len();
+    let names = streams.iter().map(|plan| plan.name.clone());
+    let names: Vec<String> = names.chain(extra.iter().map(|info| info.name().to_owned())).collect();
+    let (mut now, mut then) = (Overlaps::default(), Overlaps::default());
+    for (number, subject) in numbered(&before) {
+        now.claim(number, subject);
     }
-}
-
-/// What the change costs, as a phrase that follows "it".
-fn effect(field: &str, now: &Value, wanted: &Value, state: &StreamState) -> Option<String> {
-    let limit = wanted.as_i64().filter(|limit| *limit > 0);
-    let narrower = || limit.is_some_and(|limit| now.as_i64().filter(|now| *now > 0).is_none_or(|now| limit < now));
-    match field {
-        "max_msgs" => {
-            let surplus = state.messages.saturating_sub(limit? as u64);
-            (surplus > 0).then(|| format!("drops {surplus} messages"))
-        }
-        "max_bytes" => {
-            let surplus = state.bytes.saturating_sub(limit? as u64);
-            let share = state.messages as f64 * surplus as f64 / state.bytes.max(1) as f64;
-            (surplus > 0).then(|| format!("drops ≈ {share:.0} messages"))
-        }
-        "max_age" => (state.messages > 0 && narrower()).then(|| "drops messages that are older".to_owned()),
-        "max_msgs_per_subject" => {
-            (state.messages > 0 && narrower()).then(|| "drops the older messages of a subject".to_owned())
-        }
-        "retention" => {
-            (state.messages > 0 && wanted == "interest").then(|| "drops messages that no consumer awaits".to_owned())
-        }
-        "subjects" => {
-            let wanted = wanted.as_array()?;
-            let still_captured = |subject: &Value| {
-                let covers = |filter: &Value| Some(covers(filter.as_str()?, subject.as_str()?));
-                wanted.iter().any(|filter| filter == subject || covers(filter) == Some(true))
+    for (number, subject) in numbered(&afterwards) {
+        then.claim(number, subject);
+    }
+    for (number, subject) in numbered(&others) {
+        then.claim(ours + number, subject);
+    }
+    for (number, plan) in streams.iter_mut().enumerate() {
+        let takes = |subject: &&Subject| !before[number].contains(subject);
+        let gained: Vec<&Subject> = afterwards[number].iter().filter(takes).collect();
+        let overlap = gained.iter().find_map(|subject| {
+            // Of two that are new the later one gives way.
+            let wins = |other: usize| {
+                other != number && (other < number || other >= ours || !gains(&before, &afterwards, other, subject))
             };
-            let removed: Vec<_> = now.as_array()?.iter().filter(|s| !still_captured(s)).collect();
-            (!removed.is_empty()).then(|| {
-                let removed: Vec<_> = removed.iter().filter_map(|s| s.as_str()).collect();
-                format!("stops capturing {}; messages that are there stay", removed.join(", "))
-            })
+            then.find(subject, &wins).map(|claim| (*subject, claim))
+        });
+        if let Some((subject, Claim { stream, subject: theirs })) = overlap {
+            let by = desired.streams.get(number).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
+            plan.conflicts.push(Conflict::Overlap {
+                subject: subject.to_string(),
+                other: names[stream].clone(),
+                other_subject: theirs.to_string(),
+                by,
+            });
+            plan.action = without_subjects(std::mem::replace(&mut plan.action, Action::Blocked), &before[number]);
+            continue;
         }
-        _ => None,
+        for subject in gained {
+            let mut given_up = BTreeSet::new();
+            while let Some(claim) = now.find(subject, &|other| other != number && !given_up.contains(&other)) {
+                given_up.insert(claim.stream);
+            }
+            plan.after.extend(given_up);
+        }
+    }
+    order_after_sources(streams);
+    for plan in streams {
+        plan.after.sort_unstable();
+        plan.after.dedup();
+    }
+}
+
+/// Whether a stream gets something new there that overlaps.
+fn gains(before: &[Vec<Subject>], afterwards: &[Vec<Subject>], stream: usize, subject: &Subject) -> bool {
+    let kept = |other: &&Subject| before[stream].contains(other) && other.overlaps(subject);
+    !afterwards[stream].iter().any(|other| kept(&other))
+}
+
+fn numbered(lists: &[Vec<Subject>]) -> impl Iterator<Item = (usize, &Subject)> {
+    lists.iter().enumerate().flat_map(|(number, list)| list.iter().map(move |subject| (number, subject)))
+}
+
+/// The rest of an action that must not touch the subjects.
+fn without_subjects(action: Action, subjects: &[Subject]) -> Action {
+    let Action::Update { mut config, mut changes } = action else { return Action::Blocked };
+    changes.retain(|change| change.field != "subjects");
+    config.insert("subjects".into(), subjects.iter().map(Subject::as_str).collect());
+    if changes.is_empty() { Action::Nothing } else { Action::Update { config, changes } }
+}
+
+/// A mirror of a stream that is created at the same time comes after it.
+fn order_after_sources(streams: &mut [StreamPlan]) {
+    let created: BTreeMap<String, usize> = streams
+        .iter()
+        .enumerate()
+        .filter(|(_, plan)| matches!(plan.action, Action::Create(_)))
+        .map(|(number, plan)| (plan.name.clone(), number))
+        .collect();
+    for (number, plan) in streams.iter_mut().enumerate() {
+        let (Action::Create(config) | Action::Update { config, .. }) = &plan.action else { continue };
+        let sources = config.get("sources").and_then(Value::as_array).into_iter().flatten();
+        let names = sources.chain(config.get("mirror")).filter_map(|source| source.get("name")?.as_str());
+        plan.after.extend(names.filter_map(|name| created.get(name)).filter(|origin| **origin != number));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::Settings;
-
-    const NEW: (u32, u32) = (2, 15);
-
-    fn desired(pairs: &[(&str, &str)]) -> Desired {
-        Desired::market_data(&Settings::load(&pairs, &[]).unwrap().settings.market_data)
-    }
-
-    fn created(pairs: &[(&str, &str)]) -> Map<String, Value> {
-        match plan(&desired(pairs), None, NEW).action {
-            Action::Create(config) => config,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// As a server answers: defaults filled in, things of its own added.
-    fn existing(pairs: &[(&str, &str)], messages: u64) -> StreamInfo {
-        let mut config = created(pairs);
-        config.insert("allow_direct".into(), true.into());
-        config.insert("consumer_limits".into(), json!({}));
-        config["metadata"].as_object_mut().unwrap().insert("_nats.level".into(), "1".into());
-        StreamInfo {
-            config,
-            state: StreamState { messages, bytes: messages * 100, ..StreamState::default() },
-            created: String::new(),
-        }
-    }
-
-    fn updated(plan: Plan) -> (Map<String, Value>, Vec<Change>) {
-        match plan.action {
-            Action::Update { config, changes } => (config, changes),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    const NOTHING: Plan = Plan { action: Action::Nothing, conflicts: vec![], kept: vec![] };
-
-    #[test]
-    fn a_missing_stream_is_created_with_all_families_and_our_mark() {
-        let config = created(&[]);
-        assert_eq!(subjects_of(&config).len(), 8);
-        assert_eq!(config["metadata"]["managed-by"], "unified-nats");
-        assert_eq!(config["max_age"], 7_200_000_000_000i64);
-        assert_eq!(config["num_replicas"], 1);
-    }
-
-    #[test]
-    fn what_is_as_desired_is_kept() {
-        assert_eq!(plan(&desired(&[]), Some(&existing(&[], 5)), NEW), NOTHING);
-        let mut sparse = existing(&[("STREAM_MAX_AGE", "0"), ("STREAM_MAX_MSGS", "-1")], 5);
-        for field in ["max_age", "compression"] {
-            sparse.config.remove(field);
-        }
-        sparse.config.insert("max_msgs".into(), 0.into());
-        let wanted = desired(&[("STREAM_MAX_AGE", "-1"), ("STREAM_MAX_MSGS", "0")]);
-        assert_eq!(plan(&wanted, Some(&sparse), NEW), NOTHING);
-    }
-
-    #[test]
-    fn other_limits_are_changed_and_unknown_fields_carried_over() {
-        let wanted = desired(&[("STREAM_MAX_MSGS", "10"), ("STREAM_MAX_BYTES", "500")]);
-        let (config, changes) = updated(plan(&wanted, Some(&existing(&[], 25)), NEW));
-        assert_eq!((&config["allow_direct"], &config["max_msgs"]), (&true.into(), &10.into()));
-        assert_eq!(config["metadata"]["_nats.level"], "1");
-        let effects: Vec<_> = changes.iter().map(|c| (c.field.as_str(), c.effect.as_deref())).collect();
-        assert_eq!(effects, [("max_msgs", Some("drops 15 messages")), ("max_bytes", Some("drops ≈ 20 messages"))]);
-    }
-
-    #[test]
-    fn what_cannot_change_is_a_conflict_and_the_rest_is_changed() {
-        let wanted = desired(&[("STORAGE_TYPE", "memory"), ("STREAM_MAX_MSGS", "10")]);
-        let plan = plan(&wanted, Some(&existing(&[], 1)), NEW);
-        let conflicts = plan.conflicts.clone();
-        let (config, _) = updated(plan);
-        assert_eq!(config["storage"], "file");
-        assert_eq!(conflicts.len(), 1);
-        let text = conflicts[0].to_string();
-        assert!(text.starts_with("storage is \"file\" and cannot become \"memory\""), "{text}");
-    }
-
-    #[test]
-    fn what_is_immutable_depends_on_values_and_version() {
-        for (pairs, version, conflict) in [
-            (("RETENTION_POLICY", "workqueue"), NEW, true),
-            (("RETENTION_POLICY", "interest"), NEW, false),
-            (("STREAM_MAX_CONSUMERS", "60"), (2, 11), true),
-            (("STREAM_MAX_CONSUMERS", "60"), (2, 12), false),
-        ] {
-            let plan = plan(&desired(&[pairs]), Some(&existing(&[], 0)), version);
-            assert_eq!(!plan.conflicts.is_empty(), conflict, "{pairs:?} {version:?}");
-        }
-    }
-
-    #[test]
-    fn narrower_and_wider_subjects_of_the_stream_do_not_overlap_the_families() {
-        let mut narrow = existing(&[], 3);
-        narrow.config["subjects"] = json!(["trade-data.*.*.*", "orderbook-data.x.>", "other.x"]);
-        let plan_narrow = plan(&desired(&[]), Some(&narrow), NEW);
-        assert_eq!(plan_narrow.kept, vec![]);
-        let subjects = subjects_of(&updated(plan_narrow).0);
-        assert_eq!(subjects.len(), 9, "{subjects:?}");
-        assert!(subjects.contains(&"other.x".to_owned()) && !subjects.contains(&"trade-data.*.*.*".to_owned()));
-
-        narrow.config["subjects"] = json!([">"]);
-        assert_eq!(plan(&desired(&[]), Some(&narrow), NEW), NOTHING);
-    }
-
-    #[test]
-    fn a_default_never_costs_messages() {
-        let generous = [
-            ("STREAM_MAX_MSGS", "-1"),
-            ("STREAM_MAX_BYTES", "-1"),
-            ("STREAM_MAX_AGE", "0"),
-            ("STREAM_SUBJECT_STYLE", "plain"),
-        ];
-        let full = existing(&generous, 20_000_000);
-        let by_default = plan(&desired(&[]), Some(&full), NEW);
-        let kept: Vec<_> = by_default.kept.iter().map(|change| change.field.as_str()).collect();
-        assert_eq!(kept, ["max_msgs", "max_bytes", "max_age"]);
-        let why = by_default.kept[0].why_kept();
-        assert_eq!(
-            why,
-            "max_msgs stays -1: the default 1000000 drops 19000000 messages; set STREAM_MAX_MSGS if that is wanted"
-        );
-        let (config, changes) = updated(by_default);
-        assert_eq!(changes.len(), 1, "the suffixed subjects are added: {changes:?}");
-        assert_eq!(subjects_of(&config).len(), 16, "and the plain ones stay");
-        assert_eq!(config["max_msgs"], -1);
-
-        let declared = plan(&desired(&[("STREAM_MAX_MSGS", "1000000")]), Some(&full), NEW);
-        assert_eq!(declared.kept.len(), 2);
-        let (config, _) = updated(declared);
-        assert_eq!(config["max_msgs"], 1_000_000);
-    }
-
-    #[test]
-    fn replicas_are_never_lowered_by_omission() {
-        let mut three = existing(&[], 0);
-        three.config.insert("num_replicas".into(), 3.into());
-        assert_eq!(plan(&desired(&[]), Some(&three), NEW), NOTHING);
-    }
-
-    #[test]
-    fn a_change_of_style_retires_our_old_subjects_and_leaves_foreign_ones() {
-        let mut suffixed = existing(&[], 3);
-        suffixed.config["subjects"].as_array_mut().unwrap().push("custom.>".into());
-        let both = plan(&desired(&[("STREAM_SUBJECT_STYLE", "both")]), Some(&suffixed), NEW);
-        let (config, _) = updated(both);
-        assert_eq!(subjects_of(&config).len(), 17);
-        let plain = plan(&desired(&[("STREAM_SUBJECT_STYLE", "plain")]), Some(&suffixed), NEW);
-        let (config, changes) = updated(plain);
-        let subjects = subjects_of(&config);
-        assert_eq!(subjects.len(), 9);
-        assert!(subjects.contains(&"custom.>".to_owned()) && !subjects.contains(&"trade-data.>".to_owned()));
-        assert!(changes[0].effect.as_ref().unwrap().starts_with("stops capturing orderbook-data.>"));
-    }
-}
+mod tests;

@@ -1,35 +1,292 @@
-//! The stream of the eight families as it should be.
+//! Streams and consumers as they should be.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::{DataType, SubjectStyle};
-use crate::settings::MarketDataSettings;
+use crate::domain::{DataType, Subject, SubjectStyle};
+use crate::settings::declared::options::{CONSUMER, Field, STREAM};
+use crate::settings::declared::{DeclaredConsumer, DeclaredStream};
 use crate::settings::variables::*;
+use crate::settings::{MarketDataSettings, Settings, StreamsSettings};
+
+/// Everything that should be.
+#[derive(Clone, Debug, Default)]
+pub struct Desired {
+    pub streams: Vec<DesiredStream>,
+    /// Streams that bear our mark and are not declared are deleted.
+    pub prune: bool,
+    /// Streams at most; the server itself cannot limit an account that has no name.
+    pub max_streams: Option<u64>,
+}
 
 /// A stream as it should be.
 #[derive(Clone, Debug)]
-pub struct Desired {
+pub struct DesiredStream {
     pub name: String,
-    /// JetStream's own field names and units (nanoseconds, bytes, −1 = no limit).
-    pub config: Map<String, Value>,
+    /// The fields that are looked after, but for the subjects; all others stay as they are.
+    pub fields: Vec<Wanted>,
     /// Subjects that must be captured.
-    pub subjects: Vec<String>,
-    /// Subjects of ours in the styles that are not wanted: captured no longer. Other subjects
-    /// that a stream has are left alone.
-    pub retired_subjects: Vec<String>,
-    /// [`None`]: an existing stream keeps the replicas it has.
-    pub replicas: Option<i64>,
-    /// The variables that somebody set. What only a default asks for must not cost messages.
-    pub declared: Vec<&'static str>,
+    pub subjects: Vec<Subject>,
+    /// Who asks for them.
+    pub subjects_by: Origin,
+    /// Subjects of ours that are not wanted any more. Other subjects that a stream has are left alone.
+    pub retired_subjects: Vec<Subject>,
+    /// No other subjects are left.
+    pub strict_subjects: bool,
+    pub consumers: Vec<DesiredConsumer>,
 }
 
-/// The variable that stands behind a field of a stream's configuration.
-pub fn variable_of(field: &str) -> &'static str {
+/// A consumer as it should be.
+#[derive(Clone, Debug)]
+pub struct DesiredConsumer {
+    pub name: String,
+    pub durable: bool,
+    pub fields: Vec<Wanted>,
+}
+
+/// One field and its value in JetStream's units; null is what a server takes for an absent field.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub field: &'static Field,
+    pub value: Value,
+    pub by: Origin,
+}
+
+/// Who asks for a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A variable that is set.
+    Variable(&'static str),
+    /// The default of a variable.
+    DefaultOf(&'static str),
+    /// A line of a file: `streams.yml:12`.
+    Line(String),
+    /// Nobody: what JetStream itself has for something that says nothing about it.
+    Nobody,
+}
+
+impl Origin {
+    /// Whether somebody wrote it down. What only a default asks for must not cost messages.
+    pub const fn is_declared(&self) -> bool {
+        matches!(self, Self::Variable(_) | Self::Line(_))
+    }
+}
+
+/// What we put into a stream's metadata.
+pub const MANAGED_BY: (&str, &str) = ("managed-by", "unified-nats");
+
+/// What nats-server takes for a window that is not given, where messages get as old.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(120);
+
+impl Desired {
+    pub fn of(settings: &Settings) -> Self {
+        let StreamsSettings { market_data, declared, prune, max_streams, .. } = &settings.streams;
+        let mut streams = vec![];
+        if *market_data {
+            let stream = DesiredStream::market_data(&settings.market_data);
+            let more = declared.iter().find(|more| more.name == settings.market_data.name);
+            streams.push(more.map_or(stream.clone(), |more| stream.refined(more)));
+        }
+        let others = declared.iter().filter(|stream| !(*market_data && stream.name == settings.market_data.name));
+        streams.extend(others.map(DesiredStream::declared));
+        Self { streams, prune: *prune, max_streams: *max_streams }
+    }
+
+    pub fn stream(&self, name: &str) -> Option<&DesiredStream> {
+        self.streams.iter().find(|stream| stream.name == name)
+    }
+}
+
+impl DesiredStream {
+    /// The stream of the eight families.
+    pub fn market_data(settings: &MarketDataSettings) -> Self {
+        let limit = |limit: Option<i64>| Value::from(limit.unwrap_or(-1));
+        let variables: [(&'static Variable, Value); 12] = [
+            (&RETENTION_POLICY, settings.retention.word().into()),
+            (&STREAM_MAX_CONSUMERS, limit(settings.max_consumers)),
+            (&STREAM_MAX_MSGS, limit(settings.max_msgs)),
+            (&STREAM_MAX_BYTES, limit(settings.max_bytes)),
+            (&STREAM_MAX_AGE, settings.max_age.map_or(0, nanoseconds).into()),
+            (&STREAM_MAX_MSGS_PER_SUBJECT, limit(settings.max_msgs_per_subject)),
+            (&STREAM_MAX_MSG_SIZE, limit(settings.max_msg_size.map(i64::from))),
+            (&DISCARD_POLICY, settings.discard.word().into()),
+            (&STORAGE_TYPE, settings.storage.word().into()),
+            (&STREAM_DUPLICATE_WINDOW, nanoseconds(settings.duplicate_window).into()),
+            (&STREAM_COMPRESSION, settings.compression.word().into()),
+            (&STREAM_REPLICAS, settings.replicas.map_or(Value::Null, Value::from)),
+        ];
+        let declared = |variable: &Variable| settings.declared.contains(&variable.name);
+        let fields = STREAM.iter().filter_map(|field| {
+            let variable = variable_of(field.name)?;
+            let value = variables.iter().find(|(v, _)| v.name == variable).map(|(_, value)| value.clone())?;
+            let set = settings.declared.contains(&variable);
+            let by = if set { Origin::Variable(variable) } else { Origin::DefaultOf(variable) };
+            Some(Wanted { field, value, by })
+        });
+        let subjects = family_subjects(settings.style);
+        // Publishers may still use the other style: only who chose one gives the other up.
+        let chosen = declared(&STREAM_SUBJECT_STYLE);
+        let mut retired_subjects = if chosen { family_subjects(SubjectStyle::Both) } else { vec![] };
+        retired_subjects.retain(|subject| !subjects.contains(subject));
+        let style = STREAM_SUBJECT_STYLE.name;
+        Self {
+            name: settings.name.to_string(),
+            fields: fields.collect(),
+            subjects,
+            subjects_by: if chosen { Origin::Variable(style) } else { Origin::DefaultOf(style) },
+            retired_subjects,
+            strict_subjects: false,
+            consumers: vec![],
+        }
+    }
+
+    /// A stream of a file.
+    pub fn declared(stream: &DeclaredStream) -> Self {
+        let line = |field: &str| {
+            let line = stream.lines.get(field).copied().unwrap_or(stream.line);
+            Origin::Line(format!("{}:{line}", stream.file))
+        };
+        let mut fields = wanted(STREAM, &stream.config, line);
+        let is_mirror = stream.config.contains_key("mirror");
+        let max_age = stream.config.get("max_age").and_then(Value::as_i64).filter(|age| *age > 0);
+        for wanted in fields.iter_mut().filter(|wanted| wanted.value.is_null()) {
+            if wanted.field.name == "duplicate_window" && !is_mirror {
+                let window = nanoseconds(DEFAULT_WINDOW);
+                wanted.value = max_age.map_or(window, |age| age.min(window)).into();
+            }
+        }
+        fields.retain(|wanted| wanted.field.name != "subjects");
+        Self {
+            name: stream.name.to_string(),
+            fields,
+            subjects: crate::settings::declared::subjects_of(&stream.config),
+            subjects_by: line("subjects"),
+            retired_subjects: vec![],
+            strict_subjects: stream.strict_subjects,
+            consumers: stream.consumers.iter().map(|consumer| DesiredConsumer::of(consumer, &stream.file)).collect(),
+        }
+    }
+
+    /// The same stream where a file says more about it: lines count where no variable is set.
+    pub fn refined(mut self, stream: &DeclaredStream) -> Self {
+        let file = Self::declared(stream);
+        for wanted in file.fields.into_iter().filter(|wanted| wanted.by.is_declared()) {
+            match self.fields.iter_mut().find(|ours| ours.field.name == wanted.field.name) {
+                Some(ours) if matches!(ours.by, Origin::Variable(_)) => {}
+                Some(ours) => *ours = wanted,
+                None => self.fields.push(wanted),
+            }
+        }
+        if file.strict_subjects && !file.subjects.is_empty() {
+            self.subjects = file.subjects;
+            self.subjects_by = file.subjects_by;
+            self.strict_subjects = true;
+        } else {
+            let more = file.subjects.into_iter().filter(|subject| !self.subjects.iter().any(|s| s.covers(subject)));
+            self.subjects.extend(more.collect::<Vec<_>>());
+        }
+        self.consumers = file.consumers;
+        self
+    }
+
+    /// For a stream whose messages are there and whose own configuration is lost: nothing that it
+    /// may hold is given up before somebody has looked.
+    pub fn without_limits(&self) -> Map<String, Value> {
+        let mut config = self.creation();
+        for name in ["max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size", "max_consumers"] {
+            config.insert(name.into(), (-1).into());
+        }
+        config.insert("max_age".into(), 0.into());
+        config.insert("retention".into(), "limits".into());
+        config
+    }
+
+    /// The configuration to create it with.
+    pub fn creation(&self) -> Map<String, Value> {
+        let mut config = Map::new();
+        config.insert("name".into(), self.name.as_str().into());
+        if !self.subjects.is_empty() {
+            config.insert("subjects".into(), self.subjects.iter().map(Subject::as_str).collect());
+        }
+        for wanted in self.fields.iter().filter(|wanted| !wanted.value.is_null()) {
+            config.insert(wanted.field.name.into(), wanted.value.clone());
+        }
+        config.entry("num_replicas").or_insert_with(|| 1.into());
+        mark(&mut config);
+        config
+    }
+
+    /// Whether a stream with that configuration captures all that it should.
+    pub fn is_served_by(&self, config: &Map<String, Value>) -> bool {
+        let captured = crate::settings::declared::subjects_of(config);
+        self.subjects.iter().all(|wanted| captured.iter().any(|subject| subject.covers(wanted)))
+    }
+}
+
+impl DesiredConsumer {
+    fn of(consumer: &DeclaredConsumer, file: &str) -> Self {
+        let line = |field: &str| {
+            let line = consumer.lines.get(field).copied().unwrap_or(consumer.line);
+            Origin::Line(format!("{file}:{line}"))
+        };
+        let mut fields = wanted(CONSUMER, &consumer.config, line);
+        let backoff = consumer.config.get("backoff").and_then(|spans| spans.get(0)).cloned();
+        for wanted in &mut fields {
+            match wanted.field.name {
+                // Whoever writes a consumer down wants to know what became of its messages.
+                "ack_policy" if wanted.value.is_null() => wanted.value = "explicit".into(),
+                // nats-server takes the first of these spans for it, whatever is asked for.
+                "ack_wait" if backoff.is_some() => wanted.value = backoff.clone().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        let durable = consumer.config.contains_key("durable_name");
+        Self { name: consumer.name.to_string(), durable, fields }
+    }
+
+    /// The configuration to create it with.
+    pub fn creation(&self) -> Map<String, Value> {
+        let mut config = Map::new();
+        config.insert("name".into(), self.name.as_str().into());
+        if self.durable {
+            config.insert("durable_name".into(), self.name.as_str().into());
+        }
+        for wanted in self.fields.iter().filter(|wanted| !wanted.value.is_null()) {
+            config.insert(wanted.field.name.into(), wanted.value.clone());
+        }
+        config
+    }
+}
+
+/// All fields of a table: what is declared, and what nobody asks for.
+fn wanted(table: &'static [Field], config: &Map<String, Value>, line: impl Fn(&str) -> Origin) -> Vec<Wanted> {
+    let one = |field: &'static Field| match config.get(field.name) {
+        Some(value) => Wanted { field, value: value.clone(), by: line(field.name) },
+        None => Wanted { field, value: Value::Null, by: Origin::Nobody },
+    };
+    table.iter().map(one).collect()
+}
+
+/// Sets our mark.
+pub fn mark(config: &mut Map<String, Value>) {
+    let metadata = config.entry("metadata").or_insert_with(|| json!({}));
+    if !metadata.is_object() {
+        *metadata = json!({});
+    }
+    metadata[MANAGED_BY.0] = MANAGED_BY.1.into();
+}
+
+pub fn is_marked(config: &Map<String, Value>) -> bool {
+    config.get("metadata").and_then(|metadata| metadata.get(MANAGED_BY.0)).is_some_and(|by| by == MANAGED_BY.1)
+}
+
+/// The variable that stands behind a field of the stream of the eight families.
+fn variable_of(field: &str) -> Option<&'static str> {
     let variable = match field {
         "retention" => &RETENTION_POLICY,
         "discard" => &DISCARD_POLICY,
         "storage" => &STORAGE_TYPE,
-        "subjects" => &STREAM_SUBJECT_STYLE,
         "max_consumers" => &STREAM_MAX_CONSUMERS,
         "max_msgs" => &STREAM_MAX_MSGS,
         "max_bytes" => &STREAM_MAX_BYTES,
@@ -39,77 +296,16 @@ pub fn variable_of(field: &str) -> &'static str {
         "duplicate_window" => &STREAM_DUPLICATE_WINDOW,
         "compression" => &STREAM_COMPRESSION,
         "num_replicas" => &STREAM_REPLICAS,
-        _ => &STREAM_NAME,
+        _ => return None,
     };
-    variable.name
+    Some(variable.name)
 }
 
-/// What we put into a stream's metadata.
-pub const MANAGED_BY: (&str, &str) = ("managed-by", "unified-nats");
-
-impl Desired {
-    pub fn market_data(settings: &MarketDataSettings) -> Self {
-        let limit = |limit: Option<i64>| limit.unwrap_or(-1);
-        let config = json!({
-            "name": settings.name.as_str(),
-            "retention": settings.retention.word(),
-            "max_consumers": limit(settings.max_consumers),
-            "max_msgs": limit(settings.max_msgs),
-            "max_bytes": limit(settings.max_bytes),
-            "max_age": settings.max_age.map_or(0, nanoseconds),
-            "max_msgs_per_subject": limit(settings.max_msgs_per_subject),
-            "max_msg_size": settings.max_msg_size.unwrap_or(-1),
-            "discard": settings.discard.word(),
-            "storage": settings.storage.word(),
-            "duplicate_window": nanoseconds(settings.duplicate_window),
-            "compression": settings.compression.word(),
-        });
-        let Value::Object(config) = config else { unreachable!("it is written as an object") };
-        let subjects = family_subjects(settings.style);
-        // Publishers may still use the other style: only who chose one gives the other up.
-        let chosen = settings.declared.contains(&STREAM_SUBJECT_STYLE.name);
-        let mut retired_subjects = if chosen { family_subjects(SubjectStyle::Both) } else { vec![] };
-        retired_subjects.retain(|subject| !subjects.contains(subject));
-        Self {
-            name: settings.name.to_string(),
-            config,
-            subjects,
-            retired_subjects,
-            replicas: settings.replicas,
-            declared: settings.declared.clone(),
-        }
-    }
-}
-
-impl Desired {
-    /// For a stream whose messages are there and whose own configuration is lost: nothing that it
-    /// may hold is given up before somebody has looked.
-    pub fn without_limits(&self) -> Map<String, Value> {
-        let mut config = self.config.clone();
-        for name in ["max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size", "max_consumers"] {
-            config.insert(name.into(), (-1).into());
-        }
-        config.insert("max_age".into(), 0.into());
-        config.insert("retention".into(), "limits".into());
-        config.insert("subjects".into(), self.subjects.clone().into());
-        config
-    }
-}
-
-fn nanoseconds(span: std::time::Duration) -> i64 {
+fn nanoseconds(span: Duration) -> i64 {
     i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn family_subjects(style: SubjectStyle) -> Vec<String> {
-    DataType::ALL.iter().flat_map(|family| family.subjects(style)).collect()
-}
-
-/// Whether `filter` (`token.>`) captures everything that the subject or filter `other` does.
-pub fn covers(filter: &str, other: &str) -> bool {
-    filter.strip_suffix('>').is_some_and(|prefix| other.len() > prefix.len() && other.starts_with(prefix))
-}
-
-/// Whether one of the filters `subjects` captures everything that `filter` (`token.>`) does.
-pub fn captures(subjects: &[String], filter: &str) -> bool {
-    subjects.iter().any(|subject| subject == filter || subject == ">")
+fn family_subjects(style: SubjectStyle) -> Vec<Subject> {
+    // They are subjects by construction.
+    DataType::ALL.iter().flat_map(|family| family.subjects(style)).filter_map(|text| text.parse().ok()).collect()
 }

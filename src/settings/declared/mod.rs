@@ -39,6 +39,15 @@ pub struct DeclaredConsumer {
     pub line: usize,
 }
 
+impl DeclaredStream {
+    /// Whether it has subjects, or another stream that its messages come from. The stream of the eight
+    /// families needs none.
+    pub fn says_what_it_captures(&self) -> bool {
+        let asked = ["subjects", "mirror", "sources"];
+        asked.iter().any(|field| self.config.contains_key(*field) || self.lines.contains_key(field))
+    }
+}
+
 /// Streams at most in one file; nats-server takes about a millisecond for each.
 const MOST_STREAMS: usize = 10_000;
 
@@ -308,11 +317,9 @@ fn check_stream(document: &mut Document<'_>, at: Place, path: &str, fields: &Fie
         }
     }
     let subjects = subjects_of(&fields.config);
-    let declared = has("subjects") || fields.lines.contains_key("subjects");
-    let empty = if declared { has("subjects") && subjects.is_empty() } else { !has("mirror") && !has("sources") };
-    if empty {
+    if has("subjects") && subjects.is_empty() {
         // nats-server would take the stream's name for its subject, which nobody means.
-        refuse("subjects", "nothing", "must name at least one subject", "add subjects: [\"…\"], a mirror or sources");
+        refuse("subjects", "nothing", "must name at least one subject", "add one, or leave it out for a mirror");
     }
     for (i, subject) in subjects.iter().enumerate() {
         if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {

@@ -178,6 +178,18 @@ impl Field {
         if is_absent { Value::Null } else { value }
     }
 
+    /// What null stands for, as JetStream would show it.
+    pub fn shown(&self, canonical: &Value) -> Value {
+        match (canonical, self.absent, self.kind) {
+            (Value::Null, Absent::Number(number), _) => number.into(),
+            (Value::Null, Absent::Word(word), _) => word.into(),
+            (Value::Null, _, Kind::Bool) => false.into(),
+            (Value::Null, _, Kind::Count | Kind::Span) => 0.into(),
+            (Value::Null, _, Kind::Limit(_) | Kind::Size(_)) => (-1).into(),
+            _ => canonical.clone(),
+        }
+    }
+
     /// The rule, as a phrase that follows "must be".
     pub fn allowed(&self) -> String {
         match self.kind {
@@ -296,7 +308,7 @@ pub static STREAM: &[Field] = &[
     plain("sources", Kind::Objects(SOURCE)),
     plain("placement", Kind::Object(PLACEMENT)).stays_when_omitted(),
     plain("consumer_limits", Kind::Object(CONSUMER_LIMITS)),
-    plain("metadata", Kind::Labels),
+    plain("metadata", Kind::Labels).stays_when_omitted(),
 ];
 
 /// The options of a consumer, but for its name.
@@ -337,5 +349,5 @@ pub static CONSUMER: &[Field] = &[
     field("priority_policy", Kind::Word(&["none", "overflow", "pinned_client", "prioritized"]), Absent::Word("none"))
         .since(2, 11),
     plain("priority_timeout", Kind::Span).since(2, 11),
-    plain("metadata", Kind::Labels),
+    plain("metadata", Kind::Labels).stays_when_omitted(),
 ];

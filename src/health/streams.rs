@@ -1,0 +1,133 @@
+//! The streams of a server against those that should be.
+
+use super::report::Check;
+use crate::domain::DataType;
+use crate::nats::JetStream;
+use crate::settings::declared::subjects_of;
+use crate::streams::{Action, Desired, Existing, Plan, plan};
+
+/// What of the streams is looked at, besides that they are there.
+#[derive(Clone, Copy, Debug)]
+pub struct Aspects {
+    pub configuration: bool,
+    pub families: bool,
+}
+
+impl Aspects {
+    pub const ALL: Self = Self { configuration: true, families: true };
+}
+
+/// Looks at the streams; `market_data` is the name of the one with the eight families.
+pub async fn examine_streams(
+    jetstream: &JetStream,
+    desired: &Desired,
+    market_data: &str,
+    aspects: Aspects,
+) -> Vec<Check> {
+    let mut look = None;
+    let exist = Check::run("stream", async {
+        let taken = StreamsLook::take(jetstream, desired).await?;
+        let exist = taken.exist();
+        look = Some(taken);
+        exist
+    });
+    let mut checks = vec![exist.await];
+    let Some(look) = look else { return checks };
+    if !aspects.configuration {
+        checks.clear();
+    }
+    if aspects.families {
+        checks.push(Check::run("datatypes", async { look.families(market_data) }).await);
+    }
+    if aspects.configuration {
+        checks.extend(look.deviations());
+    }
+    checks
+}
+
+/// One look at all streams.
+struct StreamsLook<'a> {
+    desired: &'a Desired,
+    existing: Existing,
+    plan: Plan,
+}
+
+impl<'a> StreamsLook<'a> {
+    async fn take(jetstream: &JetStream, desired: &'a Desired) -> Result<Self, String> {
+        let existing = Existing::read(jetstream, desired).await.map_err(|error| error.to_string())?;
+        let plan = plan(desired, &existing);
+        Ok(Self { desired, existing, plan })
+    }
+
+    /// Every stream that should be is there.
+    fn exist(&self) -> Result<String, String> {
+        let missing = |wanted: &str| self.existing.streams.iter().all(|info| info.name() != wanted);
+        let missing: Vec<_> =
+            self.desired.streams.iter().map(|stream| stream.name.as_str()).filter(|name| missing(name)).collect();
+        if let Some(first) = missing.first() {
+            let more = match missing.len() {
+                1 => String::new(),
+                count => format!(", nor do {} more", count - 1),
+            };
+            let verb = match self.existing.unknown.iter().any(|name| name == first) {
+                true => "does not answer",
+                false => "does not exist",
+            };
+            return Err(format!("stream {first} {verb}{more}"));
+        }
+        let mut texts = self.desired.streams.iter().filter_map(|stream| {
+            let state = &self.existing.streams.iter().find(|info| info.name() == stream.name)?.state;
+            Some(format!(
+                "{}: {} messages, {} bytes, sequences {} to {}, {} consumers",
+                stream.name, state.messages, state.bytes, state.first_seq, state.last_seq, state.consumer_count
+            ))
+        });
+        let first = texts.next().unwrap_or_else(|| "no stream is declared".into());
+        Ok(match texts.count() {
+            0 => first,
+            more => format!("{first}; and {more} more"),
+        })
+    }
+
+    /// Each family that should be is captured by the stream of the eight families; `name` is its name.
+    fn families(&self, name: &str) -> Result<String, String> {
+        let Some(stream) = self.desired.stream(name) else { return Ok("no family is declared".into()) };
+        let info = self.existing.streams.iter().find(|info| info.name() == name);
+        let info = info.ok_or_else(|| format!("stream {name} does not exist"))?;
+        let captured = subjects_of(&info.config);
+        let lost: Vec<_> = stream
+            .subjects
+            .iter()
+            .filter(|subject| !captured.iter().any(|filter| filter.covers(subject)))
+            .map(ToString::to_string)
+            .collect();
+        if !lost.is_empty() {
+            return Err(format!("{name} does not capture {}", lost.join(", ")));
+        }
+        let is_declared = |family: &&DataType| {
+            let tokens = [family.suffixed_token(), family.name()];
+            stream
+                .subjects
+                .iter()
+                .any(|subject| tokens.contains(&subject.as_str().split('.').next().unwrap_or_default()))
+        };
+        match DataType::ALL.iter().filter(is_declared).count() {
+            count if count == DataType::ALL.len() => Ok(format!("{name} captures all {count} families")),
+            count => Ok(format!("{name} captures the {count} families that are declared")),
+        }
+    }
+
+    /// What is not as it should be, and does not keep a stream from its work.
+    fn deviations(&self) -> Vec<Check> {
+        let mut deviations = vec![];
+        for stream in &self.plan.streams {
+            let mut sentences = stream.remarks();
+            if let Action::Update { changes, .. } = &stream.action {
+                sentences.extend(changes.iter().map(|change| format!("{change} is wanted")));
+            }
+            let named = |sentence: String| Check::warning("settings", format!("{}: {sentence}", stream.name));
+            deviations.extend(sentences.into_iter().map(named));
+        }
+        deviations
+    }
+}

@@ -1,0 +1,134 @@
+//! Which streams there should be besides the one that variables describe.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::declared::{self, DeclaredStream};
+use super::jetstream::JetStreamSettings;
+use super::reader::{Reader, number_in};
+use super::variables::*;
+
+#[derive(Clone, Debug)]
+pub struct StreamsSettings {
+    /// Whether the stream of the eight families is one of them.
+    pub market_data: bool,
+    /// Streams of files and built-in sets. One with the name of the stream of the eight families says
+    /// more about that one.
+    pub declared: Vec<DeclaredStream>,
+    /// Time between two drift checks; [`None`]: only at the start and on SIGHUP.
+    pub reconcile_interval: Option<Duration>,
+    /// Streams that bear our mark and are not declared any more are deleted.
+    pub prune: bool,
+    pub max_streams: Option<u64>,
+}
+
+/// What brokers of this kind had before there was a stream for market data alone.
+const BROKER: &str = "
+streams:
+  MARKET_DATA: {subjects: [market.>], max_age: 1h, max_msgs: 1000000}
+  SYSTEM_EVENTS: {subjects: [system.>], max_age: 24h, max_msgs: 100000}
+  SERVICE_LOGS: {subjects: [service.>], max_age: 168h, max_msgs: 500000}
+";
+
+/// The stream for market data of that set, beside the one of the eight families.
+const MARKET_EVENTS: &str = "MARKET_EVENTS";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Set {
+    MarketData,
+    Broker,
+    None,
+}
+
+impl StreamsSettings {
+    pub fn read(reader: &mut Reader, market_data: &str, jetstream: &JetStreamSettings, clustered: bool) -> Self {
+        let sets = reader.required(&STREAMS_DEFAULTS, |text| {
+            text.split(',')
+                .map(|set| match set {
+                    "market-data" => Ok(Set::MarketData),
+                    "broker" => Ok(Set::Broker),
+                    "none" => Ok(Set::None),
+                    _ => Err(String::new()),
+                })
+                .collect::<Result<Vec<_>, _>>()
+        });
+        if sets.len() > 1 && sets.contains(&Set::None) {
+            reader.refuse(&STREAMS_DEFAULTS, "none stands alone");
+        }
+        let interval = reader.span(&STREAMS_RECONCILE_INTERVAL, Duration::ZERO);
+        let mut settings = Self {
+            market_data: sets.contains(&Set::MarketData),
+            declared: vec![],
+            reconcile_interval: (!interval.is_zero()).then_some(interval),
+            prune: reader.bool(&STREAMS_PRUNE),
+            max_streams: reader
+                .optional(&JETSTREAM_MAX_STREAMS, |text| number_in(text, &(1..=i64::MAX)))
+                .map(i64::unsigned_abs),
+        };
+        if sets.contains(&Set::Broker) {
+            settings.declared = settings.broker_set(reader);
+        }
+        if let Some(file) = reader.readable_file(&STREAMS_FILE) {
+            let declared = declared::read_file(&file, reader.problems, reader.warnings);
+            settings.add(declared, reader, market_data);
+        }
+        settings.check(reader, jetstream, clustered);
+        settings
+    }
+
+    fn broker_set(&self, reader: &mut Reader) -> Vec<DeclaredStream> {
+        let mut set = declared::read_streams("STREAMS_DEFAULTS=broker", BROKER, reader.problems, reader.warnings);
+        let second = MARKET_EVENTS.parse().ok().filter(|_| self.market_data);
+        if let (Some(name), Some(first)) = (second, set.first_mut()) {
+            first.name = name;
+        }
+        set
+    }
+
+    /// Adds the streams of a file; those of a built-in set give way to them.
+    fn add(&mut self, declared: Vec<DeclaredStream>, reader: &mut Reader, market_data: &str) {
+        self.declared.retain(|built_in| declared.iter().all(|stream| stream.name != built_in.name));
+        for stream in declared {
+            let refines = self.market_data && stream.name.as_str() == market_data;
+            if !refines && !stream.says_what_it_captures() {
+                reader.problems.add(
+                    format!("{}:{}: {}", stream.file, stream.line, stream.name),
+                    "a stream without subjects",
+                    "must name at least one subject, a mirror or sources",
+                    "add subjects: [\"…\"]",
+                );
+            }
+            self.declared.push(stream);
+        }
+    }
+
+    /// What does not fit the server.
+    fn check(&self, reader: &mut Reader, jetstream: &JetStreamSettings, clustered: bool) {
+        for stream in &self.declared {
+            let place = |field: &str| {
+                let line = stream.lines.get(field).copied().unwrap_or(stream.line);
+                format!("{}:{line}: {}.{field}", stream.file, stream.name)
+            };
+            let number = |field: &str| stream.config.get(field).and_then(Value::as_i64);
+            if number("num_replicas").is_some_and(|replicas| replicas > 1) && !clustered {
+                let rule = "must be 1 (NATS_CLUSTER_ENABLED is false)";
+                reader.problems.add(place("num_replicas"), "several copies", rule, "correct it, or enable the cluster");
+            }
+            let in_memory = stream.config.get("storage").is_some_and(|storage| storage == "memory");
+            let (capacity, variable) = match in_memory {
+                true => (jetstream.max_memory, JETSTREAM_MAX_MEMORY.name),
+                false => (jetstream.max_file, JETSTREAM_MAX_FILE.name),
+            };
+            if number("max_bytes").is_some_and(|bytes| bytes > 0 && bytes.unsigned_abs() > capacity.bytes()) {
+                let rule = format!("must not be above {variable}={capacity}");
+                reader.problems.add(
+                    place("max_bytes"),
+                    "more than there is",
+                    rule,
+                    format!("lower it, or raise {variable}"),
+                );
+            }
+        }
+    }
+}
