@@ -41,6 +41,8 @@ impl ApiError {
     pub const CONSUMER_EXISTS: u64 = 10148;
     /// A consumer of that name does not exist.
     pub const CONSUMER_NOT_FOUND: u64 = 10149;
+    /// Consumers have more than the new limits of their stream allow.
+    pub const CONSUMERS_VIOLATE_LIMITS: u64 = 10069;
     /// Another stream has one of the subjects.
     pub const SUBJECT_OVERLAP: u64 = 10065;
 

@@ -201,6 +201,20 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
                 outcome.info = Some(info);
                 outcome.done(name, format!("changed, {}", listed(changes)), changes);
             }
+            Err(error) if error.is(ApiError::CONSUMERS_VIOLATE_LIMITS) && !plan.consumers.is_empty() => {
+                // Limits that are narrowed are for the consumers to keep first.
+                for consumer in &plan.consumers {
+                    carry_out_consumer(jetstream, name, consumer, &mut outcome).await;
+                }
+                match jetstream.update_stream(name, config).await {
+                    Ok(info) => {
+                        outcome.info = Some(info);
+                        outcome.done(name, format!("changed, {}", listed(changes)), changes);
+                    }
+                    Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
+                }
+                return outcome;
+            }
             // What is there goes on as it is; whether that is enough is for the caller to say.
             Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
         },

@@ -119,6 +119,13 @@ impl StreamPlan {
         Self { name: name.to_owned(), action, conflicts: vec![], kept: vec![], consumers: vec![], after: vec![] }
     }
 
+    /// A stream that is not there has none.
+    fn block_consumers(&mut self) {
+        if self.action == Action::Blocked {
+            self.consumers.iter_mut().for_each(|consumer| consumer.action = ConsumerAction::Blocked);
+        }
+    }
+
     /// Whether there is nothing to do that can be done.
     pub fn is_nothing(&self) -> bool {
         let idle =
@@ -234,6 +241,7 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
     let Some(existing) = existing else {
         plan.conflicts = too_old(&desired.fields, all.version);
         plan.action = if plan.conflicts.is_empty() { Action::Create(desired.creation()) } else { Action::Blocked };
+        plan.block_consumers();
         return plan;
     };
     // Update replaces the whole configuration, so it starts from what is there: fields that we do
@@ -411,6 +419,7 @@ fn limit(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
         if room == 0 {
             plan.conflicts.push(Conflict::TooMany { most });
             plan.action = Action::Blocked;
+            plan.block_consumers();
         }
         room = room.saturating_sub(1);
     }
@@ -470,6 +479,7 @@ fn settle_subjects(
                 by,
             });
             plan.action = without_subjects(std::mem::replace(&mut plan.action, Action::Blocked), &before[number]);
+            plan.block_consumers();
             continue;
         }
         for subject in gained {

@@ -164,7 +164,7 @@ impl DesiredStream {
             subjects_by: line("subjects"),
             retired_subjects: vec![],
             strict_subjects: stream.strict_subjects,
-            consumers: stream.consumers.iter().map(|consumer| DesiredConsumer::of(consumer, &stream.file)).collect(),
+            consumers: stream.consumers.iter().map(|consumer| DesiredConsumer::of(consumer, stream)).collect(),
         }
     }
 
@@ -225,7 +225,9 @@ impl DesiredStream {
 }
 
 impl DesiredConsumer {
-    fn of(consumer: &DeclaredConsumer, file: &str) -> Self {
+    fn of(consumer: &DeclaredConsumer, stream: &DeclaredStream) -> Self {
+        let file = &stream.file;
+        let limits = stream.config.get("consumer_limits");
         let line = |field: &str| {
             let line = consumer.lines.get(field).copied().unwrap_or(consumer.line);
             Origin::Line(format!("{file}:{line}"))
@@ -238,6 +240,12 @@ impl DesiredConsumer {
                 "ack_policy" if wanted.value.is_null() => wanted.value = "explicit".into(),
                 // nats-server takes the first of these spans for it, whatever is asked for.
                 "ack_wait" if backoff.is_some() => wanted.value = backoff.clone().unwrap_or_default(),
+                // The stream's limits are what its consumers have unless they say otherwise.
+                name @ ("max_ack_pending" | "inactive_threshold")
+                    if wanted.field.canonical(&wanted.value).is_null() =>
+                {
+                    wanted.value = limits.and_then(|limits| limits.get(name)).cloned().unwrap_or_default();
+                }
                 _ => {}
             }
         }

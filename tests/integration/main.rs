@@ -10,6 +10,7 @@ mod hangs;
 mod integrity;
 mod lifecycle;
 mod logs;
+mod plans;
 mod refusals;
 mod reload;
 mod resources;

@@ -365,6 +365,14 @@ fn check_consumer(document: &mut Document<'_>, at: Place, path: &str, fields: &F
             refuse(field, if has(field) { "it alone" } else { "nothing" }, &rule, "set both or none");
         }
     }
+    if policy == Some("last_per_subject") && !has("filter_subjects") {
+        let rule = "needs filter_subjects with deliver_policy: last_per_subject";
+        refuse("filter_subjects", "nothing", rule, "name the subjects whose last messages are meant");
+    }
+    let ungrouped = fields.config.get("priority_policy").is_none_or(|policy| policy == "none");
+    if has("priority_groups") && ungrouped {
+        refuse("priority_groups", "groups alone", "needs a priority_policy", "add one, or leave it out");
+    }
     let retries = fields.config.get("backoff").and_then(Value::as_array).map_or(0, Vec::len) as i64;
     if let Some(most @ 1..) = fields.config.get("max_deliver").and_then(Value::as_i64)
         && retries > most

@@ -327,7 +327,7 @@ pub static CONSUMER: &[Field] = &[
     field("ack_wait", Kind::Span, Absent::Number(30_000_000_000)),
     field("max_deliver", Kind::Limit(SMALL), NO_LIMIT),
     plain("backoff", Kind::Spans),
-    plain("filter_subjects", Kind::Subjects),
+    plain("filter_subjects", Kind::Subjects).alias(&["filter_subject"]),
     field("replay_policy", Kind::Word(&["instant", "original"]), Absent::Word("instant")).changes(Changes::Never),
     plain("rate_limit_bps", Kind::Count),
     plain("sample_freq", Kind::Percent),

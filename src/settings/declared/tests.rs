@@ -174,6 +174,8 @@ fn contradictions_are_found() {
         ("consumers: {c: {deliver_subject: x, max_batch: 5}}", "is for pull consumers"),
         ("consumers: {c: {opt_start_seq: 5}}", "goes with deliver_policy: by_start_sequence"),
         ("consumers: {c: {deliver_policy: by_start_time}}", "goes with deliver_policy: by_start_time"),
+        ("consumers: {c: {deliver_policy: last_per_subject}}", "needs filter_subjects"),
+        ("consumers: {c: {priority_groups: [x]}}", "needs a priority_policy"),
         ("consumers: {c: {max_deliver: 1, backoff: [1s, 2s]}}", "must not be longer than max_deliver"),
         ("consumers: {c: {filter_subjects: [a.>, a.b]}}", "a.> and a.b: overlap each other"),
         ("consumers: {c.d: {}}", "must be a name of letters, digits, - and _"),

@@ -1,0 +1,315 @@
+//! Plans against real servers of every version: what is applied is there, and nothing is left to do.
+
+use std::time::Duration;
+
+use unified_nats::settings::Settings;
+use unified_nats::streams::{Applied, Desired, Existing, apply, plan};
+
+use crate::support::*;
+
+/// Options of streams, each with values that can follow each other.
+const STREAM_OPTIONS: &[(&str, &[&str])] = &[
+    ("description", &["one", "'two'"]),
+    ("retention", &["limits", "interest", "workqueue"]),
+    ("discard", &["old", "new"]),
+    ("storage", &["file", "memory"]),
+    ("max_consumers", &["7", "-1"]),
+    ("max_msgs", &["100", "200", "-1"]),
+    ("max_bytes", &["1MB", "2MB", "-1"]),
+    ("max_age", &["1m", "2h", "0"]),
+    ("max_msgs_per_subject", &["1", "5"]),
+    ("max_msg_size", &["1KB", "-1"]),
+    ("replicas", &["1"]),
+    ("duplicate_window", &["1s", "30s"]),
+    ("compression", &["s2", "none"]),
+    ("no_ack", &["true", "false"]),
+    ("deny_delete", &["true", "false"]),
+    ("allow_direct", &["true", "false"]),
+    ("allow_rollup_hdrs", &["true", "false"]),
+    ("first_seq", &["10"]),
+    ("subject_transform", &["{src: 'SUBJECT.>', dest: 'to.SUBJECT.>'}"]),
+    (
+        "republish",
+        &["{src: 'SUBJECT.>', dest: 're.SUBJECT.>'}", "{src: 'SUBJECT.>', dest: 'x.SUBJECT.>', headers_only: true}"],
+    ),
+    ("sources", &["[{name: ORIGIN}]", "[{name: ORIGIN, filter_subject: origin.a, opt_start_seq: 5}]"]),
+    ("consumer_limits", &["{max_ack_pending: 5}", "{inactive_threshold: 5m, max_ack_pending: 50}"]),
+    ("metadata", &["{a: b}", "{a: c, d: e}"]),
+    ("allow_msg_ttl", &["true"]),
+    ("allow_atomic", &["true", "false"]),
+    ("allow_batched", &["true"]),
+];
+
+const CONSUMER_OPTIONS: &[(&str, &[&str])] = &[
+    ("description", &["one", "two"]),
+    ("deliver_policy", &["all", "new", "last_per_subject"]),
+    ("ack_policy", &["explicit", "all", "none"]),
+    ("ack_wait", &["10s", "30s"]),
+    ("max_deliver", &["5", "-1"]),
+    ("filter_subjects", &["[SUBJECT.a]", "[SUBJECT.a, SUBJECT.b]"]),
+    ("replay_policy", &["instant", "original"]),
+    ("sample_freq", &["50%", "100"]),
+    ("max_waiting", &["7"]),
+    ("max_ack_pending", &["1000", "-1", "7"]),
+    ("headers_only", &["true", "false"]),
+    ("max_batch", &["5"]),
+    ("max_expires", &["5s"]),
+    ("max_bytes", &["1MB", "-1"]),
+    ("inactive_threshold", &["10m", "0"]),
+    ("mem_storage", &["true", "false"]),
+    ("metadata", &["{a: b}"]),
+    ("backoff", &["[1s, 2s]"]),
+];
+
+fn options(random: &mut fastrand::Rng, of: &[(&str, &[&str])], share: f64, subject: &str) -> Vec<String> {
+    let mut lines = vec![];
+    for (name, values) in of {
+        if random.f64() < share {
+            lines.push(format!("{name}: {}", values[random.usize(..values.len())].replace("SUBJECT", subject)));
+        }
+    }
+    lines
+}
+
+/// A file with three streams at most, and one that others take messages from.
+fn file(random: &mut fastrand::Rng) -> String {
+    let mut text = "streams:\n  ORIGIN: {subjects: [origin.>]}\n".to_owned();
+    for (name, subject) in [("A", "a"), ("B", "b"), ("C", "c")] {
+        if random.f64() < 0.2 {
+            continue;
+        }
+        let extra = if random.bool() { format!(", {subject}{subject}.x") } else { String::new() };
+        text += &format!("  {name}:\n    subjects: [{subject}.>{extra}]\n");
+        let lines = options(random, STREAM_OPTIONS, 0.25, subject);
+        for line in &lines {
+            text += &format!("    {line}\n");
+        }
+        // These restrict consumers in ways of their own.
+        if lines.iter().any(|line| line.starts_with("consumer_limits") || line.ends_with("workqueue")) {
+            continue;
+        }
+        text += "    consumers:\n";
+        for consumer in ["one", "two"] {
+            if random.bool() {
+                continue;
+            }
+            text += &format!("      {consumer}:\n        description: c\n");
+            for line in options(random, &CONSUMER_OPTIONS[1..], 0.2, subject) {
+                text += &format!("        {line}\n");
+            }
+        }
+        text = text.trim_end_matches("    consumers:\n").to_owned();
+    }
+    text
+}
+
+fn desired(directory: &std::path::Path, text: &str) -> Option<Desired> {
+    let path = directory.join("random.yml");
+    std::fs::write(&path, text).unwrap();
+    let environment = [("STREAMS_DEFAULTS", "none"), ("STREAMS_FILE", path.to_str().unwrap())];
+    // Some combinations contradict themselves, and are refused before anybody asks a server.
+    Settings::load(&environment.as_slice(), &[]).ok().map(|loaded| Desired::of(&loaded.settings))
+}
+
+fn failures(applied: &Applied) -> Vec<String> {
+    applied.failed.iter().map(|error| format!("{error}: {}", error.source)).collect()
+}
+
+async fn leaves_nothing_to_do(jetstream: &unified_nats::nats::JetStream, desired: &Desired, context: &str) {
+    let existing = Existing::read(jetstream, desired).await.unwrap();
+    let left = plan(desired, &existing);
+    let to_do = left.streams.iter().filter(|stream| !stream.is_nothing()).collect::<Vec<_>>();
+    assert!(to_do.is_empty(), "{context}\nleft to do: {to_do:?}");
+}
+
+fn random_files_on(version: &str) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let rounds = if std::env::var_os("UNIFIED_NATS_FULL").is_some() { 400 } else { 40 };
+    let mut broker = Broker::with_server(version);
+    broker.set("STREAMS_DEFAULTS", "none").set("STREAMS_RECONCILE_INTERVAL", 0).start();
+    let directory = tempfile::tempdir().unwrap();
+    let (mut changed, mut refused) = (0, 0);
+    block_on(async {
+        let jetstream = unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(10));
+        for _ in 0..rounds {
+            let texts = [file(&mut random), file(&mut random)];
+            let Some([first, second]) = texts
+                .each_ref()
+                .map(|text| desired(directory.path(), text))
+                .into_iter()
+                .collect::<Option<Vec<_>>>()
+                .map(|both| <[_; 2]>::try_from(both).unwrap())
+            else {
+                continue;
+            };
+            let context = format!("{version}, seed {seed}\n{}\n{}", texts[0], texts[1]);
+            for desired in [&first, &second] {
+                let applied = apply(&jetstream, desired).await.unwrap();
+                if !applied.failed.is_empty() {
+                    refused += 1;
+                    println!("{:#?}\n{context}", failures(&applied));
+                    continue;
+                }
+                changed += applied.done.len();
+                leaves_nothing_to_do(&jetstream, desired, &context).await;
+            }
+            for stream in ["A", "B", "C", "ORIGIN"] {
+                jetstream.delete_stream(stream).await.unwrap();
+            }
+        }
+    });
+    println!("{changed} changes, {refused} refused");
+    assert!(changed > rounds * 2 && refused * 2 < rounds, "{changed} changes, {refused} refused");
+}
+
+#[test]
+fn what_is_applied_is_there_on_2_10() {
+    random_files_on("2.10.26");
+}
+
+#[test]
+fn what_is_applied_is_there_on_2_11() {
+    random_files_on("2.11.11");
+}
+
+#[test]
+fn what_is_applied_is_there_on_2_12() {
+    random_files_on("2.12.8");
+}
+
+#[test]
+fn what_is_applied_is_there_on_2_14() {
+    random_files_on("2.14.6");
+}
+
+#[test]
+fn what_is_applied_is_there_on_2_15() {
+    random_files_on(CURRENT);
+}
+
+/// A broker with that file of streams.
+fn with_file(text: &str) -> Broker {
+    let mut broker = Broker::new();
+    let path = broker.path("streams.yml");
+    std::fs::write(&path, text).unwrap();
+    broker.set("STREAMS_FILE", path.display());
+    broker
+}
+
+#[test]
+fn two_at_once_end_in_the_same_state() {
+    let mut broker = Broker::new();
+    broker.set("STREAMS_DEFAULTS", "none").set("STREAMS_RECONCILE_INTERVAL", 0).start();
+    let directory = tempfile::tempdir().unwrap();
+    let streams: String = (0..50)
+        .map(|i| format!("  S{i}: {{subjects: [s{i}.>], max_msgs: 9, consumers: {{c: {{max_deliver: 3}}}}}}\n"))
+        .collect();
+    let desired = desired(directory.path(), &format!("streams:\n{streams}")).unwrap();
+    block_on(async {
+        let client = async || unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(10));
+        let (one, other) = (client().await, client().await);
+        let (first, second) = tokio::join!(apply(&one, &desired), apply(&other, &desired));
+        for applied in [first.unwrap(), second.unwrap()] {
+            assert_eq!(failures(&applied), Vec::<String>::new());
+        }
+        leaves_nothing_to_do(&one, &desired, "").await;
+    });
+}
+
+#[test]
+fn drift_is_repaired() {
+    let mut broker = with_file(
+        "streams:\n  ORDERS: {subjects: [orders.>], max_msgs: 10, consumers: {desk: {max_deliver: 3}}}\n\
+         key_value: {SYMBOLS: {history: 5}}\n",
+    );
+    broker.set("STREAMS_RECONCILE_INTERVAL", "200ms").start();
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        let mut config = jetstream.info("ORDERS").await["config"].clone();
+        config["max_msgs"] = 99.into();
+        config["subjects"] = serde_json::json!(["elsewhere"]);
+        assert!(jetstream.ask("$JS.API.STREAM.UPDATE.ORDERS", config).await["error"].is_null());
+        jetstream.ask("$JS.API.CONSUMER.DELETE.ORDERS.desk", serde_json::Value::Null).await;
+    });
+    let info = |subject: &str| {
+        block_on(async { JetStream(broker.client().await).ask(subject, serde_json::Value::Null).await })
+    };
+    wait_for("stream and consumer as they were", || {
+        let stream = info("$JS.API.STREAM.INFO.ORDERS");
+        let consumer = info("$JS.API.CONSUMER.INFO.ORDERS.desk");
+        let captured = stream["config"]["subjects"].as_array().unwrap().iter().any(|subject| subject == "orders.>");
+        (stream["config"]["max_msgs"] == 10 && captured && consumer["config"]["max_deliver"] == 3).then_some(())
+    });
+    assert!(broker.log().contains("max_msgs: 99 → 10"), "{}", broker.log());
+    assert_eq!(broker.state(), "ready");
+    // So is a bucket that somebody deletes.
+    info("$JS.API.STREAM.DELETE.KV_SYMBOLS");
+    wait_for("the bucket is there", || info("$JS.API.STREAM.INFO.KV_SYMBOLS")["error"].is_null().then_some(()));
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn a_reload_applies_the_file_anew() {
+    let mut broker = with_file("streams: {ONE: {subjects: [one]}}");
+    broker.set("STREAMS_PRUNE", "true").start();
+    std::fs::write(broker.path("streams.yml"), "streams: {TWO: {subjects: [one, two]}}").unwrap();
+    broker.signal(nix::sys::signal::Signal::SIGHUP);
+    let exists = |name: &str| {
+        let subject = format!("$JS.API.STREAM.INFO.{name}");
+        block_on(async { JetStream(broker.client().await).ask(&subject, serde_json::Value::Null).await })["error"]
+            .is_null()
+    };
+    wait_for("one stream for another", || (exists("TWO") && !exists("ONE")).then_some(()));
+    wait_for("ready", || (broker.state() == "ready").then_some(()));
+    std::fs::write(broker.path("streams.yml"), "streams: {TWO: {subjects: [two], max_age: -5}}").unwrap();
+    broker.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_for("a refusal", || broker.log().contains("the old configuration stays in force").then_some(()));
+    assert!(broker.log().contains("streams.TWO.max_age"), "{}", broker.log());
+    assert!(exists("TWO"));
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn what_is_pruned_at_a_start_is_no_loss() {
+    let mut broker = with_file("streams: {OLD: {subjects: [old]}}");
+    broker.start();
+    block_on(async { JetStream(broker.client().await).publish("old", "x").await });
+    wait_for("its message is known", || {
+        let book = std::fs::read_dir(broker.store()).unwrap().flatten();
+        let known = book.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        known.into_iter().any(|text| text.contains("OLD")).then_some(())
+    });
+    assert_eq!(broker.stop(), Some(0));
+    // Without being told to, nothing is deleted.
+    std::fs::write(broker.path("streams.yml"), "streams: {NEW: {subjects: [new]}}").unwrap();
+    broker.start();
+    let streams = |broker: &Broker| {
+        block_on(async {
+            let list = JetStream(broker.client().await).ask("$JS.API.STREAM.NAMES", serde_json::Value::Null).await;
+            list["streams"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(streams(&broker), ["MARKET_DATA", "NEW", "OLD"]);
+    assert_eq!(broker.stop(), Some(0));
+    broker.set("STREAMS_PRUNE", "true").start();
+    assert_eq!(streams(&broker), ["MARKET_DATA", "NEW"]);
+    assert_eq!(broker.health()["status"], "healthy", "{}", broker.health());
+    assert!(broker.log().contains("stream OLD deleted with its 1 messages"), "{}", broker.log());
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn a_file_with_problems_starts_nothing_and_names_all_of_them() {
+    let mut broker = with_file("streams:\n  A: {subjects: ['a b'], max_age: -5}\n  B: {retention: x, subjects: [b]}\n");
+    broker.launch();
+    assert_eq!(broker.wait(), Some(78));
+    let log = broker.log();
+    for problem in
+        ["streams.yml:2:18: streams.A.subjects[0]", "streams.A.max_age", "streams.yml:3:18: streams.B.retention"]
+    {
+        assert!(log.contains(problem), "{problem}: {log}");
+    }
+    assert!(!broker.store().exists());
+}
