@@ -86,8 +86,59 @@ pub struct HealthCheck {
 
 #[derive(Subcommand)]
 pub enum StreamsCommand {
+    /// Show the state of the streams against the declared ones
+    Check(CheckStreams),
+    /// Show what would change
+    Plan(PlanStreams),
+    /// Make the streams as they are declared
+    Apply(ApplyStreams),
     /// Accept that messages are missing, so that the broker is healthy again
     AcknowledgeLoss(AcknowledgeLoss),
+}
+
+#[derive(Args)]
+pub struct CheckStreams {
+    /// Limits, times, consumers and families as well
+    #[arg(short, long)]
+    pub detailed: bool,
+    /// The numbers of each stream; with --json one array with stable keys
+    #[arg(long)]
+    pub stats: bool,
+    /// Only what is wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Only this stream
+    #[arg(long)]
+    pub stream: Option<String>,
+    /// Time for each request, such as 5 or 500ms
+    #[arg(long, default_value = "10", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+#[derive(Args)]
+pub struct PlanStreams {
+    /// End with 2 when changes are pending
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Time for each request, such as 5 or 500ms
+    #[arg(long, default_value = "10", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+#[derive(Args)]
+pub struct ApplyStreams {
+    /// Wait for the server first
+    #[arg(long)]
+    pub wait: bool,
+    /// Time for all of it, such as 60 or 500ms
+    #[arg(long, default_value = "60", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputFlags,
 }
 
 #[derive(Args)]

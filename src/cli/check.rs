@@ -1,8 +1,8 @@
 use super::args::HealthCheck;
 use super::exit::Code;
-use crate::app::config_file_candidates;
+use super::own_certificate;
 use crate::health::{Examination, Outcome, Report};
-use crate::nats::{Link, OwnCertificate};
+use crate::nats::Link;
 use crate::settings::{ProcessEnvironment, Settings};
 
 pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -> Code {
@@ -28,17 +28,6 @@ pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -
     runtime.shutdown_background();
     print(&report, arguments.output.json);
     if report.is_healthy() { Code::Success } else { Code::Failed }
-}
-
-/// The client certificate that the running broker made, where it asks for one.
-fn own_certificate(settings: &Settings) -> Option<OwnCertificate> {
-    if !settings.tls.as_ref().is_some_and(|tls| tls.verify) {
-        return None;
-    }
-    let configured = settings.server.config_file.clone();
-    let candidates = configured.map_or_else(config_file_candidates, |path| vec![path]);
-    let beside = candidates.iter().filter_map(|path| Some(OwnCertificate::beside(path.parent()?)));
-    beside.into_iter().find(|own| own.cert.is_file())
 }
 
 fn print(report: &Report, json: bool) {

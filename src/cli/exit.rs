@@ -10,6 +10,8 @@ pub enum Code {
     Success = 0,
     /// The check failed, or the command did not succeed.
     Failed = 1,
+    /// Changes are pending, where that was asked for.
+    Pending = 2,
     /// The command line is wrong.
     Usage = 64,
     /// nats-server cannot be run, or a port is taken.

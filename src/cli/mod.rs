@@ -21,6 +21,7 @@ mod args;
 mod check;
 mod config;
 mod exit;
+mod own_certificate;
 mod run;
 mod streams;
 
@@ -32,6 +33,7 @@ use clap::Parser;
 pub use args::Cli;
 use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
+use own_certificate::own_certificate;
 
 /// Runs the command that the arguments ask for. `started` is when the program began.
 pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
@@ -65,9 +67,12 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
             ConfigCommand::Show(arguments) => config::show(&flags, &arguments),
             ConfigCommand::Reference(arguments) => config::reference(&arguments),
         },
-        Command::Streams { command: StreamsCommand::AcknowledgeLoss(arguments) } => {
-            streams::acknowledge_loss(&flags, &arguments)
-        }
+        Command::Streams { command } => match command {
+            StreamsCommand::Check(arguments) => streams::check(&flags, &arguments),
+            StreamsCommand::Plan(arguments) => streams::plan(&flags, &arguments),
+            StreamsCommand::Apply(arguments) => streams::apply(&flags, &arguments),
+            StreamsCommand::AcknowledgeLoss(arguments) => streams::acknowledge_loss(&flags, &arguments),
+        },
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());

@@ -37,6 +37,8 @@ impl ApiError {
     pub const STREAM_NOT_FOUND: u64 = 10059;
     /// A stream of that name exists with another configuration.
     pub const STREAM_NAME_EXISTS: u64 = 10058;
+    /// No message is like that.
+    pub const NO_MESSAGE: u64 = 10037;
     /// A consumer of that name exists with another configuration.
     pub const CONSUMER_EXISTS: u64 = 10148;
     /// A consumer of that name does not exist.
@@ -249,6 +251,49 @@ impl JetStream {
         let request = serde_json::json!({ "subject": subject });
         let names: Names = self.ask("$JS.API.STREAM.NAMES".into(), &request).await?;
         Ok(names.streams.unwrap_or_default())
+    }
+
+    /// How many messages of a stream match `filter`.
+    pub async fn messages_of(&self, stream: &str, filter: &str) -> Result<u64, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(default)]
+            total: usize,
+            state: Counted,
+        }
+        #[derive(Deserialize)]
+        struct Counted {
+            subjects: Option<std::collections::HashMap<String, u64>>,
+        }
+        let (mut subjects, mut messages) = (0, 0);
+        loop {
+            let request = serde_json::json!({ "subjects_filter": filter, "offset": subjects });
+            let answer: Answer = self.ask(format!("$JS.API.STREAM.INFO.{stream}"), &request).await?;
+            let page = answer.state.subjects.unwrap_or_default();
+            messages += page.values().sum::<u64>();
+            subjects += page.len();
+            if page.is_empty() || subjects >= answer.total {
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// When the last message of a stream came that matches `filter`, in RFC 3339.
+    pub async fn last_time_of(&self, stream: &str, filter: &str) -> Result<Option<String>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Stored,
+        }
+        #[derive(Deserialize)]
+        struct Stored {
+            time: String,
+        }
+        let request = serde_json::json!({ "last_by_subj": filter });
+        match self.ask::<Answer>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
+            Ok(answer) => Ok(Some(answer.message.time)),
+            Err(error) if error.is(ApiError::NO_MESSAGE) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Stores a message and gives its sequence. With the same id it is stored once only.

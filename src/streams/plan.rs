@@ -10,7 +10,7 @@ use super::overlaps::{Claim, Overlaps};
 use super::spec::{Desired, DesiredConsumer, DesiredStream, MANAGED_BY, Origin, Wanted, is_marked, mark};
 use crate::domain::{ServerVersion, Subject};
 use crate::nats::{ConsumerInfo, StreamInfo, StreamState};
-use crate::settings::declared::options::{Changes, Omitted};
+use crate::settings::declared::options::{Changes, Omitted, readable};
 use crate::settings::declared::subjects_of;
 
 /// What a server has.
@@ -155,16 +155,20 @@ impl Change {
         match &self.by {
             Origin::DefaultOf(variable) => format!(
                 "{field} stays {}: the default {} {effect}; set {variable} if that is wanted",
-                self.now, self.wanted
+                readable(field, &self.now),
+                readable(field, &self.wanted)
             ),
-            _ => format!("{field} stays {}: to leave it out {effect}; write {field} down if that is wanted", self.now),
+            _ => {
+                let now = readable(field, &self.now);
+                format!("{field} stays {now}: to leave it out {effect}; write {field} down if that is wanted")
+            }
         }
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} → {}", self.field, self.now, self.wanted)?;
+        write!(f, "{}: {} → {}", self.field, readable(self.field, &self.now), readable(self.field, &self.wanted))?;
         match &self.effect {
             Some(effect) => write!(f, " ({effect})"),
             None => Ok(()),
@@ -188,8 +192,10 @@ impl fmt::Display for Conflict {
         match self {
             Self::Fixed { field, now, wanted, by } => write!(
                 f,
-                "{field} is {now} and cannot become {wanted} ({by}) while it exists: keep it and change {by} to what it \
-                 is, or back it up, recreate and restore it",
+                "{field} is {} and cannot become {} ({by}) while it exists: keep it and change {by} to what it is, or \
+                 back it up, recreate and restore it",
+                readable(field, now),
+                readable(field, wanted)
             ),
             Self::TooOld { field, since, version, by } => write!(
                 f,

@@ -313,3 +313,86 @@ fn a_file_with_problems_starts_nothing_and_names_all_of_them() {
     }
     assert!(!broker.store().exists());
 }
+
+fn printed(broker: &Broker, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = broker.output(arguments);
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn plan_apply_and_check_from_the_command_line() {
+    let mut broker = Broker::new();
+    broker.set("STREAMS_RECONCILE_INTERVAL", 0).start();
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        for _ in 0..3 {
+            jetstream.publish(SUBJECTS[1], "x").await;
+        }
+        let foreign = serde_json::json!({ "name": "FOREIGN", "subjects": ["foreign"] });
+        jetstream.ask("$JS.API.STREAM.CREATE.FOREIGN", foreign).await;
+    });
+    let path = broker.path("streams.yml");
+    let text = "streams:\n  ORDERS: {subjects: [orders.>], max_msgs: 10, consumers: {desk: {}}}\n  MARKET_DATA: {max_msgs: 2}\n";
+    std::fs::write(&path, text).unwrap();
+    broker.set("STREAMS_FILE", path.display());
+    let expected = "~ stream MARKET_DATA\n~     max_msgs: 1000000 → 2 (drops 1 messages)\n+ stream ORDERS\n\
+         +     subjects: [\"orders.>\"]\n+     max_msgs: 10\n+     duplicate_window: 2m\n\
+         +     num_replicas: 1\n+     consumer desk\n  not declared, and left alone: FOREIGN\n\
+         2 to create, 1 to update, 0 conflicts\n";
+    assert_eq!(printed(&broker, &["streams", "plan"]), (Some(0), expected.to_owned()));
+    assert_eq!(printed(&broker, &["streams", "plan", "--exit-code"]).0, Some(2));
+    let (code, json) = printed(&broker, &["streams", "plan", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (code, &json["summary"]["create"], &json["streams"][0]["action"]),
+        (Some(0), &2.into(), &"update".into())
+    );
+    let (code, text) = printed(&broker, &["streams", "check", "--quiet"]);
+    assert_eq!((code, text.as_str()), (Some(1), "FAIL  ORDERS: it does not exist\n"));
+
+    let (code, text) = printed(&broker, &["streams", "apply"]);
+    assert!(code == Some(0) && text.ends_with("3 changes, 0 failed; 2 streams in place\n"), "{text}");
+    assert_eq!(printed(&broker, &["streams", "plan", "--exit-code"]).0, Some(0));
+    let (code, text) = printed(&broker, &["streams", "check", "--detailed"]);
+    assert_eq!(code, Some(0), "{text}");
+    for part in [
+        "ok    MARKET_DATA: 2 messages",
+        "used: 100.0 % of max_msgs",
+        "family trade                        2 messages, the last ",
+        "family orderbook                    0 messages, none yet",
+        "consumer desk: 0 pending, 0 not acknowledged, 0 redelivered, last active never",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, json) = printed(&broker, &["streams", "check", "--stats", "--json", "--stream", "MARKET_DATA"]);
+    let stats: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let keys: Vec<_> = stats[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        [
+            "stream_name",
+            "messages",
+            "bytes",
+            "first_seq",
+            "last_seq",
+            "consumer_count",
+            "subjects",
+            "max_msgs",
+            "max_bytes",
+            "max_age",
+            "storage",
+            "retention"
+        ]
+    );
+    assert_eq!((&stats[0]["messages"], &stats[0]["first_seq"]), (&2.into(), &2.into()));
+
+    std::fs::write(&path, "streams: {ORDERS: {subjects: [orders.>], storage: memory}}").unwrap();
+    let (code, text) = printed(&broker, &["streams", "plan"]);
+    assert!(code == Some(1) && text.contains("storage is \"file\" and cannot become \"memory\""), "{text}");
+    assert!(text.ends_with("0 to create, 2 to update, 1 conflict\n"), "{text}");
+    assert_eq!(broker.stop(), Some(0));
+    let (code, text) = printed(&broker, &["streams", "plan"]);
+    assert!(code == Some(69) && text.contains("cannot connect to NATS"), "{text}");
+    let (code, _) = printed(&broker, &["streams", "apply", "--wait", "--timeout", "300ms"]);
+    assert_eq!(code, Some(69));
+}

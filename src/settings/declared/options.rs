@@ -2,9 +2,11 @@
 //! server takes for one that is absent, since when it is there, and whether it changes in place. All
 //! of it was measured on 2.10.26, 2.11.11, 2.12.8, 2.14.6 and 2.15.1.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::domain::{OLDEST_SERVER, ServerVersion};
+use crate::domain::{OLDEST_SERVER, ServerVersion, format_span};
 
 /// One field of a configuration in JetStream's JSON.
 #[derive(Debug)]
@@ -214,6 +216,22 @@ impl Field {
             Kind::Object(_) => "a map".into(),
             Kind::Objects(_) => "a list of maps".into(),
         }
+    }
+}
+
+/// The value of a field of a stream or a consumer as people read it: `2h` for nanoseconds.
+pub fn readable(name: &str, value: &Value) -> String {
+    let field = STREAM.iter().chain(CONSUMER).find(|field| field.name == name);
+    let spans = field.is_some_and(|field| matches!(field.kind, Kind::Span | Kind::Spans));
+    let span = |value: &Value| match value.as_u64().filter(|_| spans) {
+        Some(nanoseconds) if nanoseconds > 0 && nanoseconds.is_multiple_of(1_000_000) => {
+            format_span(Duration::from_nanos(nanoseconds))
+        }
+        _ => value.to_string(),
+    };
+    match value {
+        Value::Array(values) if spans => format!("[{}]", values.iter().map(span).collect::<Vec<_>>().join(", ")),
+        value => span(value),
     }
 }
 

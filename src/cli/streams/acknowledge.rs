@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
-use super::args::AcknowledgeLoss;
-use super::exit::Code;
+use crate::cli::args::AcknowledgeLoss;
+use crate::cli::exit::Code;
 use crate::integrity::{Loss, acknowledgement};
 use crate::settings::{ProcessEnvironment, Settings};
 

@@ -1,0 +1,72 @@
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::with_session;
+use crate::cli::args::ApplyStreams;
+use crate::cli::exit::Code;
+use crate::streams::{Applied, ApplyError, Desired, apply as make_so};
+
+/// Between two attempts to reach a server.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Changes the streams; with `--wait` it waits for the server first.
+pub fn apply(flags: &[(&'static str, String)], arguments: &ApplyStreams) -> Code {
+    let deadline = Instant::now() + arguments.timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let code = with_session(flags, left.max(PAUSE), async |session| {
+            match make_so(&session.jetstream, &session.desired).await {
+                Ok(applied) => report(&applied, &session.desired, arguments.output.json),
+                Err(error) if error.is_transient() => {
+                    eprintln!("{}", chain(&error));
+                    Code::Unavailable
+                }
+                Err(error) => {
+                    eprintln!("{}", chain(&error));
+                    Code::Failed
+                }
+            }
+        });
+        if code != Code::Unavailable || !arguments.wait || Instant::now() + PAUSE >= deadline {
+            return code;
+        }
+        // A poll with a deadline: nobody tells us when a server comes.
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn report(applied: &Applied, desired: &Desired, json: bool) -> Code {
+    let unfit: Vec<_> =
+        desired.streams.iter().filter(|stream| !applied.serves(stream)).map(|stream| stream.name.as_str()).collect();
+    let failed: Vec<_> = applied.failed.iter().map(chain).collect();
+    let conflicts = applied.remarks.iter().any(|(_, remark)| remark.starts_with("conflict"));
+    let success = failed.is_empty() && unfit.is_empty() && !conflicts;
+    if json {
+        let done: Vec<_> =
+            applied.done.iter().map(|done| json!({ "stream": done.stream, "what": done.what })).collect();
+        let remarks: Vec<_> =
+            applied.remarks.iter().map(|(stream, remark)| json!({ "stream": stream, "remark": remark })).collect();
+        let result =
+            json!({ "success": success, "done": done, "failed": failed, "remarks": remarks, "not_in_place": unfit });
+        say!("{result:#}");
+    } else {
+        for done in &applied.done {
+            say!("stream {} {}", done.stream, done.what);
+        }
+        for (stream, remark) in &applied.remarks {
+            say!("stream {stream}: {remark}");
+        }
+        for failure in &failed {
+            say!("{failure}");
+        }
+        let changes = applied.done.len();
+        let plural = if changes == 1 { "change" } else { "changes" };
+        say!("{changes} {plural}, {} failed; {} streams in place", failed.len(), desired.streams.len() - unfit.len());
+    }
+    if success { Code::Success } else { Code::Failed }
+}
+
+fn chain(error: &ApplyError) -> String {
+    format!("{error}: {}", error.source)
+}
