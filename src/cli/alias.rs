@@ -25,7 +25,12 @@ pub fn translate(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
 
 type Script = fn(&[OsString]) -> Result<Vec<OsString>, String>;
 
-const SCRIPTS: [(&str, Script); 2] = [("health_check.sh", health_check), ("config_renderer.py", config_renderer)];
+const SCRIPTS: [(&str, Script); 4] = [
+    ("health_check.sh", health_check),
+    ("config_renderer.py", config_renderer),
+    ("check_streams.py", check_streams),
+    ("enhanced_jetstream_init.py", jetstream_init),
+];
 
 /// The script of that name, with or without its ending.
 fn script(name: &str) -> Option<Script> {
@@ -55,6 +60,22 @@ fn config_renderer(options: &[OsString]) -> Result<Vec<OsString>, String> {
     }
 }
 
+fn check_streams(options: &[OsString]) -> Result<Vec<OsString>, String> {
+    Ok(ours(&["streams", "check"], options))
+}
+
+/// `--health-check` and `--stats` looked; without one of them it created.
+fn jetstream_init(options: &[OsString]) -> Result<Vec<OsString>, String> {
+    let is = |wanted: &str| options.iter().any(|option| option == wanted);
+    let without = |dropped: &str| options.iter().filter(|option| *option != dropped).cloned().collect::<Vec<_>>();
+    match (is("--health-check"), is("--stats")) {
+        (true, true) => Err("cannot use --health-check and --stats together: choose one".into()),
+        (true, false) => Ok(ours(&["health-check", "jetstream"], &without("--health-check"))),
+        (false, true) => Ok(ours(&["streams", "check"], options)),
+        (false, false) => Ok(ours(&["streams", "apply"], options)),
+    }
+}
+
 fn ours(command: &[&str], options: &[OsString]) -> Vec<OsString> {
     let words = ["unified-nats"].iter().chain(command).map(OsString::from);
     words.chain(options.iter().cloned()).collect()
@@ -77,6 +98,11 @@ mod tests {
             ("python3 /app/scripts/config_renderer.py --validate", "unified-nats config validate"),
             ("config_renderer --output /tmp/x", "unified-nats config render --output /tmp/x"),
             ("python3 config_renderer.py --summary --json", "unified-nats config show --json"),
+            ("python3 /app/scripts/check_streams.py --detailed", "unified-nats streams check --detailed"),
+            ("check_streams --stats --json", "unified-nats streams check --stats --json"),
+            ("enhanced_jetstream_init.py --wait --timeout 60", "unified-nats streams apply --wait --timeout 60"),
+            ("enhanced_jetstream_init --health-check", "unified-nats health-check jetstream"),
+            ("enhanced_jetstream_init --stats", "unified-nats streams check --stats"),
             ("/usr/local/bin/unified-nats run", "/usr/local/bin/unified-nats run"),
         ] {
             assert_eq!(translated(old).as_deref(), Ok(new));
