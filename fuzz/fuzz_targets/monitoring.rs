@@ -8,14 +8,14 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use unified_nats::nats::{StreamInfo, major_minor, parse_answer, parse_healthz, parse_json};
-use unified_nats::settings::{MarketDataSettings, Settings};
-use unified_nats::streams::plan::{Action, subjects_of};
-use unified_nats::streams::{Desired, plan};
+use unified_nats::settings::Settings;
+use unified_nats::settings::declared::subjects_of;
+use unified_nats::streams::{Action, Desired, Existing, plan};
 
-static MARKET_DATA: LazyLock<MarketDataSettings> = LazyLock::new(|| {
+static DESIRED: LazyLock<Desired> = LazyLock::new(|| {
     let store = std::env::temp_dir();
     let pairs = [("JETSTREAM_STORE_DIR", store.to_str().expect("a temporary directory with a UTF-8 name"))];
-    Settings::load(&pairs, &[]).expect("the defaults are valid").settings.market_data
+    Desired::of(&Settings::load(&pairs, &[]).expect("the defaults are valid").settings)
 });
 
 fuzz_target!(|input: &[u8]| {
@@ -44,22 +44,26 @@ fuzz_target!(|input: &[u8]| {
         }
         _ => {
             if let Ok(Ok(info)) = parse_answer::<StreamInfo>(body) {
-                judge(&info);
+                judge(info);
             }
         }
     }
 });
 
-fn judge(info: &StreamInfo) {
+fn judge(mut info: StreamInfo) {
     subjects_of(&info.config);
-    let desired = Desired::market_data(&MARKET_DATA);
+    info.config.insert("name".into(), "MARKET_DATA".into());
     for version in [(2, 10), (2, 15)] {
-        let plan = plan(&desired, Some(info), version);
-        plan.remarks();
-        match plan.action {
-            Action::Create(_) => panic!("the stream exists"),
-            Action::Update { changes, .. } => assert!(!changes.is_empty()),
-            Action::Nothing => {}
+        let existing = Existing { streams: vec![info.clone()], version, ..Existing::default() };
+        let plan = plan(&DESIRED, &existing);
+        assert_eq!(plan.streams.len(), 1);
+        for stream in plan.streams {
+            stream.remarks();
+            match stream.action {
+                Action::Update { changes, .. } => assert!(!changes.is_empty()),
+                Action::Nothing => {}
+                action => panic!("the stream exists: {action:?}"),
+            }
         }
     }
 }

@@ -218,6 +218,10 @@ impl Declarations {
                 return document.problem(entry.at, path, &shown(&entry.key), &rule, "give it another name");
             }
         };
+        if let Some(other) = self.streams.iter().find(|other| other.name == name) {
+            let rule = format!("is declared in line {} already: buckets are streams, too", other.line);
+            return document.problem(entry.at, path, name.as_str(), &rule, "give one of them another name");
+        }
         let Fields { config, lines } = fields;
         let file = document.name.into();
         self.streams.push(DeclaredStream {

@@ -226,6 +226,12 @@ fn key_value_buckets_are_streams_that_clients_know() {
 }
 
 #[test]
+fn a_bucket_and_a_stream_do_not_share_a_name() {
+    let problems = bad("streams: {KV_X: {subjects: [x]}}\nkey_value: {X: {}}\n");
+    assert!(problems[0].contains("KV_X: is declared in line 1 already"), "{problems:?}");
+}
+
+#[test]
 fn object_buckets_are_streams_that_clients_know() {
     let streams = good("object_store:\n  MODELS: {max_bytes: 1GB}\n");
     assert_eq!(streams[0].name.as_str(), "OBJ_MODELS");
