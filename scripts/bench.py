@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 # ---- figures ----
@@ -251,14 +252,17 @@ class Question:
     def attempt(self):
         try:
             if self.socket is None:
-                self.buffer = b""
-                self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.patience)
-                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.greet()
+                self.connect()
             return self.ask()
         except OSError:
             self.close()
             return False
+
+    def connect(self):
+        self.buffer = b""
+        self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=self.patience)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.greet()
 
     def close(self):
         if self.socket is not None:
@@ -731,6 +735,59 @@ class Bench:
         self.table.limit("health-check full (beside it /bin/true)", milliseconds(times["full"]), 20, floor)
         ours.stop()
 
+    def measure_streams(self):
+        """A thousand streams, made by a bare client that sends all requests at once, and by ours."""
+        count = 1000
+        server = Bare(self, "streams")
+        path = os.path.join(server.directory, "streams.yml")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("streams:\n")
+            file.writelines(f"  S{i}: {{subjects: [s{i}.>], max_msgs: 1000}}\n" for i in range(count))
+        ours_only = {"STREAMS_DEFAULTS": "none", "STREAMS_FILE": path}
+        times = {"bare": [], "ours": [], "plan": [], "true": []}
+        for turn in range(self.few):
+            for side in ("bare", "ours") if turn % 2 == 0 else ("ours", "bare"):
+                server.wipe()
+                server.start()
+                environment = {**server.environment, **ours_only}
+                if side == "bare":
+                    times[side].append(create_streams(server.nats_port, count))
+                else:
+                    times[side].append(run_once([self.binary, "streams", "apply"], environment, expected=0))
+                    plan = [self.binary, "streams", "plan", "--exit-code"]
+                    times["plan"].append(run_once(plan, environment, expected=0))
+                    peak = peak_memory(plan, environment)
+                server.stop()
+        bare, ours = milliseconds(times["bare"]), milliseconds(times["ours"])
+        rate = bare.median / ours.median
+        self.table.add(
+            f"{count} streams created (bare client, all requests at once)",
+            bare.show(up=False),
+            ours.show(),
+            f"× {number(rate, up=False)} of the rate",
+            "≥ × 0.8 of the rate",
+            rate >= 0.8,
+        )
+        self.table.limit(f"Drift check over {count} streams, as a command", milliseconds(times["plan"]), 1000)
+        # The same command beside the one stream of the eight families.
+        server.wipe()
+        server.start()
+        plan = [self.binary, "streams", "plan"]
+        run_once([self.binary, "streams", "apply"], server.environment, expected=0)
+        few = peak_memory(plan, server.environment)
+        self.table.limit("… more memory than over the eight families", Samples([peak - few], "MB", MEGABYTE), 20)
+        times["plan"] = []
+        for _ in range(self.rounds):
+            times["true"].append(run_once(["/bin/true"], {}, expected=0))
+            times["plan"].append(run_once(plan, server.environment, expected=0))
+        self.table.limit(
+            "Drift check over the eight families, as a command (beside it /bin/true)",
+            milliseconds(times["plan"]),
+            10,
+            milliseconds(times["true"]),
+        )
+        server.stop()
+
     def measure_size(self):
         self.table.limit("Size of the binary", megabytes(os.path.getsize(self.binary)), 12)
         image = "marketprism/unified-nats:latest"
@@ -904,6 +961,32 @@ def run_once(command, environment, expected):
     return end - begin
 
 
+def create_streams(port, count):
+    """Seconds for a client to have all streams created, with every request sent before any answer."""
+    client = Nats(port)
+    begin = time.monotonic()
+    client.connect()
+    client.socket.settimeout(30)
+    data = bytearray()
+    for i in range(count):
+        config = {"name": f"S{i}", "subjects": [f"s{i}.>"], "max_msgs": 1000, "num_replicas": 1}
+        payload = json.dumps({**config, "duplicate_window": 120_000_000_000, "metadata": MARK}).encode()
+        data += b"PUB $JS.API.STREAM.CREATE.S%d %s %d\r\n%s\r\n" % (i, client.INBOX, len(payload), payload)
+    sender = threading.Thread(target=client.socket.sendall, args=(data,))
+    sender.start()
+    for _ in range(count):
+        answer = client.message()
+        if answer is None or "error" in json.loads(answer):
+            raise RuntimeError(f"a stream was not created: {answer}")
+    sender.join()
+    end = time.monotonic()
+    client.close()
+    return end - begin
+
+
+MARK = {"managed-by": "unified-nats"}
+
+
 def fill(port):
     """Publishes 1 GiB in messages of 64 KiB over all eight subjects; returns the stream's state."""
     stream = Stream(port)
@@ -983,7 +1066,7 @@ def put_into(path, section, result):
 # What is measured together and stands in one section of BENCHMARKS.md. The load takes as long as
 # it is told to, so it runs only when it is named.
 SECTIONS = {
-    "bench": ["start", "large", "idle", "check", "size", "invalid", "recovery"],
+    "bench": ["start", "large", "idle", "check", "streams", "size", "invalid", "recovery"],
     "bench-load": ["load"],
 }
 
