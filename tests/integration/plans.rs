@@ -1,5 +1,7 @@
 //! Plans against real servers of every version: what is applied is there, and nothing is left to do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use unified_nats::settings::Settings;
@@ -395,4 +397,62 @@ fn plan_apply_and_check_from_the_command_line() {
     assert!(code == Some(69) && text.contains("cannot connect to NATS"), "{text}");
     let (code, _) = printed(&broker, &["streams", "apply", "--wait", "--timeout", "300ms"]);
     assert_eq!(code, Some(69));
+}
+
+/// A collector that moves from one subject style to the other when it is told to, and sends each message
+/// until it is acknowledged. Gives how many were.
+fn collector(url: String, plain: Arc<AtomicBool>, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+    std::thread::spawn(move || {
+        block_on(async {
+            let (mut acknowledged, mut connection) = (0, None);
+            while !stop.load(Ordering::Relaxed) {
+                let client = match connection.take() {
+                    Some(client) => client,
+                    None => match async_nats::ConnectOptions::new().max_reconnects(1).connect(&url).await {
+                        Ok(client) => client,
+                        Err(_) => continue,
+                    },
+                };
+                let subject =
+                    if plain.load(Ordering::Relaxed) { "trade.okx.spot.BTC" } else { "trade-data.okx.spot.BTC" };
+                let jetstream = unified_nats::nats::JetStream::new(client.clone(), Duration::from_secs(1));
+                if jetstream.publish(subject, &format!("message {acknowledged}"), b"x").await.is_ok() {
+                    acknowledged += 1;
+                    connection = Some(client);
+                }
+            }
+            acknowledged
+        })
+    })
+}
+
+#[test]
+fn collectors_move_from_one_subject_style_to_the_other_and_nothing_is_lost() {
+    let mut broker = Broker::new();
+    broker.start();
+    let (plain, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let collector = collector(broker.url(), plain.clone(), stop.clone());
+    let count = |broker: &Broker, filter: &str| {
+        block_on(async {
+            let jetstream = unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(5));
+            jetstream.messages_of("MARKET_DATA", filter).await.unwrap()
+        })
+    };
+    wait_for("the old style", || (count(&broker, "trade-data.>") >= 50).then_some(()));
+    assert_eq!(broker.stop(), Some(0));
+    broker.set("STREAM_SUBJECT_STYLE", "both").start();
+    let before = count(&broker, "trade-data.>");
+    wait_for("still the old style", || (count(&broker, "trade-data.>") >= before + 50).then_some(()));
+    plain.store(true, Ordering::Relaxed);
+    wait_for("the new style", || (count(&broker, "trade.>") >= 50).then_some(()));
+    assert_eq!(broker.stop(), Some(0));
+    broker.set("STREAM_SUBJECT_STYLE", "plain").start();
+    let before = count(&broker, "trade.>");
+    wait_for("the new style alone", || (count(&broker, "trade.>") >= before + 50).then_some(()));
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = collector.join().unwrap();
+    assert_eq!(count(&broker, "trade-data.>") + count(&broker, "trade.>"), acknowledged);
+    assert!(broker.log().contains("stops capturing orderbook-data.>"), "{}", broker.log());
+    assert_eq!(broker.health()["checks"]["integrity"]["status"], "pass", "{}", broker.health());
+    assert_eq!(broker.stop(), Some(0));
 }
