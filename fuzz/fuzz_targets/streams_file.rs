@@ -5,14 +5,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use unified_nats::nats::{ConsumerInfo, StreamInfo, StreamState};
-use unified_nats::settings::Problems;
-use unified_nats::settings::declared::read_streams;
+use unified_nats::settings::{Problems, read_streams};
 use unified_nats::streams::plan::{Action, ConsumerAction};
 use unified_nats::streams::{Desired, DesiredStream, Existing, plan};
 
 fuzz_target!(|input: &str| {
-    let (mut problems, mut warnings) = (Problems::default(), vec![]);
-    let declared = read_streams("streams.yml", input, &mut problems, &mut warnings);
+    let mut problems = Problems::default();
+    let declared = read_streams("streams.yml", input, &mut problems);
     if !problems.is_empty() {
         return assert!(!problems.to_string().is_empty());
     }

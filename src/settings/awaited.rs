@@ -11,7 +11,6 @@ use super::variables::{self, *};
 use crate::domain::{DataType, parse_span};
 
 pub fn read(reader: &mut Reader) -> EnabledPorts {
-    reader.readable_file(&CONFIG_FILE);
     read_alerts(reader);
     read_backup(reader);
     for variable in [&GRPC_TLS_CERT, &GRPC_TLS_KEY, &GRPC_TLS_CLIENT_CA, &GRPC_JWT_PUBLIC_KEY_FILE] {

@@ -6,6 +6,8 @@ mod auth;
 mod awaited;
 mod cluster;
 pub mod declared;
+mod document;
+mod file;
 mod jetstream;
 mod logs;
 mod market_data;
@@ -25,6 +27,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub use api::ApiSettings;
 pub use auth::Authentication;
 pub use cluster::ClusterSettings;
+pub use file::read_streams;
 pub use jetstream::{JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
@@ -123,7 +126,9 @@ impl Settings {
         let cluster = ClusterSettings::read(&mut reader, &server.host);
         let jetstream = JetStreamSettings::read(&mut reader);
         let market_data = MarketDataSettings::read(&mut reader, &jetstream, cluster.is_some());
-        let streams = StreamsSettings::read(&mut reader, market_data.name.as_str(), &jetstream, cluster.is_some());
+        let (name, clustered) = (market_data.name.as_str(), cluster.is_some());
+        let streams =
+            StreamsSettings::read(&mut reader, std::mem::take(&mut collected.streams), name, &jetstream, clustered);
         let authentication = Authentication::read(&mut reader);
         let tls = TlsSettings::read(&mut reader);
         let supervision = SupervisionSettings::read(&mut reader);
@@ -149,6 +154,7 @@ impl Settings {
         settings.find_open_doors(&mut reader);
         settings.check_connect_line(&mut reader);
         if !problems.is_empty() {
+            problems.name_files(&collected.origins);
             return Err(Problems { warnings, ..problems });
         }
         warnings.extend(awaited::warning(&collected));

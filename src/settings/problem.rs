@@ -1,4 +1,7 @@
+use std::collections::BTreeMap;
 use std::fmt;
+
+use super::source::Origin;
 
 /// One thing that is wrong with the settings, told to the operator: what was found, the rule, the
 /// way out. Values of secrets are redacted before they get here.
@@ -48,6 +51,15 @@ impl Problems {
             rule: rule.into(),
             remedy: remedy.into(),
         });
+    }
+
+    /// Says where variables stand that come from the settings file.
+    pub(super) fn name_files(&mut self, origins: &BTreeMap<&'static str, Origin>) {
+        for problem in &mut self.list {
+            if let Some(Origin::Line(line)) = origins.get(problem.variable.as_str()) {
+                problem.variable = format!("{} ({line})", problem.variable);
+            }
+        }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::declared::{self, DeclaredStream};
+use super::declared::DeclaredStream;
+use super::file::{SettingsFile, read_streams};
 use super::jetstream::JetStreamSettings;
 use super::reader::{Reader, number_in};
 use super::variables::*;
@@ -22,6 +23,9 @@ pub struct StreamsSettings {
     pub prune: bool,
     pub max_streams: Option<u64>,
 }
+
+/// The name of what is not a file.
+const BUILT_IN: &str = "STREAMS_DEFAULTS=broker";
 
 /// What brokers of this kind had before there was a stream for market data alone.
 const BROKER: &str = "
@@ -42,7 +46,14 @@ enum Set {
 }
 
 impl StreamsSettings {
-    pub fn read(reader: &mut Reader, market_data: &str, jetstream: &JetStreamSettings, clustered: bool) -> Self {
+    /// `of_settings_file` are the streams that CONFIG_FILE declares.
+    pub fn read(
+        reader: &mut Reader,
+        of_settings_file: Vec<DeclaredStream>,
+        market_data: &str,
+        jetstream: &JetStreamSettings,
+        clustered: bool,
+    ) -> Self {
         let sets = reader.required(&STREAMS_DEFAULTS, |text| {
             text.split(',')
                 .map(|set| match set {
@@ -69,16 +80,28 @@ impl StreamsSettings {
         if sets.contains(&Set::Broker) {
             settings.declared = settings.broker_set(reader);
         }
+        settings.add(of_settings_file, reader, market_data);
         if let Some(file) = reader.readable_file(&STREAMS_FILE) {
-            let declared = declared::read_file(&file, reader.problems, reader.warnings);
-            settings.add(declared, reader, market_data);
+            let read = SettingsFile::read(&file, &STREAMS_FILE, reader.problems);
+            let (name, ignored) = (file.display(), read.variables.iter().map(|(variable, ..)| *variable));
+            let ignored: Vec<_> = ignored.collect();
+            if !ignored.is_empty() {
+                let ignored = ignored.join(", ");
+                reader
+                    .warnings
+                    .push(format!("{name}: it says something about {ignored}, which counts in CONFIG_FILE only"));
+            }
+            if read.streams.is_empty() && reader.problems.is_empty() {
+                reader.warnings.push(format!("{name} declares no stream"));
+            }
+            settings.add(read.streams, reader, market_data);
         }
         settings.check(reader, jetstream, clustered);
         settings
     }
 
     fn broker_set(&self, reader: &mut Reader) -> Vec<DeclaredStream> {
-        let mut set = declared::read_streams("STREAMS_DEFAULTS=broker", BROKER, reader.problems, reader.warnings);
+        let mut set = read_streams(BUILT_IN, BROKER, reader.problems);
         let second = MARKET_EVENTS.parse().ok().filter(|_| self.market_data);
         if let (Some(name), Some(first)) = (second, set.first_mut()) {
             first.name = name;
@@ -88,8 +111,19 @@ impl StreamsSettings {
 
     /// Adds the streams of a file; those of a built-in set give way to them.
     fn add(&mut self, declared: Vec<DeclaredStream>, reader: &mut Reader, market_data: &str) {
-        self.declared.retain(|built_in| declared.iter().all(|stream| stream.name != built_in.name));
+        self.declared.retain(|built_in| {
+            built_in.file.as_ref() != BUILT_IN || declared.iter().all(|stream| stream.name != built_in.name)
+        });
         for stream in declared {
+            if let Some(other) = self.declared.iter().find(|other| other.name == stream.name) {
+                reader.problems.add(
+                    format!("{}:{}: {}", stream.file, stream.line, stream.name),
+                    "this stream",
+                    format!("is declared in {}:{} already", other.file, other.line),
+                    "keep one of the two",
+                );
+                continue;
+            }
             let refines = self.market_data && stream.name.as_str() == market_data;
             if !refines && !stream.says_what_it_captures() {
                 reader.problems.add(

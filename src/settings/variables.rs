@@ -266,7 +266,7 @@ variables! {
         AWS_SECRET_ACCESS_KEY(aws_secret_access_key) = Unset, "text", "S3 credentials" ; secret ; awaits(BACKUP)
     }
     "Settings file" {
-        CONFIG_FILE(config_file) = Unset, "the path of a YAML file", "Settings file" ; awaits(STREAMS)
+        CONFIG_FILE(config_file) = Unset, "the path of a YAML file", "Settings file; what is set here wins over it"
     }
 }
 

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use super::options::{Field, Kind, STREAM, plain};
-use super::read::{Document, Fields, join};
 use super::{Declarations, Entry};
+use crate::settings::document::{Document, Fields, join};
 
 /// Options of a stream that every bucket takes.
 const SHARED: [&str; 8] =

@@ -2,19 +2,17 @@
 
 mod buckets;
 pub mod options;
-mod read;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use self::options::{CONSUMER, STREAM};
-use self::read::{Document, Fields, join, scalar};
-use super::problem::{Problems, shown};
+use super::document::{Document, Fields, join, scalar};
+use super::problem::shown;
 use crate::domain::{StreamName, Subject};
-use crate::yaml::{self, Entry, Node, Place};
+use crate::yaml::{Entry, Node, Place};
 
 /// A stream as a file declares it; buckets are streams.
 #[derive(Clone, Debug)]
@@ -51,110 +49,25 @@ impl DeclaredStream {
 /// Streams at most in one file; nats-server takes about a millisecond for each.
 const MOST_STREAMS: usize = 10_000;
 
-/// Reads the streams of a file; whatever is wrong goes to `problems`.
-pub fn read_file(path: &Path, problems: &mut Problems, warnings: &mut Vec<String>) -> Vec<DeclaredStream> {
-    let name = path.display().to_string();
-    let text = match read_text(path) {
-        Ok(text) => text,
-        Err(reason) => {
-            problems.add(
-                format!("STREAMS_FILE, {name}"),
-                "this file",
-                format!("cannot be read: {reason}"),
-                "name a readable UTF-8 file of at most 4 MiB",
-            );
-            return vec![];
-        }
-    };
-    read_streams(&name, &text, problems, warnings)
-}
-
-fn read_text(path: &Path) -> Result<String, String> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(yaml::LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() > yaml::LONGEST {
-        return Err("it is larger than 4 MiB".into());
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| format!("it is not UTF-8 text from byte {} on", error.utf8_error().valid_up_to()))
-}
-
-/// Reads the text of a file with streams. Public for the fuzz target `streams_file`.
-pub fn read_streams(
-    name: &str,
-    text: &str,
-    problems: &mut Problems,
-    warnings: &mut Vec<String>,
-) -> Vec<DeclaredStream> {
-    let root = match yaml::parse(text) {
-        Ok(root) => root,
-        Err(faults) => {
-            for fault in faults {
-                let place = format!("{name}:{}", fault.at);
-                problems.add(place, fault.what, "this is not YAML that can be used", "correct it");
-            }
-            return vec![];
-        }
-    };
-    let Some(root) = root else {
-        warnings.push(format!("{name} declares nothing"));
-        return vec![];
-    };
-    let mut document = Document { name, problems };
-    let mut declarations = Declarations::default();
-    declarations.read_root(&mut document, &root, warnings);
-    declarations.streams
-}
-
+/// The streams of a file while it is read.
 #[derive(Default)]
-struct Declarations {
-    streams: Vec<DeclaredStream>,
-    strict_subjects: bool,
+pub(super) struct Declarations {
+    pub streams: Vec<DeclaredStream>,
+    /// For every stream that does not say otherwise.
+    pub strict_subjects: bool,
 }
-
-/// Keys of a whole settings file that have nothing to do with streams.
-const CONNECTION_KEYS: [&str; 7] = ["nats_client", "nats_server", "service", "monitoring", "logging", "port", "host"];
-
-/// Keys beside the streams that declare something.
-const SECTIONS: [&str; 4] = ["streams", "key_value", "object_store", "strict_subjects"];
 
 impl Declarations {
-    /// The shape is told by the outermost key.
-    fn read_root(&mut self, document: &mut Document<'_>, root: &Node, warnings: &mut Vec<String>) {
-        let mut path = String::new();
-        let mut node = root;
-        for shell in ["message-broker-service", "services", "message-broker", "nats"] {
-            let yaml::Value::Map(entries) = &node.value else { break };
-            if let [entry] = entries.iter().filter(|entry| entry.key == shell).collect::<Vec<_>>()[..] {
-                path = join(&path, shell);
-                node = &entry.value;
-            }
-        }
-        let entries = document.entries(node, &path);
-        self.strict_subjects = entries.iter().any(|entry| is_strict(document, entry, &path));
-        let mut ignored = vec![];
-        for entry in entries {
-            let inner = join(&path, &entry.key);
-            match entry.key.as_str() {
-                "streams" => self.read_each(document, entry, &inner, Self::read_stream),
-                "key_value" => self.read_each(document, entry, &inner, Self::read_key_value),
-                "object_store" => self.read_each(document, entry, &inner, Self::read_object_store),
-                "strict_subjects" => {}
-                key if CONNECTION_KEYS.contains(&key) => ignored.push(key),
-                // Its anchors are used elsewhere.
-                key if key.starts_with("x-") => {}
-                _ => document.unknown_key(entry, &path, SECTIONS.into_iter()),
-            }
-        }
-        if !ignored.is_empty() {
-            warnings.push(format!(
-                "{}: {} in a file of streams are ignored; they count in CONFIG_FILE",
-                document.name,
-                ignored.join(", ")
-            ));
-        }
+    pub fn read_streams(&mut self, document: &mut Document<'_>, section: &Entry, path: &str) {
+        self.read_each(document, section, path, Self::read_stream);
+    }
+
+    pub fn read_key_values(&mut self, document: &mut Document<'_>, section: &Entry, path: &str) {
+        self.read_each(document, section, path, Self::read_key_value);
+    }
+
+    pub fn read_object_stores(&mut self, document: &mut Document<'_>, section: &Entry, path: &str) {
+        self.read_each(document, section, path, Self::read_object_store);
     }
 
     fn read_each(
@@ -233,17 +146,6 @@ impl Declarations {
             file,
             line: entry.at.line,
         });
-    }
-}
-
-fn is_strict(document: &mut Document<'_>, entry: &Entry, path: &str) -> bool {
-    match (entry.key.as_str(), &entry.value.value) {
-        ("strict_subjects", _) => document.bool(&entry.value, &join(path, &entry.key)).unwrap_or_default(),
-        ("nats_client", yaml::Value::Map(entries)) => {
-            let path = join(path, "nats_client");
-            entries.iter().any(|entry| entry.key == "strict_subjects" && is_strict(document, entry, &path))
-        }
-        _ => false,
     }
 }
 

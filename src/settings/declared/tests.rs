@@ -1,22 +1,22 @@
 use serde_json::json;
 
 use super::*;
+use crate::settings::{Problems, read_streams};
 
-fn read(text: &str) -> (Vec<DeclaredStream>, Vec<String>, Vec<String>) {
+fn read(text: &str) -> (Vec<DeclaredStream>, Vec<String>) {
     let mut problems = Problems::default();
-    let mut warnings = vec![];
-    let streams = read_streams("s.yml", text, &mut problems, &mut warnings);
-    (streams, problems.list.iter().map(ToString::to_string).collect(), warnings)
+    let streams = read_streams("s.yml", text, &mut problems);
+    (streams, problems.list.iter().map(ToString::to_string).collect())
 }
 
 fn good(text: &str) -> Vec<DeclaredStream> {
-    let (streams, problems, _) = read(text);
+    let (streams, problems) = read(text);
     assert_eq!(problems, Vec::<String>::new());
     streams
 }
 
 fn bad(text: &str) -> Vec<String> {
-    let (_, problems, _) = read(text);
+    let (_, problems) = read(text);
     assert!(!problems.is_empty(), "{text}");
     problems
 }
@@ -79,10 +79,8 @@ fn every_shape_is_read() {
     ] {
         assert_eq!(good(&text).len(), 1, "{text}");
     }
-    let (streams, problems, warnings) =
-        read("nats_client: {nats_url: 'nats://x', strict_subjects: true}\nstreams: {A: {subjects: [a]}}");
-    assert!(problems.is_empty() && streams[0].strict_subjects);
-    assert_eq!(warnings, ["s.yml: nats_client in a file of streams are ignored; they count in CONFIG_FILE"]);
+    let strict = good("streams: {A: {subjects: [a]}}\nnats_client: {nats_url: 'nats://x', strict_subjects: true}");
+    assert!(strict[0].strict_subjects);
 }
 
 #[test]
@@ -249,24 +247,6 @@ fn what_is_not_a_map_of_streams_is_refused() {
     for text in ["streams: [a]", "streams: {A: 5}", "5", "[streams]", "streams: {A: [x]}"] {
         assert!(bad(text)[0].contains("must be a map"), "{text}: {:?}", bad(text));
     }
-    assert!(read("# nothing\n").2[0].contains("declares nothing"));
     let many: String = (0..=MOST_STREAMS).map(|i| format!("  S{i}: {{subjects: [s{i}]}}\n")).collect();
     assert!(bad(&format!("streams:\n{many}"))[0].contains("must not be more than 10000"));
-}
-
-#[test]
-fn files_are_read_within_bounds() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("s.yml");
-    let problem = |bytes: &[u8]| {
-        std::fs::write(&path, bytes).unwrap();
-        let mut problems = Problems::default();
-        read_file(&path, &mut problems, &mut vec![]);
-        problems.to_string()
-    };
-    assert!(problem(&vec![b'#'; 50 << 20]).contains("it is larger than 4 MiB"));
-    assert!(problem(b"a: \xff").contains("it is not UTF-8 text from byte 3 on"));
-    let mut problems = Problems::default();
-    read_file(&directory.path().join("missing"), &mut problems, &mut vec![]);
-    assert!(problems.to_string().contains("cannot be read: No such file"));
 }

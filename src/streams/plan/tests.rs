@@ -1,6 +1,6 @@
 use super::*;
 use crate::settings::Settings;
-use crate::settings::declared::read_streams;
+use crate::settings::read_streams;
 use crate::streams::spec::Desired;
 
 const NEW: ServerVersion = (2, 15);
@@ -12,7 +12,7 @@ fn desired(pairs: &[(&str, &str)]) -> Desired {
 /// Streams of a file.
 fn file(text: &str) -> Desired {
     let mut problems = Default::default();
-    let streams = read_streams("s.yml", text, &mut problems, &mut vec![]);
+    let streams = read_streams("s.yml", text, &mut problems);
     assert!(problems.is_empty(), "{problems}");
     Desired { streams: streams.iter().map(DesiredStream::declared).collect(), prune: false, max_streams: None }
 }

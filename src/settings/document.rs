@@ -1,15 +1,14 @@
-//! Nodes of a file → JetStream's JSON, by the table of options. What is wrong is noted with its place,
-//! and reading goes on.
+//! Reading YAML files: nodes → values, by tables. What is wrong is noted with its place, and reading
+//! goes on.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::options::{Field, Kind};
+use super::declared::options::{Field, Kind};
+use super::problem::{Problems, shown};
+use super::reader::{number_in, parse_bool};
 use crate::domain::{ByteSize, StreamName, Subject, parse_span};
-use crate::settings::Problems;
-use crate::settings::problem::shown;
-use crate::settings::reader::parse_bool;
 use crate::yaml::{self, Entry, Node, Place};
 
 /// One file that is being read.
@@ -230,7 +229,7 @@ fn read_one(kind: Kind, text: &str) -> Result<Value, String> {
 }
 
 fn whole(text: &str, range: std::ops::RangeInclusive<i64>) -> Result<i64, String> {
-    crate::settings::reader::number_in(text, &range)
+    number_in(text, &range)
 }
 
 fn unlimited(number: i64) -> Value {
