@@ -14,6 +14,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod domain;
+pub mod errors;
 pub mod files;
 pub mod health;
 pub mod integrity;

@@ -16,7 +16,7 @@ fuzz_target!(|input: &str| {
         return assert!(!problems.to_string().is_empty());
     }
     let streams = declared.iter().map(DesiredStream::declared).collect();
-    let desired = Desired { streams, prune: true, max_streams: None };
+    let desired = Desired { streams, prune: true, ..Desired::default() };
     let mut existing = Existing { version: (2, 15), ..Existing::default() };
     for stream in plan(&desired, &existing).streams {
         let Action::Create(config) = stream.action else { continue };

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::sleep;
 
 use super::phases::Phases;
 use crate::domain::Generation;
+use crate::errors::in_one_line;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link};
 use crate::settings::Settings;
@@ -27,6 +28,8 @@ pub struct BringUp {
     pub notices: broadcast::Receiver<Notice>,
     /// The connection to the server that runs now, for everybody who needs one.
     pub client: watch::Sender<Option<(Generation, Client)>>,
+    /// Asks for an examination, when one that was made before does not hold any more.
+    pub look: Arc<Notify>,
     pub phases: Phases,
 }
 
@@ -180,7 +183,7 @@ impl BringUp {
                 Err(error) => error,
             };
             if started.elapsed() >= patience || error.is_refusal() {
-                let reason = format!("nats-server does not let us in yet: {:#}", anyhow::Error::from(error));
+                let reason = format!("nats-server does not let us in yet: {}", in_one_line(&error));
                 self.handle.impaired(generation, Concern::Service, reason).await;
             }
             tokio::select! {
@@ -197,7 +200,7 @@ impl BringUp {
         let mut pause = FIRST_PAUSE;
         loop {
             let reason = match self.apply(&client).await {
-                Ok(()) => return,
+                Ok(_) => return,
                 Err(Unfit::NotYet(reason)) if started.elapsed() < self.settings.supervision.init_timeout => {
                     tracing::debug!("trying again: {reason}");
                     sleep(pause).await;
@@ -215,14 +218,28 @@ impl BringUp {
     /// Looks again and again whether the streams are as they should be, for ever.
     async fn repair_drift(&self, generation: Generation, client: &Client, interval: Duration) {
         let mut impaired = false;
+        let mut told = false;
         loop {
             sleep(interval).await;
-            match self.apply(client).await {
-                Ok(()) if impaired => {
-                    self.handle.sound(generation, Concern::Service).await;
-                    impaired = false;
+            let desired = self.desired.borrow().clone();
+            if let Some(file) = desired.files.iter().find(|file| file.has_changed()) {
+                // What an operator may have applied by hand is not to be undone.
+                if !std::mem::replace(&mut told, true) {
+                    let path = file.path.display();
+                    tracing::warn!("{path} has changed: drift is not repaired until SIGHUP has it taken over");
                 }
-                Ok(()) => {}
+                continue;
+            }
+            told = false;
+            match self.apply(client).await {
+                Ok(changed) => {
+                    if changed {
+                        self.look.notify_one();
+                    }
+                    if std::mem::take(&mut impaired) {
+                        self.handle.sound(generation, Concern::Service).await;
+                    }
+                }
                 // Whether the server answers is for others to say.
                 Err(Unfit::NotYet(reason)) => tracing::debug!("cannot look for drift: {reason}"),
                 Err(Unfit::Broken(reason)) => {
@@ -233,8 +250,9 @@ impl BringUp {
         }
     }
 
-    /// Makes the streams as they should be, as far as that goes; why one of them cannot do its work.
-    async fn apply(&self, client: &Client) -> Result<(), Unfit> {
+    /// Makes the streams as they should be, as far as that goes; whether there was something to do, or
+    /// why one of them cannot do its work.
+    async fn apply(&self, client: &Client) -> Result<bool, Unfit> {
         let desired = self.desired.borrow().clone();
         self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
         if self.settings.cluster.is_some() {
@@ -243,30 +261,31 @@ impl BringUp {
             probe.map_err(|error| Unfit::NotYet(error.to_string()))?;
         }
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
-        let chain = |error: ApplyError| format!("{:#}", anyhow::Error::from(error));
         let applied = match apply(&jetstream, &desired).await {
             Ok(applied) => applied,
-            Err(error) if error.is_transient() => return Err(Unfit::NotYet(chain(error))),
-            Err(error) => return Err(Unfit::Broken(chain(error))),
+            Err(error) if error.is_transient() => return Err(Unfit::NotYet(in_one_line(&error))),
+            Err(error) => return Err(Unfit::Broken(in_one_line(&error))),
         };
         for stream in &applied.deleted {
             self.keeper.forget(stream).await;
         }
-        self.judge(applied, &desired)
+        let changed = !applied.done.is_empty();
+        self.judge(applied, &desired).map(|()| changed)
     }
 
     fn judge(&self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {
         let unfit: Vec<_> = desired.streams.iter().filter(|stream| !applied.serves(stream)).collect();
         let transient = applied.failed.iter().any(ApplyError::is_transient);
-        let failed = applied.failed.into_iter().map(|error| format!("{:#}", anyhow::Error::from(error)));
+        let failed = applied.failed.into_iter().map(|error| in_one_line(&error));
         let of_streams = applied.remarks.into_iter().map(|(stream, remark)| format!("stream {stream}: {remark}"));
         let reasons: Vec<_> = failed.chain(of_streams).collect();
         if !unfit.is_empty() {
-            let names: Vec<_> = unfit.iter().map(|stream| stream.name.as_str()).take(MOST_NAMED).collect();
-            let more = unfit.len().saturating_sub(names.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let reasons: Vec<_> = reasons.into_iter().take(MOST_NAMED).collect();
-            let reason = format!("not in place: stream {}{more}: {}", names.join(", "), reasons.join("; "));
+            let names = unfit.iter().map(|stream| format!("stream {} is not in place", stream.name));
+            // What stands in the way says more than that something does.
+            let sentences: Vec<_> = if reasons.is_empty() { names.collect() } else { reasons };
+            let more = sentences.len().saturating_sub(MOST_NAMED);
+            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+            let reason = sentences.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join("; ") + &more;
             return Err(if transient { Unfit::NotYet(reason) } else { Unfit::Broken(reason) });
         }
         for reason in reasons {

@@ -17,8 +17,8 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::sync::watch::{Receiver, channel};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Views};
@@ -111,6 +111,7 @@ impl Prepared {
             tasks.spawn(name("read-through", read_through));
         }
         let (link, link_view) = channel(link);
+        let look = Arc::new(Notify::new());
         let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
         let bring_up = BringUp {
             settings: settings.clone(),
@@ -120,6 +121,7 @@ impl Prepared {
             handle: handle.clone(),
             keeper: keeper.clone(),
             client,
+            look: look.clone(),
             phases,
         };
         tasks.spawn(name("bring-up", bring_up.run_until_over()));
@@ -137,7 +139,8 @@ impl Prepared {
             requests,
         };
         tasks.spawn(name("reload", reload.run()));
-        let monitor = HealthMonitor { settings: settings.clone(), desired: desired_view, client: client_view, reports };
+        let monitor =
+            HealthMonitor { settings: settings.clone(), desired: desired_view, client: client_view, reports, look };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
         let connections = resources.api_connections(settings.api.max_connections);

@@ -81,11 +81,11 @@ const MAX_FILE: u64 = 1 << 20;
 /// Why a reload did not happen.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("{0}")]
+    #[error(transparent)]
     Settings(#[from] Problems),
     #[error("{} cannot be changed while the broker runs; restart it to apply that, or take the change back", .0.join(", "))]
     NotReloadable(Vec<&'static str>),
-    #[error("{0}")]
+    #[error(transparent)]
     Prepare(#[from] Fault),
     #[error("nats-server would not accept it: {0}")]
     Invalid(String),
@@ -187,8 +187,19 @@ impl Reload {
             return Err(Refusal::NoServer);
         }
         let notices = self.handle.notices();
-        let installed = self.handle.install(config.clone()).await.map_err(Refusal::Write)?;
+        // The server sends those away that came with old credentials, and they come back at once.
+        let old = self.link.borrow().clone();
+        let kept = Link::new(&self.settings, None);
+        old.take_credentials_of(&link);
+        let installed = match self.handle.install(config.clone()).await {
+            Ok(installed) => installed,
+            Err(error) => {
+                old.take_credentials_of(&kept);
+                return Err(Refusal::Write(error));
+            }
+        };
         if let Err(refusal) = self.confirm(installed, monitor.as_ref(), &before, digest, notices).await {
+            old.take_credentials_of(&kept);
             self.put_back().await;
             return Err(refusal);
         }

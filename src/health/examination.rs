@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::checks;
 use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
+use crate::errors::in_one_line;
 use crate::nats::{JetStream, Link, Monitor, greeting};
 use crate::settings::Settings;
 use crate::streams::Desired;
@@ -91,7 +92,7 @@ impl Examination<'_> {
     async fn over_nats(&self, kind: Kind, monitor: Option<&Monitor>, report: &mut Report) {
         let mut client = None;
         let connectivity = Check::run("connectivity", async {
-            let connected = self.link.connect(self.timeout).await.map_err(|e| chain(&e))?;
+            let connected = self.link.connect(self.timeout).await.map_err(|e| in_one_line(&e))?;
             let connected = connected.client;
             let info = connected.server_info();
             client = Some(connected);
@@ -117,19 +118,4 @@ impl Examination<'_> {
             report.checks.extend(examine_streams(&api, &desired, name, aspects).await);
         }
     }
-}
-
-/// An error with all its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

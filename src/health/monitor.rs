@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::Client;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::checks;
@@ -30,6 +30,8 @@ pub struct HealthMonitor {
     /// The connection to the server that runs now.
     pub client: watch::Receiver<Option<(Generation, Client)>>,
     pub reports: watch::Sender<Option<Examined>>,
+    /// Something has changed that is worth a look before its time.
+    pub look: Arc<Notify>,
 }
 
 impl HealthMonitor {
@@ -43,7 +45,10 @@ impl HealthMonitor {
         // The first tick is immediate; the start has just looked at everything.
         ticks.tick().await;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.look.notified() => {}
+            }
             // Without a connection a server is starting or restarting, and that is known already.
             let Some((generation, client)) = self.client.borrow().clone() else { continue };
             let report = self.examine(client).await;

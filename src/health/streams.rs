@@ -4,7 +4,7 @@ use super::report::Check;
 use crate::domain::DataType;
 use crate::nats::JetStream;
 use crate::settings::declared::subjects_of;
-use crate::streams::{Action, Desired, Existing, Plan, plan};
+use crate::streams::{Desired, Existing, Plan, plan};
 
 /// What of the streams is looked at, besides that they are there.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +121,10 @@ impl<'a> StreamsLook<'a> {
     fn deviations(&self) -> Vec<Check> {
         let mut deviations = vec![];
         for stream in &self.plan.streams {
-            let mut sentences = stream.remarks();
-            if let Action::Update { changes, .. } = &stream.action {
-                sentences.extend(changes.iter().map(|change| format!("{change} is wanted")));
-            }
+            let (changes, missing) = stream.pending();
+            let sentences = stream.remarks().into_iter().chain(changes).chain(missing);
             let named = |sentence: String| Check::warning("settings", format!("{}: {sentence}", stream.name));
-            deviations.extend(sentences.into_iter().map(named));
+            deviations.extend(sentences.map(named));
         }
         deviations
     }

@@ -71,7 +71,7 @@ mod tests {
     fn a_request_is_taken_up_once() {
         let store = tempfile::tempdir().unwrap();
         assert_eq!(take(store.path()), None);
-        let missing = super::super::marks::Missing::End { was: 3, is: 1 };
+        let missing = super::super::marks::Missing::End { was: 3, is: 1, held: None };
         let seen = [Loss { stream: "A".into(), missing, found_at: "then".into() }];
         request(store.path(), &seen).unwrap();
         assert!(is_pending(store.path()));

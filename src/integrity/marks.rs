@@ -46,7 +46,13 @@ pub struct Loss {
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
     /// The last sequence went backwards.
-    End { was: u64, is: u64 },
+    End {
+        was: u64,
+        is: u64,
+        /// Messages that it held.
+        #[serde(default)]
+        held: Option<u64>,
+    },
     /// Sequences between the first and the last hold no message that did.
     Holes { were: u64, are: u64 },
     /// Messages at the beginning are gone that no limit has removed.
@@ -66,12 +72,9 @@ pub enum Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::End { was, is } => {
-                write!(
-                    f,
-                    "its last sequence was {was} and is {is}: at least {} messages are missing",
-                    was.saturating_sub(*is)
-                )
+            Self::End { was, is, held } => {
+                let missing = was.saturating_sub(*is).min(held.unwrap_or(u64::MAX));
+                write!(f, "its last sequence was {was} and is {is}: at least {missing} messages are missing")
             }
             Self::Holes { were, are } => {
                 write!(f, "{} messages are missing between its first and its last sequence", are.saturating_sub(*were))
@@ -262,7 +265,7 @@ impl Mark {
     pub fn missing_in(&self, info: &StreamInfo, circumstances: Circumstances) -> Option<Missing> {
         let state = &info.state;
         if state.last_seq < self.last_seq {
-            return Some(Missing::End { was: self.last_seq, is: state.last_seq });
+            return Some(Missing::End { was: self.last_seq, is: state.last_seq, held: Some(self.messages) });
         }
         // In a cluster others hold it, too.
         if circumstances.clustered {

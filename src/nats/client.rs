@@ -1,9 +1,9 @@
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Auth, Client, ConnectOptions};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -21,7 +21,9 @@ use crate::settings::{Authentication, Settings};
 #[derive(Clone)]
 pub struct Link {
     pub address: String,
-    authentication: Authentication,
+    /// What a connection asks for each time it is made, so that one that outlives a change of
+    /// credentials does not try old ones again and again.
+    authentication: Arc<RwLock<Authentication>>,
     tls: Option<Tls>,
     timeout: Duration,
     max_reconnects: Option<usize>,
@@ -83,7 +85,7 @@ impl Link {
     pub fn new(settings: &Settings, own_certificate: Option<OwnCertificate>) -> Self {
         Self {
             address: format!("{}:{}", settings.server.host.to_reach(), settings.server.port),
-            authentication: settings.authentication.clone(),
+            authentication: Arc::new(RwLock::new(settings.authentication.clone())),
             tls: settings.tls.as_ref().map(|tls| Tls {
                 leaf: tls.leaf.clone(),
                 path: tls.cert.clone(),
@@ -94,12 +96,22 @@ impl Link {
         }
     }
 
+    /// Has connections that are made over `self` ask for what `other` asks for from now on.
+    pub fn take_credentials_of(&self, other: &Self) {
+        // Without a panic no lock is poisoned.
+        if let (Ok(mut ours), Ok(theirs)) = (self.authentication.write(), other.authentication.read()) {
+            ours.clone_from(&theirs);
+        }
+    }
+
     /// Connects, within at most `patience` and the time allowed for a connection attempt.
     pub async fn connect(&self, patience: Duration) -> Result<Connection, ConnectError> {
         let patience = patience.min(self.timeout);
         let disconnected = Arc::new(Notify::new());
         let notify = disconnected.clone();
-        let mut options = ConnectOptions::new()
+        let authentication = self.authentication.clone();
+        let credentials = move |_| std::future::ready(Ok(as_auth(&authentication)));
+        let mut options = ConnectOptions::with_auth_callback(credentials)
             .name("unified-nats")
             .connection_timeout(patience)
             // async-nats takes 0 for "for ever".
@@ -112,13 +124,6 @@ impl Link {
             })
             // Addresses that a cluster advertises may not be reachable, and only our own server counts.
             .ignore_discovered_servers();
-        options = match &self.authentication {
-            Authentication::Open => options,
-            Authentication::User { name, password } => {
-                options.user_and_password(name.clone(), password.expose().to_owned())
-            }
-            Authentication::Token(token) => options.token(token.expose().to_owned()),
-        };
         if let Some(tls) = &self.tls {
             options = options.require_tls(true).tls_client_config(client_config(tls)?);
         }
@@ -128,6 +133,19 @@ impl Link {
             Err(_) => Err(ConnectError::Timeout { address: self.address.clone(), timeout: patience }),
         }
     }
+}
+
+fn as_auth(authentication: &RwLock<Authentication>) -> Auth {
+    let mut auth = Auth::new();
+    match authentication.read().map(|authentication| authentication.clone()) {
+        Ok(Authentication::User { name, password }) => {
+            auth.username = Some(name);
+            auth.password = Some(password.expose().to_owned());
+        }
+        Ok(Authentication::Token(token)) => auth.token = Some(token.expose().to_owned()),
+        Ok(Authentication::Open) | Err(_) => {}
+    }
+    auth
 }
 
 /// Reads the greeting that a nats-server sends to every connection before anything else: enough to

@@ -1,7 +1,8 @@
 //! Settings files in the shapes that brokers of this kind have had: YAML keys → variables and streams.
 //! The outermost key tells the shape.
 
-use std::path::Path;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use super::declared::{Declarations, DeclaredStream};
 use super::document::{Document, found, join, scalar};
@@ -16,6 +17,28 @@ pub struct SettingsFile {
     /// Variables with their values and the lines that they stand in; the first one counts.
     pub variables: Vec<(&'static str, String, usize)>,
     pub streams: Vec<DeclaredStream>,
+    /// What was read.
+    pub read: Option<ReadFile>,
+}
+
+/// A file as it was read.
+#[derive(Clone, Debug)]
+pub struct ReadFile {
+    pub path: PathBuf,
+    digest: u64,
+}
+
+impl ReadFile {
+    fn of(path: &Path, text: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        Self { path: path.to_owned(), digest: hasher.finish() }
+    }
+
+    /// Whether something else stands there now, or nothing.
+    pub fn has_changed(&self) -> bool {
+        !read_text(&self.path).is_ok_and(|text| Self::of(&self.path, &text).digest == self.digest)
+    }
 }
 
 /// What becomes of a key's value.
@@ -156,7 +179,10 @@ impl SettingsFile {
     pub fn read(path: &Path, variable: &Variable, problems: &mut Problems) -> Self {
         let name = path.display().to_string();
         match read_text(path) {
-            Ok(text) => Self::of(&name, &text, path.parent().unwrap_or(Path::new(".")), problems),
+            Ok(text) => {
+                let file = Self::of(&name, &text, path.parent().unwrap_or(Path::new(".")), problems);
+                Self { read: Some(ReadFile::of(path, &text)), ..file }
+            }
             Err(reason) => {
                 let rule = format!("cannot be read: {reason}");
                 let remedy = "name a readable UTF-8 file of at most 4 MiB";

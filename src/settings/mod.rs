@@ -27,7 +27,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub use api::ApiSettings;
 pub use auth::Authentication;
 pub use cluster::ClusterSettings;
-pub use file::read_streams;
+pub use file::{ReadFile, read_streams};
 pub use jetstream::{JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
@@ -128,7 +128,7 @@ impl Settings {
         let market_data = MarketDataSettings::read(&mut reader, &jetstream, cluster.is_some());
         let (name, clustered) = (market_data.name.as_str(), cluster.is_some());
         let streams =
-            StreamsSettings::read(&mut reader, std::mem::take(&mut collected.streams), name, &jetstream, clustered);
+            StreamsSettings::read(&mut reader, std::mem::take(&mut collected.file), name, &jetstream, clustered);
         let authentication = Authentication::read(&mut reader);
         let tls = TlsSettings::read(&mut reader);
         let supervision = SupervisionSettings::read(&mut reader);

@@ -6,7 +6,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::declared::DeclaredStream;
 use super::file::SettingsFile;
 use super::problem::{Problems, REDACTED, shown};
 use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
@@ -70,8 +69,8 @@ pub struct Collected {
     pub environment: Environment,
     pub origins: BTreeMap<&'static str, Origin>,
     pub warnings: Vec<String>,
-    /// The streams of the settings file.
-    pub streams: Vec<DeclaredStream>,
+    /// What the settings file says besides.
+    pub file: SettingsFile,
 }
 
 /// The longest file that a `NAME_FILE` may point to.
@@ -115,26 +114,23 @@ pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: 
         values.insert(name, (value.clone(), Origin::Flag));
     }
     warn_about_unknown_names(&given, &mut warnings);
-    let streams = read_settings_file(&mut values, problems);
+    let file = read_settings_file(&mut values, problems);
 
     let pairs = values.iter().map(|(name, (value, _))| ((*name).to_owned(), value.clone()));
     // Every field is an optional string, so nothing here can fail to deserialise.
     let environment = envy::from_iter(pairs).unwrap_or_default();
     let origins = values.into_iter().map(|(name, (_, origin))| (name, origin)).collect();
-    Collected { environment, origins, warnings, streams }
+    Collected { environment, origins, warnings, file }
 }
 
 /// What is set in no other way may stand in the settings file.
-fn read_settings_file(
-    values: &mut BTreeMap<&'static str, (String, Origin)>,
-    problems: &mut Problems,
-) -> Vec<DeclaredStream> {
-    let Some((path, _)) = values.get(variables::CONFIG_FILE.name).cloned() else { return vec![] };
-    let file = SettingsFile::read(Path::new(&path), &variables::CONFIG_FILE, problems);
-    for (name, value, line) in file.variables {
+fn read_settings_file(values: &mut BTreeMap<&'static str, (String, Origin)>, problems: &mut Problems) -> SettingsFile {
+    let Some((path, _)) = values.get(variables::CONFIG_FILE.name).cloned() else { return SettingsFile::default() };
+    let mut file = SettingsFile::read(Path::new(&path), &variables::CONFIG_FILE, problems);
+    for (name, value, line) in std::mem::take(&mut file.variables) {
         values.entry(name).or_insert_with(|| (value, Origin::Line(format!("{path}:{line}"))));
     }
-    file.streams
+    file
 }
 
 fn set<'a>(given: &'a BTreeMap<String, String>, name: &str) -> Option<&'a str> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::declared::DeclaredStream;
-use super::file::{SettingsFile, read_streams};
+use super::file::{ReadFile, SettingsFile, read_streams};
 use super::jetstream::JetStreamSettings;
 use super::reader::{Reader, number_in};
 use super::variables::*;
@@ -17,6 +17,8 @@ pub struct StreamsSettings {
     /// Streams of files and built-in sets. One with the name of the stream of the eight families says
     /// more about that one.
     pub declared: Vec<DeclaredStream>,
+    /// The files that they were read from.
+    pub files: Vec<ReadFile>,
     /// Time between two drift checks; [`None`]: only at the start and on SIGHUP.
     pub reconcile_interval: Option<Duration>,
     /// Streams that bear our mark and are not declared any more are deleted.
@@ -46,10 +48,10 @@ enum Set {
 }
 
 impl StreamsSettings {
-    /// `of_settings_file` are the streams that CONFIG_FILE declares.
+    /// `settings_file` is what CONFIG_FILE says.
     pub fn read(
         reader: &mut Reader,
-        of_settings_file: Vec<DeclaredStream>,
+        settings_file: SettingsFile,
         market_data: &str,
         jetstream: &JetStreamSettings,
         clustered: bool,
@@ -71,6 +73,7 @@ impl StreamsSettings {
         let mut settings = Self {
             market_data: sets.contains(&Set::MarketData),
             declared: vec![],
+            files: vec![],
             reconcile_interval: (!interval.is_zero()).then_some(interval),
             prune: reader.bool(&STREAMS_PRUNE),
             max_streams: reader
@@ -80,7 +83,8 @@ impl StreamsSettings {
         if sets.contains(&Set::Broker) {
             settings.declared = settings.broker_set(reader);
         }
-        settings.add(of_settings_file, reader, market_data);
+        settings.files.extend(settings_file.read);
+        settings.add(settings_file.streams, reader, market_data);
         if let Some(file) = reader.readable_file(&STREAMS_FILE) {
             let read = SettingsFile::read(&file, &STREAMS_FILE, reader.problems);
             let (name, ignored) = (file.display(), read.variables.iter().map(|(variable, ..)| *variable));
@@ -94,9 +98,18 @@ impl StreamsSettings {
             if read.streams.is_empty() && reader.problems.is_empty() {
                 reader.warnings.push(format!("{name} declares no stream"));
             }
+            settings.files.extend(read.read);
             settings.add(read.streams, reader, market_data);
         }
         settings.check(reader, jetstream, clustered);
+        let of_files = settings.declared.iter().any(|stream| stream.file.as_ref() != BUILT_IN);
+        if settings.prune && !of_files && reader.problems.is_empty() {
+            // A file that was forgotten would cost every stream that it has declared before.
+            reader.refuse(
+                &STREAMS_PRUNE,
+                "no file declares a stream, so that every stream with our mark would be deleted",
+            );
+        }
         settings
     }
 

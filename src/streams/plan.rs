@@ -138,6 +138,26 @@ impl StreamPlan {
         self.conflicts.iter().chain(self.consumers.iter().flat_map(|consumer| &consumer.conflicts))
     }
 
+    /// Changes that are wanted, and consumers that are missing, in sentences.
+    pub fn pending(&self) -> (Vec<String>, Vec<String>) {
+        let wanted = |change: &Change| format!("{change} is wanted");
+        let (mut changes, mut missing) = (vec![], vec![]);
+        if let Action::Update { changes: of_stream, .. } = &self.action {
+            changes.extend(of_stream.iter().map(wanted));
+        }
+        for consumer in &self.consumers {
+            match &consumer.action {
+                ConsumerAction::Create(_) => missing.push(format!("consumer {} does not exist", consumer.name)),
+                ConsumerAction::Update { changes: of_consumer, .. } => {
+                    let named = |change: &Change| format!("consumer {}: {}", consumer.name, wanted(change));
+                    changes.extend(of_consumer.iter().map(named));
+                }
+                ConsumerAction::Nothing | ConsumerAction::Blocked => {}
+            }
+        }
+        (changes, missing)
+    }
+
     /// What will not be as desired, in sentences for the operator.
     pub fn remarks(&self) -> Vec<String> {
         let own = self.conflicts.iter().map(|conflict| format!("conflict: {conflict}"));

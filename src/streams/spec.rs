@@ -8,7 +8,7 @@ use crate::domain::{DataType, Subject, SubjectStyle};
 use crate::settings::declared::options::{CONSUMER, Field, STREAM};
 use crate::settings::declared::{DeclaredConsumer, DeclaredStream};
 use crate::settings::variables::*;
-use crate::settings::{MarketDataSettings, Settings, StreamsSettings};
+use crate::settings::{MarketDataSettings, ReadFile, Settings, StreamsSettings};
 
 /// Everything that should be.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Desired {
     pub prune: bool,
     /// Streams at most; the server itself cannot limit an account that has no name.
     pub max_streams: Option<u64>,
+    /// The files that say so.
+    pub files: Vec<ReadFile>,
 }
 
 /// A stream as it should be.
@@ -90,7 +92,7 @@ impl Desired {
         }
         let others = declared.iter().filter(|stream| !(*market_data && stream.name == settings.market_data.name));
         streams.extend(others.map(DesiredStream::declared));
-        Self { streams, prune: *prune, max_streams: *max_streams }
+        Self { streams, prune: *prune, max_streams: *max_streams, files: settings.streams.files.clone() }
     }
 
     pub fn stream(&self, name: &str) -> Option<&DesiredStream> {

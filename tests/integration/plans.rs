@@ -244,12 +244,40 @@ fn drift_is_repaired() {
         let captured = stream["config"]["subjects"].as_array().unwrap().iter().any(|subject| subject == "orders.>");
         (stream["config"]["max_msgs"] == 10 && captured && consumer["config"]["max_deliver"] == 3).then_some(())
     });
-    assert!(broker.log().contains("max_msgs: 99 → 10"), "{}", broker.log());
+    wait_for("a line about it", || broker.log().contains("max_msgs: 99 → 10").then_some(()));
     assert_eq!(broker.state(), "ready");
     // So is a bucket that somebody deletes.
     info("$JS.API.STREAM.DELETE.KV_SYMBOLS");
     wait_for("the bucket is there", || info("$JS.API.STREAM.INFO.KV_SYMBOLS")["error"].is_null().then_some(()));
     assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn what_was_applied_by_hand_is_not_undone_before_a_reload() {
+    let mut broker = with_file("streams: {ONE: {subjects: [one], max_msgs: 10}}");
+    broker.set("STREAMS_RECONCILE_INTERVAL", "100ms").start();
+    std::fs::write(broker.path("streams.yml"), "streams: {ONE: {subjects: [one], max_msgs: 1000}}").unwrap();
+    assert!(broker.output(&["streams", "apply"]).status.success());
+    wait_for("a word about it", || {
+        broker.log().contains("streams.yml has changed: drift is not repaired").then_some(())
+    });
+    let limit = || block_on(async { JetStream(broker.client().await).info("ONE").await })["config"]["max_msgs"].clone();
+    assert_eq!(limit(), 1000);
+    broker.signal(nix::sys::signal::Signal::SIGHUP);
+    wait_for("a reload", || broker.log().contains("reloaded;").then_some(()));
+    assert_eq!(limit(), 1000);
+    assert_eq!(broker.log().matches("stream ONE changed").count(), 0, "{}", broker.log());
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn nothing_is_pruned_without_a_file_that_declares_something() {
+    for text in [None, Some("streams: {}")] {
+        let mut broker = text.map_or_else(Broker::new, with_file);
+        broker.set("STREAMS_PRUNE", "true").launch();
+        assert_eq!(broker.wait(), Some(78));
+        assert!(broker.log().contains("every stream with our mark would be deleted"), "{}", broker.log());
+    }
 }
 
 #[test]
@@ -353,7 +381,7 @@ fn plan_apply_and_check_from_the_command_line() {
     assert_eq!((code, text.as_str()), (Some(1), "FAIL  ORDERS: it does not exist\n"));
 
     let (code, text) = printed(&broker, &["streams", "apply"]);
-    assert!(code == Some(0) && text.ends_with("3 changes, 0 failed; 2 streams in place\n"), "{text}");
+    assert!(code == Some(0) && text.ends_with("3 changes, 0 failed, 0 in conflict; 2 streams in place\n"), "{text}");
     assert_eq!(printed(&broker, &["streams", "plan", "--exit-code"]).0, Some(0));
     let (code, text) = printed(&broker, &["streams", "check", "--detailed"]);
     assert_eq!(code, Some(0), "{text}");

@@ -36,6 +36,7 @@ fn a_new_token_is_taken_over_with_every_version_and_the_broker_stays_ready() {
         assert!(!admits(&broker, with_token("first")), "{version}");
         wait_for("our own connection is back", || (broker.state() == "ready").then_some(()));
         is_healthy(&broker);
+        assert!(!broker.log().contains("async_nats"), "{version}: our own connections know better: {}", broker.log());
         kill(server, Signal::SIGKILL).unwrap();
         wait_for("another server", || (broker.restarts() == Some(1) && broker.state() == "ready").then_some(()));
         assert!(admits(&broker, with_token("second")), "{version}: after a restart");

@@ -25,7 +25,11 @@ pub fn acknowledge_loss(flags: &[(&'static str, String)], arguments: &Acknowledg
         }
     };
     let concerned = |loss: &Loss| arguments.stream.as_deref().is_none_or(|name| name == loss.stream);
-    let losses: Vec<_> = book.losses.into_iter().filter(concerned).collect();
+    let (losses, others): (Vec<_>, Vec<_>) = book.losses.into_iter().partition(concerned);
+    if let (Some(stream), true, Some(other)) = (&arguments.stream, losses.is_empty(), others.first()) {
+        eprintln!("nothing is known to be missing of stream {stream}; something is of stream {}", other.stream);
+        return Code::Failed;
+    }
     if losses.is_empty() {
         print(&losses, arguments.output.json);
         return Code::Success;

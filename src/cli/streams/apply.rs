@@ -5,7 +5,8 @@ use serde_json::json;
 use super::with_session;
 use crate::cli::args::ApplyStreams;
 use crate::cli::exit::Code;
-use crate::streams::{Applied, ApplyError, Desired, apply as make_so};
+use crate::errors::in_one_line;
+use crate::streams::{Applied, Desired, apply as make_so};
 
 /// Between two attempts to reach a server.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -19,11 +20,11 @@ pub fn apply(flags: &[(&'static str, String)], arguments: &ApplyStreams) -> Code
             match make_so(&session.jetstream, &session.desired).await {
                 Ok(applied) => report(&applied, &session.desired, arguments.output.json),
                 Err(error) if error.is_transient() => {
-                    eprintln!("{}", chain(&error));
+                    eprintln!("{}", in_one_line(&error));
                     Code::Unavailable
                 }
                 Err(error) => {
-                    eprintln!("{}", chain(&error));
+                    eprintln!("{}", in_one_line(&error));
                     Code::Failed
                 }
             }
@@ -39,7 +40,7 @@ pub fn apply(flags: &[(&'static str, String)], arguments: &ApplyStreams) -> Code
 fn report(applied: &Applied, desired: &Desired, json: bool) -> Code {
     let unfit: Vec<_> =
         desired.streams.iter().filter(|stream| !applied.serves(stream)).map(|stream| stream.name.as_str()).collect();
-    let failed: Vec<_> = applied.failed.iter().map(chain).collect();
+    let failed: Vec<_> = applied.failed.iter().map(|error| in_one_line(error)).collect();
     let conflicts = applied.remarks.iter().any(|(_, remark)| remark.starts_with("conflict"));
     let success = failed.is_empty() && unfit.is_empty() && !conflicts;
     if json {
@@ -62,11 +63,12 @@ fn report(applied: &Applied, desired: &Desired, json: bool) -> Code {
         }
         let changes = applied.done.len();
         let plural = if changes == 1 { "change" } else { "changes" };
-        say!("{changes} {plural}, {} failed; {} streams in place", failed.len(), desired.streams.len() - unfit.len());
+        let conflicts = applied.remarks.iter().filter(|(_, remark)| remark.starts_with("conflict")).count();
+        say!(
+            "{changes} {plural}, {} failed, {conflicts} in conflict; {} streams in place",
+            failed.len(),
+            desired.streams.len() - unfit.len()
+        );
     }
     if success { Code::Success } else { Code::Failed }
-}
-
-fn chain(error: &ApplyError) -> String {
-    format!("{error}: {}", error.source)
 }

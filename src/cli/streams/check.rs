@@ -10,7 +10,7 @@ use crate::cli::exit::Code;
 use crate::domain::{ByteSize, DataType};
 use crate::nats::{ApiError, ConsumerInfo, StreamInfo};
 use crate::settings::declared::options::readable;
-use crate::streams::{Action, DesiredStream, Existing, StreamPlan, plan};
+use crate::streams::{DesiredStream, Existing, StreamPlan, plan};
 
 /// Shows the state of the streams against the desired ones.
 pub fn check(flags: &[(&'static str, String)], arguments: &CheckStreams) -> Code {
@@ -100,9 +100,9 @@ impl Subject<'_> {
                 false => deviations.push(remark),
             }
         }
-        if let Some(Action::Update { changes, .. }) = plan.map(|plan| plan.action) {
-            deviations.extend(changes.iter().map(|change| format!("{change} is wanted")));
-        }
+        let (changes, missing) = plan.as_ref().map(StreamPlan::pending).unwrap_or_default();
+        deviations.extend(changes);
+        failures.extend(missing);
         let mut looked = Looked { name, info, failures, deviations, consumers: vec![], families: vec![] };
         if detailed && looked.info.is_some() {
             looked.consumers = session.jetstream.consumers(&looked.name).await?;

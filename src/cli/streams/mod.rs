@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::exit::Code;
 use super::own_certificate;
+use crate::errors::in_one_line;
 use crate::nats::{JetStream, Link};
 use crate::settings::{ProcessEnvironment, Settings};
 use crate::streams::Desired;
@@ -48,7 +49,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(flags: &[(&'static str, String)
     let link = Link::new(&settings, own_certificate(&settings));
     let session = async {
         let connection = link.connect(timeout).await.map_err(|error| {
-            eprintln!("{:#}", anyhow::Error::from(error));
+            eprintln!("{}", in_one_line(&error));
             Code::Unavailable
         })?;
         let desired = Desired::of(&settings);

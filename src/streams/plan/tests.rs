@@ -14,7 +14,7 @@ fn file(text: &str) -> Desired {
     let mut problems = Default::default();
     let streams = read_streams("s.yml", text, &mut problems);
     assert!(problems.is_empty(), "{problems}");
-    Desired { streams: streams.iter().map(DesiredStream::declared).collect(), prune: false, max_streams: None }
+    Desired { streams: streams.iter().map(DesiredStream::declared).collect(), ..Desired::default() }
 }
 
 fn with(streams: Vec<StreamInfo>) -> Existing {
