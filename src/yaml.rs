@@ -9,8 +9,11 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 /// The longest text, in bytes.
 pub const LONGEST: usize = 4 * 1024 * 1024;
-/// Nodes at most, with those that aliases repeat: ten thousand streams take a tenth of it.
-const MOST_NODES: usize = 1_000_000;
+/// What nodes may weigh together, with those that aliases repeat: ten thousand streams take a tenth
+/// of it.
+const MOST_WEIGHT: usize = 1_000_000;
+/// Bytes of text that weigh as much as a node.
+const TEXT_WEIGHT: usize = 64;
 /// Lists and maps within each other.
 const DEEPEST: usize = 32;
 /// More faults than that are the same one again.
@@ -92,7 +95,7 @@ struct Builder {
     /// By number; only what is whole can be referred to.
     anchors: HashMap<usize, Node>,
     documents: usize,
-    nodes: usize,
+    weight: usize,
     faults: Vec<Fault>,
 }
 
@@ -123,7 +126,7 @@ impl Builder {
                 self.put(node, anchor)?;
             }
             Event::Alias(anchor) => {
-                let Some(repeated) = self.anchors.get(&anchor).map(size) else {
+                let Some(repeated) = self.anchors.get(&anchor).map(weight) else {
                     return Err(Fault { at, what: "an alias for something that contains it".into() });
                 };
                 self.count(repeated, at)?;
@@ -166,9 +169,9 @@ impl Builder {
 
     /// Puts a node that is whole where it belongs.
     fn put(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
-        self.count(1, node.at)?;
+        self.count(own_weight(&node), node.at)?;
         if anchor > 0 {
-            self.count(size(&node), node.at)?;
+            self.count(weight(&node), node.at)?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.inside) {
@@ -220,10 +223,10 @@ impl Builder {
         kept
     }
 
-    fn count(&mut self, nodes: usize, at: Place) -> Result<(), Fault> {
-        self.nodes += nodes;
-        if self.nodes > MOST_NODES {
-            return Err(Fault { at, what: format!("more than {MOST_NODES} values, with those that aliases repeat") });
+    fn count(&mut self, weight: usize, at: Place) -> Result<(), Fault> {
+        self.weight += weight;
+        if self.weight > MOST_WEIGHT {
+            return Err(Fault { at, what: "more values than can be held, with those that aliases repeat".into() });
         }
         Ok(())
     }
@@ -257,11 +260,22 @@ fn key_of(node: &Node) -> Result<String, Fault> {
     }
 }
 
-fn size(node: &Node) -> usize {
-    1 + match &node.value {
-        Value::Null | Value::Scalar { .. } => 0,
-        Value::List(nodes) => nodes.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|entry| 1 + size(&entry.value)).sum(),
+fn weight(node: &Node) -> usize {
+    own_weight(node)
+        + match &node.value {
+            Value::Null | Value::Scalar { .. } => 0,
+            Value::List(nodes) => nodes.iter().map(weight).sum(),
+            Value::Map(entries) => {
+                entries.iter().map(|entry| 1 + entry.key.len() / TEXT_WEIGHT + weight(&entry.value)).sum()
+            }
+        }
+}
+
+/// Without what is inside.
+fn own_weight(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { text, .. } => 1 + text.len() / TEXT_WEIGHT,
+        _ => 1,
     }
 }
 
@@ -354,9 +368,11 @@ mod tests {
             let aliases = vec![format!("*a{}", i - 1); 10].join(", ");
             laughs += &format!("a{i}: &a{i} [{aliases}]\n");
         }
-        assert!(faults(&laughs)[0].contains("more than 1000000 values"), "{:?}", faults(&laughs));
-        let many = "- 1\n".repeat(MOST_NODES + 1);
-        assert!(faults(&many)[0].contains("more than 1000000 values"));
+        assert!(faults(&laughs)[0].contains("more values than can be held"), "{:?}", faults(&laughs));
+        let many = "- 1\n".repeat(MOST_WEIGHT + 1);
+        assert!(faults(&many)[0].contains("more values than can be held"));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(65_536), "*a, ".repeat(10_000));
+        assert!(faults(&long)[0].contains("more values than can be held"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use unified_nats::nats::{ConsumerInfo, StreamInfo, StreamState};
+use unified_nats::nats::{ConsumerInfo, Consumers, StreamInfo, StreamState};
 use unified_nats::settings::{Problems, read_streams};
 use unified_nats::streams::plan::{Action, ConsumerAction};
 use unified_nats::streams::{Desired, DesiredStream, Existing, plan};
@@ -27,7 +27,7 @@ fuzz_target!(|input: &str| {
             }
             _ => None,
         });
-        existing.consumers.insert(stream.name, consumers.collect());
+        existing.consumers.insert(stream.name, Consumers { known: consumers.collect(), unknown: vec![] });
     }
     let left = plan(&desired, &existing);
     assert!(left.is_nothing(), "{left:?}");

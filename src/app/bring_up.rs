@@ -31,6 +31,8 @@ pub struct BringUp {
     /// Asks for an examination, when one that was made before does not hold any more.
     pub look: Arc<Notify>,
     pub phases: Phases,
+    /// What the operator was told about streams that are not as declared.
+    pub told: Vec<String>,
 }
 
 /// The first wait between two attempts to connect; doubles up to the last.
@@ -195,11 +197,11 @@ impl BringUp {
     }
 
     /// Until the streams are in place, however long that takes.
-    async fn provision(&self, generation: Generation, client: Client) {
+    async fn provision(&mut self, generation: Generation, client: Client) {
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let reason = match self.apply(&client).await {
+            let reason = match self.apply(&client, Prune::AsDeclared).await {
                 Ok(_) => return,
                 Err(Unfit::NotYet(reason)) if started.elapsed() < self.settings.supervision.init_timeout => {
                     tracing::debug!("trying again: {reason}");
@@ -216,7 +218,7 @@ impl BringUp {
     }
 
     /// Looks again and again whether the streams are as they should be, for ever.
-    async fn repair_drift(&self, generation: Generation, client: &Client, interval: Duration) {
+    async fn repair_drift(&mut self, generation: Generation, client: &Client, interval: Duration) {
         let mut impaired = false;
         let mut told = false;
         loop {
@@ -231,7 +233,7 @@ impl BringUp {
                 continue;
             }
             told = false;
-            match self.apply(client).await {
+            match self.apply(client, Prune::Never).await {
                 Ok(changed) => {
                     if changed {
                         self.look.notify_one();
@@ -252,8 +254,9 @@ impl BringUp {
 
     /// Makes the streams as they should be, as far as that goes; whether there was something to do, or
     /// why one of them cannot do its work.
-    async fn apply(&self, client: &Client) -> Result<bool, Unfit> {
-        let desired = self.desired.borrow().clone();
+    async fn apply(&mut self, client: &Client, prune: Prune) -> Result<bool, Unfit> {
+        let mut desired = Desired::clone(&self.desired.borrow());
+        desired.prune &= prune == Prune::AsDeclared;
         self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
         if self.settings.cluster.is_some() {
             // Without a leader nothing answers, and this is the question with the shortest deadline.
@@ -261,21 +264,19 @@ impl BringUp {
             probe.map_err(|error| Unfit::NotYet(error.to_string()))?;
         }
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
-        let applied = match apply(&jetstream, &desired).await {
+        let deleting = |stream: &str| self.keeper.will_delete(stream);
+        let applied = match apply(&jetstream, &desired, &deleting).await {
             Ok(applied) => applied,
             Err(error) if error.is_transient() => return Err(Unfit::NotYet(in_one_line(&error))),
             Err(error) => return Err(Unfit::Broken(in_one_line(&error))),
         };
-        for stream in &applied.deleted {
-            self.keeper.forget(stream).await;
-        }
         let changed = !applied.done.is_empty();
         self.judge(applied, &desired).map(|()| changed)
     }
 
-    fn judge(&self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {
+    fn judge(&mut self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {
         let unfit: Vec<_> = desired.streams.iter().filter(|stream| !applied.serves(stream)).collect();
-        let transient = applied.failed.iter().any(ApplyError::is_transient);
+        let transient = applied.failed.iter().any(ApplyError::is_transient) || applied.some_do_not_answer;
         let failed = applied.failed.into_iter().map(|error| in_one_line(&error));
         let of_streams = applied.remarks.into_iter().map(|(stream, remark)| format!("stream {stream}: {remark}"));
         let reasons: Vec<_> = failed.chain(of_streams).collect();
@@ -288,9 +289,11 @@ impl BringUp {
             let reason = sentences.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join("; ") + &more;
             return Err(if transient { Unfit::NotYet(reason) } else { Unfit::Broken(reason) });
         }
-        for reason in reasons {
+        // What was told before is no news.
+        for reason in reasons.iter().filter(|reason| !self.told.contains(reason)) {
             tracing::warn!("{reason}");
         }
+        self.told = reasons;
         Ok(())
     }
 
@@ -305,6 +308,14 @@ impl BringUp {
             self.phases.log(&self.settings);
         }
     }
+}
+
+/// Whether streams that are not declared any more may be deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prune {
+    AsDeclared,
+    /// Another node of a cluster may have been told about them already.
+    Never,
 }
 
 /// Why a stream cannot do its work.

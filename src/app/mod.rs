@@ -123,6 +123,7 @@ impl Prepared {
             client,
             look: look.clone(),
             phases,
+            told: vec![],
         };
         tasks.spawn(name("bring-up", bring_up.run_until_over()));
         let reload = Reload {

@@ -93,7 +93,11 @@ impl<'a> StreamsLook<'a> {
     fn families(&self, name: &str) -> Result<String, String> {
         let Some(stream) = self.desired.stream(name) else { return Ok("no family is declared".into()) };
         let info = self.existing.streams.iter().find(|info| info.name() == name);
-        let info = info.ok_or_else(|| format!("stream {name} does not exist"))?;
+        let absent = || match self.existing.unknown.iter().any(|unknown| unknown == name) {
+            true => format!("stream {name} does not answer"),
+            false => format!("stream {name} does not exist"),
+        };
+        let info = info.ok_or_else(absent)?;
         let captured = subjects_of(&info.config);
         let lost: Vec<_> = stream
             .subjects

@@ -55,6 +55,8 @@ struct Shared {
     clustered: bool,
     /// Streams that must exist; others may be deleted by who made them.
     declared: std::sync::RwLock<Vec<String>>,
+    /// Streams that were or are to be deleted on purpose.
+    deleted: std::sync::Mutex<Vec<String>>,
     book: Mutex<Pages>,
     /// Held while a message is deleted, and while a look is compared.
     deleting: Mutex<()>,
@@ -101,6 +103,7 @@ impl Keeper {
             store,
             clustered: settings.cluster.is_some(),
             declared: std::sync::RwLock::new(declared),
+            deleted: std::sync::Mutex::default(),
             book: Mutex::new(pages),
             deleting: Mutex::new(()),
             requested: Mutex::new(None),
@@ -116,12 +119,11 @@ impl Keeper {
         }
     }
 
-    /// Forgets a stream that was deleted because it is not declared any more.
-    pub async fn forget(&self, stream: &str) {
-        let mut pages = self.0.book.lock().await;
-        pages.book.forget(stream);
-        self.publish(&pages.book);
-        self.save(&mut pages).await;
+    /// A stream is about to be deleted because it is not declared any more: the next look forgets it.
+    pub fn will_delete(&self, stream: &str) {
+        if let Ok(mut deleted) = self.0.deleted.lock() {
+            deleted.push(stream.to_owned());
+        }
     }
 
     pub fn watch(&self) -> watch::Receiver<Integrity> {
@@ -162,6 +164,10 @@ impl Keeper {
             }
         };
         pages.looks += 1;
+        let deleted = self.0.deleted.lock().map(|mut deleted| std::mem::take(&mut *deleted)).unwrap_or_default();
+        for stream in deleted {
+            pages.book.forget(&stream);
+        }
         if generation < pages.seen {
             // An answer of a server that is gone.
             return Ok(reason(&pages.book.losses));

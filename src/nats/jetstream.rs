@@ -45,8 +45,6 @@ impl ApiError {
     pub const CONSUMER_NOT_FOUND: u64 = 10149;
     /// Consumers have more than the new limits of their stream allow.
     pub const CONSUMERS_VIOLATE_LIMITS: u64 = 10069;
-    /// Another stream has one of the subjects.
-    pub const SUBJECT_OVERLAP: u64 = 10065;
 
     /// Whether the same request may succeed a little later.
     pub fn is_transient(&self) -> bool {
@@ -114,6 +112,14 @@ pub struct LostMessages {
     pub msgs: Option<Vec<u64>>,
 }
 
+/// The consumers of a stream, as far as the server knows about them.
+#[derive(Clone, Debug, Default)]
+pub struct Consumers {
+    pub known: Vec<ConsumerInfo>,
+    /// Consumers that exist and whose state the server does not know just now.
+    pub unknown: Vec<String>,
+}
+
 /// What becomes of a consumer that is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -166,19 +172,23 @@ impl JetStream {
             offline: Option<Map<String, Value>>,
         }
         let mut streams = Streams::default();
+        let mut offset = 0;
         loop {
-            let request = serde_json::json!({ "offset": streams.known.len() });
+            let request = serde_json::json!({ "offset": offset });
             let page: Page = self.ask("$JS.API.STREAM.LIST".into(), &request).await?;
-            let listed = page.streams.unwrap_or_default();
+            let (listed, missing) = (page.streams.unwrap_or_default(), page.missing.unwrap_or_default());
             // Streams may come and go between two pages.
-            let last = listed.is_empty();
+            let on_page = listed.len() + missing.len();
+            offset += on_page;
             streams.known.extend(listed);
-            streams.unknown.extend(page.missing.into_iter().flatten());
+            streams.unknown.extend(missing);
             streams.unknown.extend(page.offline.into_iter().flatten().map(|(name, _)| name));
-            if last || streams.known.len() >= page.total {
+            if on_page == 0 || offset >= page.total {
                 break;
             }
         }
+        let mut seen = std::collections::HashSet::new();
+        streams.known.retain(|info| seen.insert(info.name().to_owned()));
         // A server lists those too, with a state of zeros.
         let Streams { known, unknown } = &mut streams;
         known.retain(|info| !unknown.iter().any(|name| name == info.name()));
@@ -196,20 +206,24 @@ impl JetStream {
     }
 
     /// Every consumer of a stream.
-    pub async fn consumers(&self, stream: &str) -> Result<Vec<ConsumerInfo>, ApiError> {
+    pub async fn consumers(&self, stream: &str) -> Result<Consumers, ApiError> {
         #[derive(Deserialize)]
         struct Page {
             total: usize,
             consumers: Option<Vec<ConsumerInfo>>,
+            missing: Option<Vec<String>>,
         }
-        let mut consumers = Vec::new();
+        let mut consumers = Consumers::default();
+        let mut offset = 0;
         loop {
-            let request = serde_json::json!({ "offset": consumers.len() });
+            let request = serde_json::json!({ "offset": offset });
             let page: Page = self.ask(format!("$JS.API.CONSUMER.LIST.{stream}"), &request).await?;
-            let listed = page.consumers.unwrap_or_default();
-            let last = listed.is_empty();
-            consumers.extend(listed);
-            if last || consumers.len() >= page.total {
+            let (listed, missing) = (page.consumers.unwrap_or_default(), page.missing.unwrap_or_default());
+            let on_page = listed.len() + missing.len();
+            offset += on_page;
+            consumers.known.extend(listed);
+            consumers.unknown.extend(missing);
+            if on_page == 0 || offset >= page.total {
                 return Ok(consumers);
             }
         }

@@ -25,11 +25,17 @@ pub struct Fields {
     pub lines: BTreeMap<&'static str, usize>,
 }
 
+/// Problems told at a time.
+const MOST_PROBLEMS: usize = 200;
 /// The longest text that a field may hold.
 const LONGEST_TEXT: usize = 4096;
 
 impl Document<'_> {
     pub fn problem(&mut self, at: Place, path: &str, found: &str, rule: &str, remedy: &str) {
+        // More of them are the same one again.
+        if self.problems.list.len() >= MOST_PROBLEMS {
+            return;
+        }
         let place = format!("{}:{at}: {path}", self.name);
         self.problems.add(place, found, rule, remedy);
     }

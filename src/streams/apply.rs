@@ -7,7 +7,7 @@ use futures_util::{StreamExt, stream};
 
 use super::plan::{Action, Change, ConsumerAction, ConsumerPlan, Existing, Plan, StreamPlan, plan};
 use super::spec::{Desired, DesiredStream};
-use crate::nats::{ApiError, ConsumerInfo, JetStream, Put, StreamInfo};
+use crate::nats::{ApiError, Consumers, JetStream, Put, StreamInfo};
 
 /// Requests that are on their way at a time.
 const AT_A_TIME: usize = 64;
@@ -21,8 +21,8 @@ pub struct Applied {
     pub streams: BTreeMap<String, StreamInfo>,
     /// What was done, in sentences.
     pub done: Vec<Done>,
-    /// Streams that were deleted.
-    pub deleted: Vec<String>,
+    /// Streams whose state nobody knows just now were left alone.
+    pub some_do_not_answer: bool,
     /// What could not be done, each by itself.
     pub failed: Vec<ApplyError>,
     /// What is not as desired and stays so: stream and sentence.
@@ -101,21 +101,28 @@ impl Existing {
     }
 }
 
-async fn consumers_of(jetstream: &JetStream, stream: &str) -> (String, Result<Vec<ConsumerInfo>, ApiError>) {
+async fn consumers_of(jetstream: &JetStream, stream: &str) -> (String, Result<Consumers, ApiError>) {
     (stream.to_owned(), jetstream.consumers(stream).await)
 }
 
 /// Makes everything as desired that can be. Others may do the same at the same time: what is there is
 /// read again when it turned out to be something else than was read before.
-pub async fn apply(jetstream: &JetStream, desired: &Desired) -> Result<Applied, ApplyError> {
+///
+/// `deleting` hears of each stream before it is deleted.
+pub async fn apply(
+    jetstream: &JetStream,
+    desired: &Desired,
+    deleting: &(dyn Fn(&str) + Sync),
+) -> Result<Applied, ApplyError> {
     let mut applied = Applied::default();
     for attempt in 1..=ATTEMPTS {
         let read = Existing::read(jetstream, desired).await;
         let existing = read.map_err(|source| ApplyError { verb: "read", object: "the streams".into(), source })?;
         let plan = plan(desired, &existing);
         applied.streams.extend(existing.streams.into_iter().map(|info| (info.name().to_owned(), info)));
-        applied.failed = carry_out(jetstream, &plan, &mut applied).await;
+        applied.failed = carry_out(jetstream, &plan, &mut applied, deleting).await;
         applied.remarks = remarks(&plan);
+        applied.some_do_not_answer = plan.streams.iter().any(|plan| plan.action == Action::Unknown);
         if attempt == ATTEMPTS || !applied.failed.iter().any(ApplyError::is_race) {
             break;
         }
@@ -132,9 +139,16 @@ fn remarks(plan: &Plan) -> Vec<(String, String)> {
 }
 
 /// Does what the plan says, in waves: what waits for others comes after them.
-async fn carry_out(jetstream: &JetStream, plan: &Plan, applied: &mut Applied) -> Vec<ApplyError> {
+async fn carry_out(
+    jetstream: &JetStream,
+    plan: &Plan,
+    applied: &mut Applied,
+    deleting: &(dyn Fn(&str) + Sync),
+) -> Vec<ApplyError> {
     let mut failed = vec![];
     for wave in waves(&plan.streams) {
+        let pruned = wave.iter().filter(|plan| matches!(plan.action, Action::Prune { .. }));
+        pruned.for_each(|plan| deleting(&plan.name));
         let work: Vec<_> = wave.into_iter().map(|plan| carry_out_one(jetstream, plan)).collect();
         let mut results = stream::iter(work).buffer_unordered(AT_A_TIME);
         while let Some(result) = results.next().await {
@@ -143,7 +157,6 @@ async fn carry_out(jetstream: &JetStream, plan: &Plan, applied: &mut Applied) ->
             }
             applied.streams.extend(result.info.map(|info| (info.name().to_owned(), info)));
             applied.done.extend(result.done);
-            applied.deleted.extend(result.deleted);
             failed.extend(result.failed);
         }
     }
@@ -168,7 +181,6 @@ fn waves(plans: &[StreamPlan]) -> Vec<Vec<&StreamPlan>> {
 #[derive(Default)]
 struct Outcome {
     info: Option<StreamInfo>,
-    deleted: Option<String>,
     done: Vec<Done>,
     failed: Vec<ApplyError>,
 }
@@ -222,7 +234,6 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
             Ok(()) => {
                 let what = format!("deleted with its {messages} messages: it is not declared any more");
                 outcome.done.push(Done { stream: name.clone(), what, costs: *messages > 0 });
-                outcome.deleted = Some(name.clone());
             }
             Err(error) => outcome.failed("delete", object(), error),
         },

@@ -5,11 +5,11 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::effect::{effect, grouped};
+use super::effect::{Circumstances, effect, grouped};
 use super::overlaps::{Claim, Overlaps};
 use super::spec::{Desired, DesiredConsumer, DesiredStream, MANAGED_BY, Origin, Wanted, is_marked, mark};
 use crate::domain::{ServerVersion, Subject};
-use crate::nats::{ConsumerInfo, StreamInfo, StreamState};
+use crate::nats::{Consumers, StreamInfo, StreamState};
 use crate::settings::declared::options::{Changes, Omitted, readable};
 use crate::settings::declared::subjects_of;
 
@@ -20,7 +20,7 @@ pub struct Existing {
     /// Streams that exist and whose configuration is not known just now.
     pub unknown: Vec<String>,
     /// Of the streams for which consumers are desired.
-    pub consumers: BTreeMap<String, Vec<ConsumerInfo>>,
+    pub consumers: BTreeMap<String, Consumers>,
     pub version: ServerVersion,
     /// Seconds since 1970, to tell the age of messages.
     pub now: i64,
@@ -100,6 +100,10 @@ pub enum Conflict {
     TooOld { field: &'static str, since: ServerVersion, version: ServerVersion, by: Origin },
     /// Another stream has such a subject.
     Overlap { subject: String, other: String, other_subject: String, by: Origin },
+    /// The stream itself has a subject that cannot stand beside it.
+    Inside { subject: String, other: String, by: Origin },
+    /// Streams take subjects from each other in a circle.
+    Circle { other: String },
     /// There are as many streams as there may be.
     TooMany { most: u64 },
 }
@@ -124,6 +128,19 @@ impl StreamPlan {
         if self.action == Action::Blocked {
             self.consumers.iter_mut().for_each(|consumer| consumer.action = ConsumerAction::Blocked);
         }
+    }
+
+    /// Leaves the subjects as they are, and does the rest where that can be done without them.
+    fn hold_subjects_back(&mut self, subjects: &[Subject]) {
+        self.action = match std::mem::replace(&mut self.action, Action::Blocked) {
+            Action::Update { mut config, mut changes } => {
+                changes.retain(|change| change.field != "subjects");
+                config.insert("subjects".into(), subjects.iter().map(Subject::as_str).collect());
+                if changes.is_empty() { Action::Nothing } else { Action::Update { config, changes } }
+            }
+            _ => Action::Blocked,
+        };
+        self.block_consumers();
     }
 
     /// Whether there is nothing to do that can be done.
@@ -164,7 +181,9 @@ impl StreamPlan {
         let of_consumers = self.consumers.iter().flat_map(|consumer| {
             consumer.conflicts.iter().map(|conflict| format!("conflict: consumer {}: {conflict}", consumer.name))
         });
-        own.chain(of_consumers).chain(self.kept.iter().map(Change::why_kept)).collect()
+        let unknown = (self.action == Action::Unknown)
+            .then(|| "it does not answer: the node that holds it may be away, or its cluster has no leader".to_owned());
+        own.chain(of_consumers).chain(self.kept.iter().map(Change::why_kept)).chain(unknown).collect()
     }
 }
 
@@ -227,6 +246,16 @@ impl fmt::Display for Conflict {
                 "{subject} ({by}) belongs to stream {other} already, which captures {other_subject}: take it out of one \
                  of them"
             ),
+            Self::Inside { subject, other, by } => write!(
+                f,
+                "{subject} ({by}) overlaps {other}, which the stream captures, too, and neither holds the other: take \
+                 one of them out, or set strict_subjects",
+            ),
+            Self::Circle { other } => write!(
+                f,
+                "it takes subjects from stream {other} while that one waits for it: change them in two steps, first \
+                 taking subjects out"
+            ),
             Self::TooMany { most } => write!(
                 f,
                 "there are {most} streams already, and JETSTREAM_MAX_STREAMS allows no more: raise it, or delete some"
@@ -262,10 +291,12 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
 
 fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing) -> StreamPlan {
     let mut plan = StreamPlan::to_do(&desired.name, Action::Nothing);
-    let consumers = all.consumers.get(&desired.name).map(Vec::as_slice).unwrap_or_default();
+    let none = Consumers::default();
+    let consumers = all.consumers.get(&desired.name).unwrap_or(&none);
     plan.consumers = desired.consumers.iter().map(|consumer| plan_consumer(consumer, consumers, all.version)).collect();
     let Some(existing) = existing else {
         plan.conflicts = too_old(&desired.fields, all.version);
+        plan.conflicts.extend(overlap_inside(&desired.subjects, &desired.subjects, &desired.subjects_by));
         plan.action = if plan.conflicts.is_empty() { Action::Create(desired.creation()) } else { Action::Blocked };
         plan.block_consumers();
         return plan;
@@ -276,14 +307,15 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
     let Differences { mut changes, conflicts, kept } =
         differences(&desired.fields, &mut config, (&existing.state, all.now), all.version);
     (plan.conflicts, plan.kept) = (conflicts, kept);
-    if let Some(change) = subjects_change(desired, existing) {
+    match subjects_change(desired, existing, &config) {
+        Ok(None) => {}
         // Nothing we do deletes a message except what an operator declared.
-        if change.effect.is_some() && !desired.subjects_by.is_declared() {
-            plan.kept.push(change);
-        } else {
+        Ok(Some(change)) if change.effect.is_some() && !desired.subjects_by.is_declared() => plan.kept.push(change),
+        Ok(Some(change)) => {
             config.insert("subjects".into(), change.wanted.clone());
             changes.push(change);
         }
+        Err(conflict) => plan.conflicts.push(*conflict),
     }
     if !changes.is_empty() {
         mark(&mut config);
@@ -292,8 +324,11 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
     plan
 }
 
-fn plan_consumer(desired: &DesiredConsumer, existing: &[ConsumerInfo], version: ServerVersion) -> ConsumerPlan {
-    let Some(existing) = existing.iter().find(|info| info.name == desired.name) else {
+fn plan_consumer(desired: &DesiredConsumer, existing: &Consumers, version: ServerVersion) -> ConsumerPlan {
+    if existing.unknown.contains(&desired.name) {
+        return ConsumerPlan { name: desired.name.clone(), action: ConsumerAction::Nothing, conflicts: vec![] };
+    }
+    let Some(existing) = existing.known.iter().find(|info| info.name == desired.name) else {
         let conflicts = too_old(&desired.fields, version);
         let creation = || ConsumerAction::Create(with_one_filter(desired.creation()));
         let action = if conflicts.is_empty() { creation() } else { ConsumerAction::Blocked };
@@ -358,7 +393,8 @@ fn differences(
             }
             continue;
         }
-        let effect = effect(field.name, &is, &should, state, at);
+        let circumstances = Circumstances { state, now: at, config, wanted: fields };
+        let effect = effect(field.name, &is, &should, &circumstances);
         let change = Change { field: field.name, now: field.shown(&is), wanted: field.shown(&should), by, effect };
         // Nothing we do deletes a message except what an operator declared.
         if change.effect.is_some() && !change.by.is_declared() {
@@ -401,20 +437,45 @@ fn too_old(fields: &[Wanted], version: ServerVersion) -> Vec<Conflict> {
     fields.iter().filter_map(conflict).collect()
 }
 
-fn subjects_change(desired: &DesiredStream, existing: &StreamInfo) -> Option<Change> {
+/// `config` is what the stream will have but for its subjects.
+fn subjects_change(
+    desired: &DesiredStream,
+    existing: &StreamInfo,
+    config: &Map<String, Value>,
+) -> Result<Option<Change>, Box<Conflict>> {
     let now = subjects_of(&existing.config);
     let wanted = wanted_subjects(desired, &now);
     let same = |a: &[Subject], b: &[Subject]| a.iter().collect::<BTreeSet<_>>() == b.iter().collect::<BTreeSet<_>>();
-    if same(&now, &wanted) {
-        return None;
+    let text = |subjects: &[Subject]| subjects.iter().map(Subject::as_str).collect::<Value>();
+    let by = desired.subjects_by.clone();
+    let has = |field: &str| config.get(field).is_some_and(|value| !value.is_null());
+    if has("mirror") && !wanted.is_empty() {
+        // The servers that can make a stream of it do so by the field itself.
+        let (now, wanted) = (config.get("mirror").cloned().unwrap_or_default(), Value::Null);
+        return Err(Box::new(Conflict::Fixed { field: "mirror", now, wanted, by }));
+    }
+    // Without subjects nor a stream to take messages from a server would make up a subject.
+    let captures_nothing = wanted.is_empty() && !has("mirror") && !has("sources");
+    if same(&now, &wanted) || captures_nothing {
+        return Ok(None);
+    }
+    if let Some(conflict) = overlap_inside(&desired.subjects, &wanted, &by) {
+        return Err(Box::new(conflict));
     }
     let removed: Vec<_> =
         now.iter().filter(|subject| !wanted.iter().any(|other| other.covers(subject))).map(Subject::as_str).collect();
-    let messages = existing.state.messages;
-    let effect = (!removed.is_empty())
-        .then(|| format!("stops capturing {}; its {} messages stay", removed.join(", "), grouped(messages)));
-    let text = |subjects: &[Subject]| subjects.iter().map(Subject::as_str).collect();
-    Some(Change { field: "subjects", now: text(&now), wanted: text(&wanted), by: desired.subjects_by.clone(), effect })
+    let messages = grouped(existing.state.messages);
+    let effect =
+        (!removed.is_empty()).then(|| format!("stops capturing {}; its {messages} messages stay", removed.join(", ")));
+    Ok(Some(Change { field: "subjects", now: text(&now), wanted: text(&wanted), by, effect }))
+}
+
+/// A desired subject that cannot stand beside another one of the same stream.
+fn overlap_inside(desired: &[Subject], all: &[Subject], by: &Origin) -> Option<Conflict> {
+    desired.iter().find_map(|subject| {
+        let other = all.iter().find(|other| *other != subject && other.overlaps(subject))?;
+        Some(Conflict::Inside { subject: subject.to_string(), other: other.to_string(), by: by.clone() })
+    })
 }
 
 /// The subjects that the stream should have in the end, what others added included.
@@ -463,57 +524,15 @@ fn settle_subjects(
         .iter()
         .map(|plan| by_name.get(plan.name.as_str()).map(|info| subjects_of(&info.config)).unwrap_or_default())
         .collect();
-    let afterwards: Vec<Vec<Subject>> = streams
-        .iter()
-        .zip(&before)
-        .map(|(plan, before)| match &plan.action {
-            Action::Create(config) | Action::Update { config, .. } => subjects_of(config),
-            Action::Prune { .. } | Action::Blocked => vec![],
-            Action::Nothing | Action::Unknown => before.clone(),
-        })
-        .collect();
-    let others: Vec<Vec<Subject>> = extra.iter().map(|info| subjects_of(&info.config)).collect();
-    let ours = streams.len();
-    let names = streams.iter().map(|plan| plan.name.clone());
-    let names: Vec<String> = names.chain(extra.iter().map(|info| info.name().to_owned())).collect();
-    let (mut now, mut then) = (Overlaps::default(), Overlaps::default());
-    for (number, subject) in numbered(&before) {
-        now.claim(number, subject);
-    }
-    for (number, subject) in numbered(&afterwards) {
-        then.claim(number, subject);
-    }
-    for (number, subject) in numbered(&others) {
-        then.claim(ours + number, subject);
-    }
-    for (number, plan) in streams.iter_mut().enumerate() {
-        let takes = |subject: &&Subject| !before[number].contains(subject);
-        let gained: Vec<&Subject> = afterwards[number].iter().filter(takes).collect();
-        let overlap = gained.iter().find_map(|subject| {
-            // Of two that are new the later one gives way.
-            let wins = |other: usize| {
-                other != number && (other < number || other >= ours || !gains(&before, &afterwards, other, subject))
-            };
-            then.find(subject, &wins).map(|claim| (*subject, claim))
-        });
-        if let Some((subject, Claim { stream, subject: theirs })) = overlap {
-            let by = desired.streams.get(number).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
-            plan.conflicts.push(Conflict::Overlap {
-                subject: subject.to_string(),
-                other: names[stream].clone(),
-                other_subject: theirs.to_string(),
-                by,
-            });
-            plan.action = without_subjects(std::mem::replace(&mut plan.action, Action::Blocked), &before[number]);
-            plan.block_consumers();
+    // What is held back keeps its subjects, which others may have counted on.
+    loop {
+        let afterwards = subjects_afterwards(streams, &before);
+        if hold_overlaps_back(streams, desired, &before, &afterwards, extra) {
             continue;
         }
-        for subject in gained {
-            let mut given_up = BTreeSet::new();
-            while let Some(claim) = now.find(subject, &|other| other != number && !given_up.contains(&other)) {
-                given_up.insert(claim.stream);
-            }
-            plan.after.extend(given_up);
+        order_takers(streams, &before, &afterwards);
+        if !hold_circles_back(streams, &before) {
+            break;
         }
     }
     order_after_sources(streams);
@@ -521,6 +540,100 @@ fn settle_subjects(
         plan.after.sort_unstable();
         plan.after.dedup();
     }
+}
+
+fn subjects_afterwards(streams: &[StreamPlan], before: &[Vec<Subject>]) -> Vec<Vec<Subject>> {
+    let of = |(plan, before): (&StreamPlan, &Vec<Subject>)| match &plan.action {
+        Action::Create(config) | Action::Update { config, .. } => subjects_of(config),
+        Action::Prune { .. } | Action::Blocked => vec![],
+        Action::Nothing | Action::Unknown => before.clone(),
+    };
+    streams.iter().zip(before).map(of).collect()
+}
+
+/// Whether a plan had to be held back because another stream has one of its subjects.
+fn hold_overlaps_back(
+    streams: &mut [StreamPlan],
+    desired: &Desired,
+    before: &[Vec<Subject>],
+    afterwards: &[Vec<Subject>],
+    extra: &[&StreamInfo],
+) -> bool {
+    let ours = streams.len();
+    let names = streams.iter().map(|plan| plan.name.clone());
+    let names: Vec<String> = names.chain(extra.iter().map(|info| info.name().to_owned())).collect();
+    let others: Vec<Vec<Subject>> = extra.iter().map(|info| subjects_of(&info.config)).collect();
+    let mut then = Overlaps::default();
+    for (number, subject) in numbered(afterwards) {
+        then.claim(number, subject);
+    }
+    for (number, subject) in numbered(&others) {
+        then.claim(ours + number, subject);
+    }
+    let mut held = false;
+    for (number, plan) in streams.iter_mut().enumerate() {
+        let overlap = gained(before, afterwards, number).find_map(|subject| {
+            // Of two that are new the later one gives way.
+            let wins = |other: usize| {
+                other != number && (other < number || other >= ours || !gains(before, afterwards, other, subject))
+            };
+            then.find(subject, &wins).map(|claim| (subject, claim))
+        });
+        let Some((subject, Claim { stream, subject: theirs })) = overlap else { continue };
+        let by = desired.streams.get(number).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
+        let (subject, other_subject) = (subject.to_string(), theirs.to_string());
+        plan.conflicts.push(Conflict::Overlap { subject, other: names[stream].clone(), other_subject, by });
+        plan.hold_subjects_back(&before[number]);
+        held = true;
+    }
+    held
+}
+
+/// Puts those that take a subject after those that give it up.
+fn order_takers(streams: &mut [StreamPlan], before: &[Vec<Subject>], afterwards: &[Vec<Subject>]) {
+    let mut now = Overlaps::default();
+    for (number, subject) in numbered(before) {
+        now.claim(number, subject);
+    }
+    for (number, plan) in streams.iter_mut().enumerate() {
+        plan.after.clear();
+        for subject in gained(before, afterwards, number) {
+            let mut given_up = BTreeSet::new();
+            while let Some(claim) = now.find(subject, &|other| other != number && !given_up.contains(&other)) {
+                given_up.insert(claim.stream);
+            }
+            plan.after.extend(given_up);
+        }
+    }
+}
+
+/// Whether plans had to be held back because each of them waits for another one of them.
+fn hold_circles_back(streams: &mut [StreamPlan], before: &[Vec<Subject>]) -> bool {
+    let mut waiting: BTreeSet<usize> = (0..streams.len()).filter(|number| !streams[*number].after.is_empty()).collect();
+    loop {
+        let waits = |number: &usize| streams[*number].after.iter().any(|other| waiting.contains(other));
+        let left: BTreeSet<usize> = waiting.iter().copied().filter(waits).collect();
+        if left.len() == waiting.len() {
+            break;
+        }
+        waiting = left;
+    }
+    for number in &waiting {
+        let other = streams[*number].after.iter().find(|other| waiting.contains(other)).copied().unwrap_or(*number);
+        let other = streams[other].name.clone();
+        streams[*number].conflicts.push(Conflict::Circle { other });
+        streams[*number].hold_subjects_back(&before[*number]);
+    }
+    !waiting.is_empty()
+}
+
+/// Subjects that a stream gets.
+fn gained<'a>(
+    before: &'a [Vec<Subject>],
+    afterwards: &'a [Vec<Subject>],
+    stream: usize,
+) -> impl Iterator<Item = &'a Subject> {
+    afterwards[stream].iter().filter(move |subject| !before[stream].contains(subject))
 }
 
 /// Whether a stream gets something new there that overlaps.
@@ -531,14 +644,6 @@ fn gains(before: &[Vec<Subject>], afterwards: &[Vec<Subject>], stream: usize, su
 
 fn numbered(lists: &[Vec<Subject>]) -> impl Iterator<Item = (usize, &Subject)> {
     lists.iter().enumerate().flat_map(|(number, list)| list.iter().map(move |subject| (number, subject)))
-}
-
-/// The rest of an action that must not touch the subjects.
-fn without_subjects(action: Action, subjects: &[Subject]) -> Action {
-    let Action::Update { mut config, mut changes } = action else { return Action::Blocked };
-    changes.retain(|change| change.field != "subjects");
-    config.insert("subjects".into(), subjects.iter().map(Subject::as_str).collect());
-    if changes.is_empty() { Action::Nothing } else { Action::Update { config, changes } }
 }
 
 /// A mirror of a stream that is created at the same time comes after it.

@@ -145,14 +145,13 @@ impl DesiredStream {
 
     /// A stream of a file.
     pub fn declared(stream: &DeclaredStream) -> Self {
-        let line = |field: &str| {
-            let line = stream.lines.get(field).copied().unwrap_or(stream.line);
-            Origin::Line(format!("{}:{line}", stream.file))
-        };
-        let mut fields = wanted(STREAM, &stream.config, line);
+        let line = |line: usize| Origin::Line(format!("{}:{line}", stream.file));
+        // What a bucket has because it is one, nobody wrote down.
+        let of_field = |field: &str| stream.lines.get(field).map_or(Origin::Nobody, |at| line(*at));
+        let mut fields = wanted(STREAM, &stream.config, of_field);
         let is_mirror = stream.config.contains_key("mirror");
         let max_age = stream.config.get("max_age").and_then(Value::as_i64).filter(|age| *age > 0);
-        for wanted in fields.iter_mut().filter(|wanted| wanted.value.is_null()) {
+        for wanted in fields.iter_mut().filter(|wanted| wanted.field.canonical(&wanted.value).is_null()) {
             if wanted.field.name == "duplicate_window" && !is_mirror {
                 let window = nanoseconds(DEFAULT_WINDOW);
                 wanted.value = max_age.map_or(window, |age| age.min(window)).into();
@@ -163,7 +162,7 @@ impl DesiredStream {
             name: stream.name.to_string(),
             fields,
             subjects: crate::settings::declared::subjects_of(&stream.config),
-            subjects_by: line("subjects"),
+            subjects_by: line(stream.lines.get("subjects").copied().unwrap_or(stream.line)),
             retired_subjects: vec![],
             strict_subjects: stream.strict_subjects,
             consumers: stream.consumers.iter().map(|consumer| DesiredConsumer::of(consumer, stream)).collect(),
@@ -185,11 +184,30 @@ impl DesiredStream {
             self.subjects_by = file.subjects_by;
             self.strict_subjects = true;
         } else {
-            let more = file.subjects.into_iter().filter(|subject| !self.subjects.iter().any(|s| s.covers(subject)));
-            self.subjects.extend(more.collect::<Vec<_>>());
+            for subject in file.subjects {
+                self.subjects_by = file.subjects_by.clone();
+                // The wider one stands for both.
+                self.subjects.retain(|ours| !subject.covers(ours));
+                if !self.subjects.iter().any(|ours| ours.covers(&subject)) {
+                    self.subjects.push(subject);
+                }
+            }
         }
+        self.shorten_default_window();
         self.consumers = file.consumers;
         self
+    }
+
+    /// nats-server refuses a window that is longer than messages live; one that nobody asked for gives way.
+    fn shorten_default_window(&mut self) {
+        let value = |name: &str| self.fields.iter().find(|wanted| wanted.field.name == name)?.value.as_i64();
+        let Some(age) = value("max_age").filter(|age| *age > 0) else { return };
+        let window = self.fields.iter_mut().find(|wanted| wanted.field.name == "duplicate_window");
+        if let Some(window) = window.filter(|window| !window.by.is_declared())
+            && window.value.as_i64().is_some_and(|span| span > age)
+        {
+            window.value = age.into();
+        }
     }
 
     /// For a stream whose messages are there and whose own configuration is lost: nothing that it

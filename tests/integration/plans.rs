@@ -148,7 +148,7 @@ fn random_files_on(version: &str) {
             };
             let context = format!("{version}, seed {seed}\n{}\n{}", texts[0], texts[1]);
             for desired in [&first, &second] {
-                let applied = apply(&jetstream, desired).await.unwrap();
+                let applied = apply(&jetstream, desired, &|_| ()).await.unwrap();
                 if !applied.failed.is_empty() {
                     refused += 1;
                     println!("{:#?}\n{context}", failures(&applied));
@@ -212,7 +212,7 @@ fn two_at_once_end_in_the_same_state() {
     block_on(async {
         let client = async || unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(10));
         let (one, other) = (client().await, client().await);
-        let (first, second) = tokio::join!(apply(&one, &desired), apply(&other, &desired));
+        let (first, second) = tokio::join!(apply(&one, &desired, &|_| ()), apply(&other, &desired, &|_| ()));
         for applied in [first.unwrap(), second.unwrap()] {
             assert_eq!(failures(&applied), Vec::<String>::new());
         }
@@ -378,7 +378,7 @@ fn plan_apply_and_check_from_the_command_line() {
         (Some(0), &2.into(), &"update".into())
     );
     let (code, text) = printed(&broker, &["streams", "check", "--quiet"]);
-    assert_eq!((code, text.as_str()), (Some(1), "FAIL  ORDERS: it does not exist\n"));
+    assert_eq!((code, text.as_str()), (Some(1), "FAIL  ORDERS: it does not exist; consumer desk does not exist\n"));
 
     let (code, text) = printed(&broker, &["streams", "apply"]);
     assert!(code == Some(0) && text.ends_with("3 changes, 0 failed, 0 in conflict; 2 streams in place\n"), "{text}");

@@ -10,7 +10,7 @@ use crate::cli::exit::Code;
 use crate::domain::{ByteSize, DataType};
 use crate::nats::{ApiError, ConsumerInfo, StreamInfo};
 use crate::settings::declared::options::readable;
-use crate::streams::{DesiredStream, Existing, StreamPlan, plan};
+use crate::streams::{Action, DesiredStream, Existing, StreamPlan, plan};
 
 /// Shows the state of the streams against the desired ones.
 pub fn check(flags: &[(&'static str, String)], arguments: &CheckStreams) -> Code {
@@ -88,6 +88,8 @@ impl Subject<'_> {
         let Self { name, desired, info, plan } = self;
         let (mut failures, mut deviations) = (vec![], vec![]);
         match (&info, desired) {
+            // What the plan says about one that does not answer is said below.
+            (None, _) if plan.as_ref().is_some_and(|plan| plan.action == Action::Unknown) => {}
             (None, _) => failures.push("it does not exist".to_owned()),
             (Some(info), Some(desired)) if !desired.is_served_by(&info.config) => {
                 failures.push("it does not capture all of its subjects".to_owned());
@@ -95,7 +97,7 @@ impl Subject<'_> {
             _ => {}
         }
         for remark in plan.iter().flat_map(StreamPlan::remarks) {
-            match remark.starts_with("conflict") {
+            match info.is_none() || remark.starts_with("conflict") {
                 true => failures.push(remark),
                 false => deviations.push(remark),
             }
@@ -105,7 +107,7 @@ impl Subject<'_> {
         failures.extend(missing);
         let mut looked = Looked { name, info, failures, deviations, consumers: vec![], families: vec![] };
         if detailed && looked.info.is_some() {
-            looked.consumers = session.jetstream.consumers(&looked.name).await?;
+            looked.consumers = session.jetstream.consumers(&looked.name).await?.known;
             if looked.name == session.settings.market_data.name.as_str() {
                 looked.families = families(session, &looked.name).await?;
             }

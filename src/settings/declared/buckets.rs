@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::options::{Field, Kind, STREAM, plain};
-use super::{Declarations, Entry};
+use super::{Declarations, Entry, check_stream};
 use crate::settings::document::{Document, Fields, join};
 
 /// Options of a stream that every bucket takes.
@@ -50,6 +50,7 @@ impl Declarations {
         config.entry("max_msgs_per_subject").or_insert_with(|| 1.into());
         add(config, json!({ "discard": "new", "allow_direct": true, "allow_rollup_hdrs": true, "deny_delete": true }));
         add(config, fixed);
+        check_stream(document, entry.at, path, &fields);
         self.add(document, entry, path, &format!("KV_{bucket}"), fields, true, vec![]);
     }
 
@@ -63,6 +64,7 @@ impl Declarations {
                 "discard": "new", "allow_direct": true, "allow_rollup_hdrs": true,
             }),
         );
+        check_stream(document, entry.at, path, &fields);
         self.add(document, entry, path, &format!("OBJ_{bucket}"), fields, true, vec![]);
     }
 }

@@ -48,6 +48,8 @@ impl DeclaredStream {
 
 /// Streams at most in one file; nats-server takes about a millisecond for each.
 const MOST_STREAMS: usize = 10_000;
+/// Subjects at most of one stream, or filters of one consumer.
+const MOST_SUBJECTS: usize = 1_000;
 
 /// The streams of a file while it is read.
 #[derive(Default)]
@@ -171,6 +173,10 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<D
             document.problem(entry.at, &path, &shown(&entry.key), rule, "give it another name");
             continue;
         };
+        if !durable && !fields.lines.contains_key("inactive_threshold") {
+            let rule = "needs inactive_threshold, without which nats-server deletes it after five seconds";
+            document.problem(entry.at, &join(&path, "durable"), "false", rule, "add it, or leave durable out");
+        }
         check_consumer(document, entry.at, &path, &fields);
         let Fields { mut config, lines } = fields;
         if durable {
@@ -226,6 +232,10 @@ fn check_stream(document: &mut Document<'_>, at: Place, path: &str, fields: &Fie
     if has("subjects") && subjects.is_empty() {
         // nats-server would take the stream's name for its subject, which nobody means.
         refuse("subjects", "nothing", "must name at least one subject", "add one, or leave it out for a mirror");
+    }
+    if subjects.len() > MOST_SUBJECTS {
+        let rule = format!("must not be more than {MOST_SUBJECTS}");
+        return refuse("subjects", &format!("{} subjects", subjects.len()), &rule, "use wildcards");
     }
     for (i, subject) in subjects.iter().enumerate() {
         if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {
@@ -286,6 +296,10 @@ fn check_consumer(document: &mut Document<'_>, at: Place, path: &str, fields: &F
         refuse("backoff", &format!("{retries} spans"), "must not be longer than max_deliver", "raise max_deliver");
     }
     let subjects = parsed(&fields.config, "filter_subjects");
+    if subjects.len() > MOST_SUBJECTS {
+        let rule = format!("must not be more than {MOST_SUBJECTS}");
+        return refuse("filter_subjects", &format!("{} filters", subjects.len()), &rule, "use wildcards");
+    }
     for (i, subject) in subjects.iter().enumerate() {
         if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {
             refuse("filter_subjects", &format!("{other} and {subject}"), "overlap each other", "keep the wider one");

@@ -42,7 +42,7 @@ streams:
     metadata: {team: research, year: 2026}
     consumers:
       writer: {durable: true, ack_policy: explicit, ack_wait: 30s, max_deliver: 5, filter_subjects: ["analytics.>"]}
-      tail: {durable: false, sample_freq: 50%, backoff: [1s, 500ms]}
+      tail: {durable: false, inactive_threshold: 1h, sample_freq: 50%, backoff: [1s, 500ms]}
 "#,
     );
     let [stream] = &streams[..] else { panic!("{streams:?}") };
@@ -168,6 +168,7 @@ fn contradictions_are_found() {
         ("mirror: {name: B}", "no subjects and no sources beside it"),
         ("sources: [{filter_subject: b}]", "must name the stream that messages come from"),
         ("replicas: 1\nnum_replicas: 3", "is num_replicas under another name, which stands in line 4 already"),
+        ("consumers: {c: {durable: false}}", "needs inactive_threshold"),
         ("consumers: {c: {flow_control: true}}", "is for push consumers"),
         ("consumers: {c: {deliver_subject: x, max_batch: 5}}", "is for pull consumers"),
         ("consumers: {c: {opt_start_seq: 5}}", "goes with deliver_policy: by_start_sequence"),
@@ -220,6 +221,7 @@ fn key_value_buckets_are_streams_that_clients_know() {
     assert_eq!((&all["allow_msg_ttl"], &all["subject_delete_marker_ttl"]), (&json!(true), &json!(60_000_000_000_i64)));
     assert!(bad("key_value: {X: {history: 65}}")[0].contains("must be a whole number from 1 to 64"));
     assert!(bad("key_value: {X: {subjects: [a]}}")[0].contains("is not a key that may stand here"));
+    assert!(bad("key_value: {X: {ttl: 50ms}}")[0].contains("must be at least 100ms"));
     assert!(bad("key_value: {X: {ttl: 1m, max_age: 1m}}")[0].contains("under another name"));
 }
 

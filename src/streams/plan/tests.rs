@@ -1,4 +1,5 @@
 use super::*;
+use crate::nats::ConsumerInfo;
 use crate::settings::Settings;
 use crate::settings::read_streams;
 use crate::streams::spec::Desired;
@@ -297,6 +298,10 @@ fn a_stream_that_does_not_answer_is_left_alone() {
     assert!(planned.is_nothing());
 }
 
+fn only_one(consumer: ConsumerInfo) -> Consumers {
+    Consumers { known: vec![consumer], unknown: vec![] }
+}
+
 fn consumer(config: Value) -> ConsumerInfo {
     let Value::Object(config) = config else { panic!() };
     ConsumerInfo { name: "c".into(), config, state: Map::new() }
@@ -323,11 +328,11 @@ fn consumers_are_created_changed_and_left_alone() {
     {
         answered.insert(field.into(), value);
     }
-    there.consumers.insert("A".into(), vec![consumer(answered.clone().into())]);
+    there.consumers.insert("A".into(), only_one(consumer(answered.clone().into())));
     assert_eq!(of(&there).action, ConsumerAction::Nothing);
     answered.insert("max_deliver".into(), 6.into());
     answered.insert("ack_policy".into(), "all".into());
-    there.consumers.insert("A".into(), vec![consumer(answered.into())]);
+    there.consumers.insert("A".into(), only_one(consumer(answered.into())));
     let changed = of(&there);
     assert!(changed.conflicts.is_empty(), "nobody asked for the policy: {changed:?}");
     let ConsumerAction::Update { config, changes } = changed.action else { panic!() };
@@ -370,4 +375,102 @@ fn built_in_sets() {
     assert_eq!(names("market-data,broker"), ["MARKET_DATA", "MARKET_EVENTS", "SYSTEM_EVENTS", "SERVICE_LOGS"]);
     assert_eq!(names("none"), Vec::<String>::new());
     assert!(!plan(&desired(&[("STREAMS_DEFAULTS", "market-data,broker")]), &with(vec![])).has_conflicts());
+}
+
+#[test]
+fn a_mirror_that_cannot_be_one_keeps_its_subjects() {
+    let there = server(&file("key_value: {COPY: {}}"), 3);
+    let planned = only(plan(&file("key_value: {COPY: {mirror: {name: SYMBOLS}}}"), &there));
+    assert_eq!(planned.conflicts.len(), 1, "{planned:?}");
+    let Action::Update { config, .. } = planned.action else { panic!("{planned:?}") };
+    assert_eq!(subjects(&config), ["$KV.COPY.>"]);
+    // A server that cannot make a stream of a mirror is told so by nobody else.
+    let mut mirror = server(&file("streams: {A: {mirror: {name: B}}}"), 3);
+    mirror.version = (2, 11);
+    let planned = only(plan(&file("streams: {A: {subjects: [a]}}"), &mirror));
+    assert!(planned.remarks()[0].contains("mirror is"), "{:?}", planned.remarks());
+    let Action::Update { config, .. } = planned.action else { panic!("{planned:?}") };
+    assert_eq!(subjects(&config), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_full_stream_gives_up_depends_on_what_it_discards() {
+    let text =
+        |discard: &str, limit: u64| format!("streams: {{A: {{subjects: [a], discard: {discard}, max_msgs: {limit}}}}}");
+    let effects = |desired: &str, there: &str| match only(plan(&file(desired), &server(&file(there), 5))).action {
+        Action::Update { changes, .. } => changes.into_iter().filter_map(|change| change.effect).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(effects(&text("new", 2), &text("new", 10)), Vec::<String>::new());
+    assert_eq!(effects(&text("old", 2), &text("new", 2)), ["drops 3 messages"]);
+    assert_eq!(effects(&text("old", 2), &text("old", 10)), ["drops 3 messages"]);
+    // Left out it stays, because that would cost messages.
+    let planned = only(plan(&file("streams: {A: {subjects: [a], max_msgs: 2}}"), &server(&file(&text("new", 2)), 5)));
+    assert_eq!((planned.action, planned.kept.len()), (Action::Nothing, 1));
+}
+
+#[test]
+fn what_a_bucket_has_by_default_costs_nothing() {
+    let there = server(&file("key_value: {H: {history: 10}}"), 5);
+    let planned = only(plan(&file("key_value: {H: {ttl: 24h}}"), &there));
+    assert_eq!(planned.kept.iter().map(|change| change.field).collect::<Vec<_>>(), ["max_msgs_per_subject"]);
+    let declared = only(plan(&file("key_value: {H: {history: 1}}"), &there));
+    assert!(declared.kept.is_empty() && matches!(declared.action, Action::Update { .. }));
+}
+
+#[test]
+fn subjects_that_streams_take_from_each_other_are_a_conflict() {
+    let before = server(&file("streams: {A: {subjects: [a, x]}, B: {subjects: [b, y]}}"), 0);
+    let swapped = file("strict_subjects: true\nstreams: {A: {subjects: [a, y], max_msgs: 5}, B: {subjects: [b, x]}}");
+    let planned = plan(&swapped, &before);
+    assert!(
+        planned.streams.iter().all(|stream| matches!(stream.conflicts[..], [Conflict::Circle { .. }])),
+        "{planned:?}"
+    );
+    let Action::Update { config, changes } = &planned.streams[0].action else { panic!("{planned:?}") };
+    assert_eq!((changes.len(), subjects(config)), (1, vec!["a".to_owned(), "x".to_owned()]));
+    assert_eq!(planned.streams[1].action, Action::Nothing);
+}
+
+#[test]
+fn what_one_stream_cannot_give_up_another_one_does_not_take() {
+    // A would give x up for p, which is somebody else's.
+    let mut before = server(&file("streams: {A: {subjects: [x]}, B: {subjects: [b]}}"), 0);
+    before.streams.extend(server(&file("streams: {FOREIGN: {subjects: [p]}}"), 0).streams);
+    let planned = plan(&file("strict_subjects: true\nstreams: {A: {subjects: [p]}, B: {subjects: [b, x]}}"), &before);
+    let conflicts: Vec<_> = planned.streams.iter().map(|stream| stream.conflicts.len()).collect();
+    assert_eq!(conflicts, [1, 1], "{planned:?}");
+    assert!(planned.is_nothing());
+}
+
+#[test]
+fn subjects_that_cannot_stand_beside_each_other_in_one_stream() {
+    let there = server(&file("streams: {A: {subjects: [o.*.c]}}"), 3);
+    let planned = only(plan(&file("streams: {A: {subjects: [o.b.*], max_msgs: 9}}"), &there));
+    assert!(matches!(planned.conflicts[..], [Conflict::Inside { .. }]), "{planned:?}");
+    assert!(matches!(planned.action, Action::Update { .. }), "the rest is changed");
+    let strict = file("strict_subjects: true\nstreams: {A: {subjects: [o.b.*]}}");
+    assert!(!plan(&strict, &there).has_conflicts());
+}
+
+#[test]
+fn a_window_that_nobody_asked_for_gives_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.yml");
+    std::fs::write(&path, "streams: {MARKET_DATA: {max_age: 1m, subjects: [\"*.okx.>\"]}}").unwrap();
+    let refined = desired(&[("STREAMS_FILE", path.to_str().unwrap())]);
+    let config = refined.streams[0].creation();
+    assert_eq!(config["duplicate_window"], config["max_age"]);
+    let planned = only(plan(&refined, &with(vec![])));
+    assert!(planned.remarks()[0].contains("overlaps"), "{:?}", planned.remarks());
+    let zero = file("streams: {A: {subjects: [a], duplicate_window: 0}}");
+    assert!(plan(&zero, &server(&file("streams: {A: {subjects: [a]}}"), 0)).is_nothing());
+}
+
+#[test]
+fn consumers_whose_node_is_away_are_left_alone() {
+    let desired = file("streams: {A: {subjects: [a], consumers: {c: {}}}}");
+    let mut there = server(&desired, 0);
+    there.consumers.insert("A".into(), Consumers { known: vec![], unknown: vec!["c".into()] });
+    assert!(plan(&desired, &there).is_nothing());
 }
