@@ -450,4 +450,11 @@ mod tests {
             assert!(parse_answer::<StreamInfo>(answer).is_err());
         }
     }
+
+    #[test]
+    fn fields_that_we_do_not_know_stay_as_they_are() {
+        let config = r#"{"name":"A","of_the_future":-1.8888888888888888e+113,"max_msgs":9223372036854775807}"#;
+        let info: StreamInfo = serde_json::from_str(&format!(r#"{{"config":{config},"state":{{}}}}"#)).unwrap();
+        assert_eq!(serde_json::to_string(&info.config).unwrap(), config);
+    }
 }
