@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::{Reader, number_in};
+use super::reader::Reader;
 use super::server::SOME_TIME;
 use super::variables::*;
 use crate::domain::{ByteSize, StreamName, parse_span};
@@ -29,7 +29,6 @@ pub enum SyncInterval {
 
 impl JetStreamSettings {
     pub fn read(reader: &mut Reader) -> Self {
-        reader.optional(&JETSTREAM_MAX_CONSUMERS, |text| number_in(text, &(1..=i64::MAX)));
         let settings = Self {
             enabled: reader.bool(&JETSTREAM_ENABLED),
             store_dir: reader.path(&JETSTREAM_STORE_DIR).unwrap_or_else(|| "/data/jetstream".into()),

@@ -24,6 +24,7 @@ pub struct StreamsSettings {
     /// Streams that bear our mark and are not declared any more are deleted.
     pub prune: bool,
     pub max_streams: Option<u64>,
+    pub max_consumers: Option<u64>,
 }
 
 /// The name of what is not a file.
@@ -45,6 +46,10 @@ enum Set {
     MarketData,
     Broker,
     None,
+}
+
+fn most(reader: &mut Reader, variable: &Variable) -> Option<u64> {
+    reader.optional(variable, |text| number_in(text, &(1..=i64::MAX))).map(i64::unsigned_abs)
 }
 
 impl StreamsSettings {
@@ -76,9 +81,8 @@ impl StreamsSettings {
             files: vec![],
             reconcile_interval: (!interval.is_zero()).then_some(interval),
             prune: reader.bool(&STREAMS_PRUNE),
-            max_streams: reader
-                .optional(&JETSTREAM_MAX_STREAMS, |text| number_in(text, &(1..=i64::MAX)))
-                .map(i64::unsigned_abs),
+            max_streams: most(reader, &JETSTREAM_MAX_STREAMS),
+            max_consumers: most(reader, &JETSTREAM_MAX_CONSUMERS),
         };
         if sets.contains(&Set::Broker) {
             settings.declared = settings.broker_set(reader);

@@ -132,7 +132,7 @@ variables! {
         JETSTREAM_DOMAIN(jetstream_domain) = Unset, "letters, digits, - and _, at most 255", "JetStream domain"
         JETSTREAM_SYNC_INTERVAL(jetstream_sync_interval) = Fixed("2m"), "a duration above 0, or always", "Time between fsyncs; always = acknowledged means on disk"
         JETSTREAM_MAX_STREAMS(jetstream_max_streams) = Unset, "a whole number of at least 1", "Streams at most, kept by our own plan and APIs"
-        JETSTREAM_MAX_CONSUMERS(jetstream_max_consumers) = Unset, "a whole number of at least 1", "Consumers at most, kept by our own plan and APIs" ; awaits(STREAMS)
+        JETSTREAM_MAX_CONSUMERS(jetstream_max_consumers) = Unset, "a whole number of at least 1", "Consumers at most, kept by our own plan and APIs"
     }
     "MARKET_DATA stream" {
         STREAM_NAME(stream_name) = Fixed("MARKET_DATA"), "letters, digits, - and _, at most 255", "Name of the stream that holds the eight families"

@@ -11,7 +11,8 @@ use super::spec::{Desired, DesiredConsumer, DesiredStream, MANAGED_BY, Origin, W
 use crate::domain::{ServerVersion, Subject};
 use crate::nats::{Consumers, StreamInfo, StreamState};
 use crate::settings::declared::options::{Changes, Omitted, readable};
-use crate::settings::declared::subjects_of;
+use crate::settings::declared::{filters_of, subjects_of};
+use crate::settings::variables::{JETSTREAM_MAX_CONSUMERS, JETSTREAM_MAX_STREAMS};
 
 /// What a server has.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +71,8 @@ pub struct ConsumerPlan {
     pub name: String,
     pub action: ConsumerAction,
     pub conflicts: Vec<Conflict>,
+    /// Declared filters that share nothing with the subjects of the stream.
+    pub blind_filters: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,8 +107,8 @@ pub enum Conflict {
     Inside { subject: String, other: String, by: Origin },
     /// Streams take subjects from each other in a circle.
     Circle { other: String },
-    /// There are as many streams as there may be.
-    TooMany { most: u64 },
+    /// There are as many streams, or consumers, as there may be.
+    TooMany { what: &'static str, most: u64, variable: &'static str },
 }
 
 impl Plan {
@@ -181,9 +184,26 @@ impl StreamPlan {
         let of_consumers = self.consumers.iter().flat_map(|consumer| {
             consumer.conflicts.iter().map(|conflict| format!("conflict: consumer {}: {conflict}", consumer.name))
         });
+        let blind = self.consumers.iter().flat_map(|consumer| {
+            let subjects = consumer.blind_filters.iter();
+            subjects.map(|filter| format!("consumer {}: no message of the stream can match {filter}", consumer.name))
+        });
         let unknown = (self.action == Action::Unknown)
             .then(|| "it does not answer: the node that holds it may be away, or its cluster has no leader".to_owned());
-        own.chain(of_consumers).chain(self.kept.iter().map(Change::why_kept)).chain(unknown).collect()
+        own.chain(of_consumers).chain(self.kept.iter().map(Change::why_kept)).chain(blind).chain(unknown).collect()
+    }
+}
+
+impl ConsumerPlan {
+    fn to_do(desired: &DesiredConsumer, action: ConsumerAction, conflicts: Vec<Conflict>) -> Self {
+        Self { name: desired.name.clone(), action, conflicts, blind_filters: vec![] }
+    }
+
+    fn find_blind_filters(&mut self, desired: &DesiredConsumer, subjects: &[Subject]) {
+        let filters = desired.fields.iter().find(|wanted| wanted.field.name == "filter_subjects");
+        let filters = filters.map(|wanted| filters_of(&wanted.value)).unwrap_or_default();
+        let blind = |filter: &Subject| !subjects.iter().any(|subject| subject.overlaps(filter));
+        self.blind_filters = filters.into_iter().filter(blind).map(|filter| filter.to_string()).collect();
     }
 }
 
@@ -256,10 +276,9 @@ impl fmt::Display for Conflict {
                 "it takes subjects from stream {other} while that one waits for it: change them in two steps, first \
                  taking subjects out"
             ),
-            Self::TooMany { most } => write!(
-                f,
-                "there are {most} streams already, and JETSTREAM_MAX_STREAMS allows no more: raise it, or delete some"
-            ),
+            Self::TooMany { what, most, variable } => {
+                write!(f, "{variable} allows {most} {what}, and there are as many already: raise it, or delete some")
+            }
         }
     }
 }
@@ -326,13 +345,13 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
 
 fn plan_consumer(desired: &DesiredConsumer, existing: &Consumers, version: ServerVersion) -> ConsumerPlan {
     if existing.unknown.contains(&desired.name) {
-        return ConsumerPlan { name: desired.name.clone(), action: ConsumerAction::Nothing, conflicts: vec![] };
+        return ConsumerPlan::to_do(desired, ConsumerAction::Nothing, vec![]);
     }
     let Some(existing) = existing.known.iter().find(|info| info.name == desired.name) else {
         let conflicts = too_old(&desired.fields, version);
         let creation = || ConsumerAction::Create(with_one_filter(desired.creation()));
         let action = if conflicts.is_empty() { creation() } else { ConsumerAction::Blocked };
-        return ConsumerPlan { name: desired.name.clone(), action, conflicts };
+        return ConsumerPlan::to_do(desired, action, conflicts);
     };
     let mut config = existing.config.clone();
     // One filter and a list of one are the same.
@@ -345,7 +364,7 @@ fn plan_consumer(desired: &DesiredConsumer, existing: &Consumers, version: Serve
         true => ConsumerAction::Nothing,
         false => ConsumerAction::Update { config: with_one_filter(config), changes },
     };
-    ConsumerPlan { name: desired.name.clone(), action, conflicts }
+    ConsumerPlan::to_do(desired, action, conflicts)
 }
 
 /// A single filter in the form that clients of every age compare with what they ask for.
@@ -498,17 +517,33 @@ fn wanted_subjects(desired: &DesiredStream, now: &[Subject]) -> Vec<Subject> {
     subjects
 }
 
-/// Holds creations back that would exceed the number of streams.
+/// Holds creations back that would exceed the number of streams or of consumers.
 fn limit(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
-    let Some(most) = desired.max_streams else { return };
-    let mut room = most.saturating_sub((existing.streams.len() + existing.unknown.len()) as u64);
-    for plan in streams.iter_mut().filter(|plan| matches!(plan.action, Action::Create(_))) {
-        if room == 0 {
-            plan.conflicts.push(Conflict::TooMany { most });
-            plan.action = Action::Blocked;
-            plan.block_consumers();
+    if let Some(most) = desired.max_streams {
+        let mut room = most.saturating_sub((existing.streams.len() + existing.unknown.len()) as u64);
+        for plan in streams.iter_mut().filter(|plan| matches!(plan.action, Action::Create(_))) {
+            if room == 0 {
+                let variable = JETSTREAM_MAX_STREAMS.name;
+                plan.conflicts.push(Conflict::TooMany { what: "streams", most, variable });
+                plan.action = Action::Blocked;
+                plan.block_consumers();
+            }
+            room = room.saturating_sub(1);
         }
-        room = room.saturating_sub(1);
+    }
+    if let Some(most) = desired.max_consumers {
+        let mut room = most.saturating_sub(existing.streams.iter().map(|info| info.state.consumer_count).sum());
+        for consumer in streams.iter_mut().flat_map(|plan| &mut plan.consumers) {
+            if !matches!(consumer.action, ConsumerAction::Create(_)) {
+                continue;
+            }
+            if room == 0 {
+                let variable = JETSTREAM_MAX_CONSUMERS.name;
+                consumer.conflicts.push(Conflict::TooMany { what: "consumers", most, variable });
+                consumer.action = ConsumerAction::Blocked;
+            }
+            room = room.saturating_sub(1);
+        }
     }
 }
 
@@ -536,6 +571,14 @@ fn settle_subjects(
         }
     }
     order_after_sources(streams);
+    let afterwards = subjects_afterwards(streams, &before);
+    for ((plan, stream), subjects) in streams.iter_mut().zip(&desired.streams).zip(&afterwards) {
+        // Where messages come from other streams, nobody knows their subjects.
+        let known = !stream.fields.iter().any(|w| matches!(w.field.name, "mirror" | "sources") && !w.value.is_null());
+        for (consumer, desired) in plan.consumers.iter_mut().zip(&stream.consumers).filter(|_| known) {
+            consumer.find_blind_filters(desired, subjects);
+        }
+    }
     for plan in streams {
         plan.after.sort_unstable();
         plan.after.dedup();

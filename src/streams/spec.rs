@@ -18,6 +18,7 @@ pub struct Desired {
     pub prune: bool,
     /// Streams at most; the server itself cannot limit an account that has no name.
     pub max_streams: Option<u64>,
+    pub max_consumers: Option<u64>,
     /// The files that say so.
     pub files: Vec<ReadFile>,
 }
@@ -83,7 +84,7 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(120);
 
 impl Desired {
     pub fn of(settings: &Settings) -> Self {
-        let StreamsSettings { market_data, declared, prune, max_streams, .. } = &settings.streams;
+        let StreamsSettings { market_data, declared, .. } = &settings.streams;
         let mut streams = vec![];
         if *market_data {
             let stream = DesiredStream::market_data(&settings.market_data);
@@ -92,7 +93,8 @@ impl Desired {
         }
         let others = declared.iter().filter(|stream| !(*market_data && stream.name == settings.market_data.name));
         streams.extend(others.map(DesiredStream::declared));
-        Self { streams, prune: *prune, max_streams: *max_streams, files: settings.streams.files.clone() }
+        let StreamsSettings { prune, max_streams, max_consumers, files, .. } = settings.streams.clone();
+        Self { streams, prune, max_streams, max_consumers, files }
     }
 
     pub fn stream(&self, name: &str) -> Option<&DesiredStream> {

@@ -312,9 +312,13 @@ pub fn subjects_of(config: &Map<String, Value>) -> Vec<Subject> {
     parsed(config, "subjects")
 }
 
+/// A list of subjects.
+pub fn filters_of(list: &Value) -> Vec<Subject> {
+    list.as_array().into_iter().flatten().filter_map(|subject| subject.as_str()?.parse().ok()).collect()
+}
+
 fn parsed(config: &Map<String, Value>, field: &str) -> Vec<Subject> {
-    let subjects = config.get(field).and_then(Value::as_array).into_iter().flatten();
-    subjects.filter_map(|subject| subject.as_str()?.parse().ok()).collect()
+    config.get(field).map(filters_of).unwrap_or_default()
 }
 
 #[cfg(test)]

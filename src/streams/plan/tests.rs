@@ -474,3 +474,31 @@ fn consumers_whose_node_is_away_are_left_alone() {
     there.consumers.insert("A".into(), Consumers { known: vec![], unknown: vec!["c".into()] });
     assert!(plan(&desired, &there).is_nothing());
 }
+
+#[test]
+fn there_are_not_more_consumers_than_there_may_be() {
+    let mut desired = file("streams: {A: {subjects: [a], consumers: {c: {}, d: {}}}}");
+    desired.max_consumers = Some(3);
+    let mut there = server(&desired, 0);
+    there.streams[0].state.consumer_count = 2;
+    let consumers = only(plan(&desired, &there)).consumers;
+    assert!(matches!(consumers[0].action, ConsumerAction::Create(_)));
+    assert_eq!(consumers[1].action, ConsumerAction::Blocked);
+    let text = consumers[1].conflicts[0].to_string();
+    assert_eq!(
+        text,
+        "JETSTREAM_MAX_CONSUMERS allows 3 consumers, and there are as many already: raise it, or delete some"
+    );
+}
+
+#[test]
+fn a_filter_that_no_message_can_match_is_named() {
+    let desired =
+        file("streams: {A: {subjects: [trade-data.>], consumers: {c: {filter_subjects: [trade.>, trade-data.x]}}}}");
+    assert_eq!(
+        only(plan(&desired, &with(vec![]))).remarks(),
+        ["consumer c: no message of the stream can match trade.>"]
+    );
+    let sourced = file("streams: {A: {sources: [{name: B}], consumers: {c: {filter_subjects: [b]}}}}");
+    assert_eq!(only(plan(&sourced, &with(vec![]))).remarks(), Vec::<String>::new());
+}
