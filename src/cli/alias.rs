@@ -25,11 +25,12 @@ pub fn translate(arguments: Vec<OsString>) -> Result<Vec<OsString>, String> {
 
 type Script = fn(&[OsString]) -> Result<Vec<OsString>, String>;
 
-const SCRIPTS: [(&str, Script); 4] = [
+const SCRIPTS: [(&str, Script); 5] = [
     ("health_check.sh", health_check),
     ("config_renderer.py", config_renderer),
     ("check_streams.py", check_streams),
     ("enhanced_jetstream_init.py", jetstream_init),
+    ("test_unified_deployment.py", selftest),
 ];
 
 /// The script of that name, with or without its ending.
@@ -62,6 +63,10 @@ fn config_renderer(options: &[OsString]) -> Result<Vec<OsString>, String> {
 
 fn check_streams(options: &[OsString]) -> Result<Vec<OsString>, String> {
     Ok(ours(&["streams", "check"], options))
+}
+
+fn selftest(options: &[OsString]) -> Result<Vec<OsString>, String> {
+    Ok(ours(&["selftest"], options))
 }
 
 /// `--health-check` and `--stats` looked; without one of them it created.
@@ -102,6 +107,7 @@ mod tests {
             ("check_streams --stats --json", "unified-nats streams check --stats --json"),
             ("enhanced_jetstream_init.py --wait --timeout 60", "unified-nats streams apply --wait --timeout 60"),
             ("enhanced_jetstream_init --health-check", "unified-nats health-check jetstream"),
+            ("python3 test_unified_deployment.py --quiet", "unified-nats selftest --quiet"),
             ("enhanced_jetstream_init --stats", "unified-nats streams check --stats"),
             ("/usr/local/bin/unified-nats run", "/usr/local/bin/unified-nats run"),
         ] {

@@ -58,6 +58,8 @@ pub enum Command {
     Run,
     /// Check a running broker from outside
     HealthCheck(HealthCheck),
+    /// Prove a deployment from end to end, with messages that are removed again
+    Selftest(SelfTestArguments),
     /// Settings and nats.conf
     Config {
         #[command(subcommand)]
@@ -78,6 +80,27 @@ pub struct HealthCheck {
     #[arg(value_enum, default_value = "quick")]
     pub kind: Kind,
     /// Time for the whole check, such as 5 or 500ms
+    #[arg(long, default_value = "5", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+#[derive(Args)]
+pub struct SelfTestArguments {
+    /// Every family by itself
+    #[arg(short, long)]
+    pub detailed: bool,
+    /// Print nothing where all is well
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Another server than that of the settings
+    #[arg(long, value_name = "URL")]
+    pub nats_url: Option<String>,
+    /// The monitoring of that server, such as http://host:8222
+    #[arg(long, value_name = "URL")]
+    pub http_url: Option<String>,
+    /// Time for each step, such as 5 or 500ms
     #[arg(long, default_value = "5", value_parser = parse_timeout)]
     pub timeout: Duration,
     #[command(flatten)]
@@ -110,6 +133,9 @@ pub struct CheckStreams {
     /// Only this stream
     #[arg(long)]
     pub stream: Option<String>,
+    /// Another server than that of the settings
+    #[arg(long, value_name = "URL")]
+    pub nats_url: Option<String>,
     /// Time for each request, such as 5 or 500ms
     #[arg(long, default_value = "10", value_parser = parse_timeout)]
     pub timeout: Duration,

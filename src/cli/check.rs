@@ -30,7 +30,7 @@ pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -
     if report.is_healthy() { Code::Success } else { Code::Failed }
 }
 
-fn print(report: &Report, json: bool) {
+pub(super) fn print(report: &Report, json: bool) {
     if json {
         let result = serde_json::json!({ "healthy": report.is_healthy(), "checks": report.checks });
         say!("{result:#}");

@@ -23,6 +23,7 @@ mod config;
 mod exit;
 mod own_certificate;
 mod run;
+mod selftest;
 mod streams;
 
 use std::ffi::OsString;
@@ -61,6 +62,7 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
     match cli.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&flags, started),
         Command::HealthCheck(arguments) => check::health_check(&flags, &arguments),
+        Command::Selftest(arguments) => selftest::selftest(&flags, &arguments),
         Command::Config { command } => match command {
             ConfigCommand::Render(arguments) => config::render(&flags, &arguments),
             ConfigCommand::Validate(arguments) => config::validate(&flags, &arguments),

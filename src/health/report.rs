@@ -32,6 +32,10 @@ impl Check {
         Self { name, outcome, detail, millis: millis(started.elapsed()) }
     }
 
+    pub fn failure(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Fail, detail: detail.into(), millis: 0.0 }
+    }
+
     pub fn warning(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Warn, detail: detail.into(), millis: 0.0 }
     }

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use async_nats::{Auth, Client, ConnectOptions};
+use async_nats::{Auth, Client, ConnectOptions, ServerAddr};
+use percent_encoding::percent_decode_str;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +16,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::own_certificate::OwnCertificate;
-use crate::settings::{Authentication, Settings};
+use crate::domain::Secret;
+use crate::settings::{Authentication, Settings, redact_urls};
 
 /// How to reach the server that this machine runs.
 #[derive(Clone)]
@@ -96,6 +98,16 @@ impl Link {
         }
     }
 
+    /// A server somewhere else, by its URL, which may hold credentials; else those of the settings hold.
+    pub fn elsewhere(url: &str, settings: &Settings) -> Self {
+        let here = Self::new(settings, None);
+        let authentication = match credentials_in(url) {
+            Some(credentials) => Arc::new(RwLock::new(credentials)),
+            None => here.authentication.clone(),
+        };
+        Self { address: url.to_owned(), authentication, tls: None, ..here }
+    }
+
     /// Has connections that are made over `self` ask for what `other` asks for from now on.
     pub fn take_credentials_of(&self, other: &Self) {
         // Without a panic no lock is poisoned.
@@ -129,10 +141,21 @@ impl Link {
         }
         match timeout(patience, options.connect(&self.address)).await {
             Ok(Ok(client)) => Ok(Connection { client, disconnected }),
-            Ok(Err(source)) => Err(ConnectError::Connect { address: self.address.clone(), source }),
-            Err(_) => Err(ConnectError::Timeout { address: self.address.clone(), timeout: patience }),
+            Ok(Err(source)) => Err(ConnectError::Connect { address: redact_urls(&self.address), source }),
+            Err(_) => Err(ConnectError::Timeout { address: redact_urls(&self.address), timeout: patience }),
         }
     }
+}
+
+/// `nats://user:password@host` or `nats://token@host`; what would end a part is percent-encoded.
+fn credentials_in(url: &str) -> Option<Authentication> {
+    let address: ServerAddr = url.parse().ok()?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let name = decoded(address.username()?);
+    Some(match address.password() {
+        Some(password) => Authentication::User { name, password: Secret::new(decoded(password)) },
+        None => Authentication::Token(Secret::new(name)),
+    })
 }
 
 fn as_auth(authentication: &RwLock<Authentication>) -> Auth {

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use async_nats::Client;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
@@ -118,6 +120,13 @@ pub struct Consumers {
     pub known: Vec<ConsumerInfo>,
     /// Consumers that exist and whose state the server does not know just now.
     pub unknown: Vec<String>,
+}
+
+/// A message as a stream holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub subject: String,
+    pub payload: Vec<u8>,
 }
 
 /// What becomes of a consumer that is written.
@@ -330,6 +339,30 @@ impl JetStream {
         match self.ask::<Value>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
             Ok(_) => Ok(true),
             Err(ApiError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// [`None`] when there is no message of that sequence.
+    pub async fn message(&self, stream: &str, seq: u64) -> Result<Option<Stored>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Encoded,
+        }
+        #[derive(Deserialize)]
+        struct Encoded {
+            subject: String,
+            #[serde(default)]
+            data: String,
+        }
+        let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
+        match self.ask::<Answer>(subject.clone(), &serde_json::json!({ "seq": seq })).await {
+            Ok(Answer { message: Encoded { subject: of, data } }) => {
+                let payload = BASE64_STANDARD.decode(data);
+                let payload = payload.map_err(|error| ApiError::Unreadable { subject, reason: error.to_string() })?;
+                Ok(Some(Stored { subject: of, payload }))
+            }
+            Err(error) if error.is(ApiError::NO_MESSAGE) => Ok(None),
             Err(error) => Err(error),
         }
     }

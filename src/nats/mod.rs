@@ -7,8 +7,8 @@ mod own_certificate;
 
 pub use client::{ConnectError, Connection, Link, greeting};
 pub use jetstream::{
-    ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, StreamInfo, StreamState, Streams, major_minor,
-    parse_answer,
+    ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState, Streams,
+    major_minor, parse_answer,
 };
 pub use monitor::{Monitor, MonitorError, direct_client, get, parse_healthz, parse_json};
 pub use own_certificate::OwnCertificate;

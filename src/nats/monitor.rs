@@ -36,6 +36,11 @@ impl Monitor {
         Some(Self { client: direct_client(), base })
     }
 
+    /// A server somewhere else, by the address of its monitoring: `http://host:8222`.
+    pub fn at(url: &str) -> Self {
+        Self { client: direct_client(), base: url.trim_end_matches('/').to_owned() }
+    }
+
     /// The full `/healthz`: every stream and consumer is looked at.
     pub async fn healthz(&self, deadline: Duration) -> Result<(), MonitorError> {
         self.health("/healthz", deadline).await

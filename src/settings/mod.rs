@@ -35,7 +35,7 @@ pub use problem::{Problem, Problems, REDACTED};
 pub use reader::Host;
 use reader::Reader;
 pub use server::{Limits, MemoryLimit, Monitoring, ServerSettings};
-pub use source::{Origin, ProcessEnvironment, Source};
+pub use source::{Origin, ProcessEnvironment, Source, redact_urls};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;

@@ -15,6 +15,7 @@ mod refusals;
 mod reload;
 mod resources;
 mod security;
+mod selftest;
 mod storage;
 mod streams;
 mod support;

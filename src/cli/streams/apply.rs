@@ -16,7 +16,7 @@ pub fn apply(flags: &[(&'static str, String)], arguments: &ApplyStreams) -> Code
     let deadline = Instant::now() + arguments.timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let code = with_session(flags, left.max(PAUSE), async |session| {
+        let code = with_session(flags, None, left.max(PAUSE), async |session| {
             match make_so(&session.jetstream, &session.desired, &|_| ()).await {
                 Ok(applied) => report(&applied, &session.desired, arguments.output.json),
                 Err(error) if error.is_transient() => {

@@ -14,7 +14,7 @@ use crate::streams::{Action, DesiredStream, Existing, StreamPlan, plan};
 
 /// Shows the state of the streams against the desired ones.
 pub fn check(flags: &[(&'static str, String)], arguments: &CheckStreams) -> Code {
-    with_session(flags, arguments.timeout, async |session| {
+    with_session(flags, arguments.nats_url.as_deref(), arguments.timeout, async |session| {
         let looked = async {
             let existing = Existing::read(&session.jetstream, &session.desired).await?;
             let mut streams = vec![];

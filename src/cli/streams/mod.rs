@@ -27,7 +27,13 @@ struct Session {
 }
 
 /// Runs `work` with the settings and a connection to the server that they name.
-fn with_session<F: AsyncFnOnce(Session) -> Code>(flags: &[(&'static str, String)], timeout: Duration, work: F) -> Code {
+/// Those of `nats_url`, where one is given.
+fn with_session<F: AsyncFnOnce(Session) -> Code>(
+    flags: &[(&'static str, String)],
+    nats_url: Option<&str>,
+    timeout: Duration,
+    work: F,
+) -> Code {
     let settings = match Settings::load(&ProcessEnvironment, flags) {
         Ok(loaded) => loaded.settings,
         Err(problems) => {
@@ -46,7 +52,10 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(flags: &[(&'static str, String)
             return Code::Internal;
         }
     };
-    let link = Link::new(&settings, own_certificate(&settings));
+    let link = match nats_url {
+        Some(url) => Link::elsewhere(url, &settings),
+        None => Link::new(&settings, own_certificate(&settings)),
+    };
     let session = async {
         let connection = link.connect(timeout).await.map_err(|error| {
             eprintln!("{}", in_one_line(&error));

@@ -12,7 +12,7 @@ use crate::streams::{Existing, Plan, StreamPlan, plan as make_plan};
 
 /// Prints what would change.
 pub fn plan(flags: &[(&'static str, String)], arguments: &PlanStreams) -> Code {
-    with_session(flags, arguments.timeout, async |session| {
+    with_session(flags, None, arguments.timeout, async |session| {
         let existing = match Existing::read(&session.jetstream, &session.desired).await {
             Ok(existing) => existing,
             Err(error) => {
