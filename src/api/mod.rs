@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::health::{Examined, Outcome};
 use crate::integrity::{Integrity, Reading};
 use crate::logging::timestamp;
+use crate::streams::Drift;
 use crate::supervisor::{Snapshot, State};
 pub use server::serve;
 
@@ -24,6 +25,7 @@ pub struct Views {
     pub health: watch::Receiver<Option<Examined>>,
     /// [`None`] without JetStream.
     pub integrity: Option<watch::Receiver<Integrity>>,
+    pub drift: watch::Receiver<Drift>,
     pub environment: &'static str,
 }
 
@@ -94,6 +96,17 @@ fn judge(integrity: &Integrity) -> (Outcome, String) {
     }
 }
 
+/// Whether streams stay as they are declared.
+fn describe_drift(drift: &Drift) -> Value {
+    let detail = match (&drift.suspended, &drift.last) {
+        (Some(reason), _) => reason.clone(),
+        (None, None) => "nothing had to be repaired".to_owned(),
+        (None, Some((at, what))) => format!("the last repair was at {}: {what}", timestamp(*at)),
+    };
+    let outcome = if drift.suspended.is_some() { Outcome::Warn } else { Outcome::Pass };
+    json!({ "status": outcome, "detail": detail, "repaired": drift.repaired })
+}
+
 /// Everything there is to know, for people.
 async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     let snapshot = views.supervisor.borrow().clone();
@@ -115,6 +128,9 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     checks.insert("nats_server".into(), server);
     if let Some((outcome, detail)) = integrity {
         checks.insert("integrity".into(), json!({ "status": outcome, "detail": detail }));
+    }
+    if views.integrity.is_some() {
+        checks.insert("drift".into(), describe_drift(&views.drift.borrow()));
     }
     if let Some(Examined { at, report, .. }) = &*views.health.borrow() {
         for check in &report.checks {

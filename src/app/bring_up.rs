@@ -1,7 +1,7 @@
 //! Takes each server that is launched from its first answer to streams in place.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
 use tokio::sync::{Notify, broadcast, watch};
@@ -13,7 +13,8 @@ use crate::errors::in_one_line;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link};
 use crate::settings::Settings;
-use crate::streams::{Applied, ApplyError, Desired, DesiredStream, apply};
+use crate::streams::apply::Done;
+use crate::streams::{Applied, ApplyError, Desired, DesiredStream, Drift, apply};
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
@@ -31,6 +32,8 @@ pub struct BringUp {
     /// Asks for an examination, when one that was made before does not hold any more.
     pub look: Arc<Notify>,
     pub phases: Phases,
+    /// What repairing drift has come to.
+    pub drift: watch::Sender<Drift>,
     /// What the operator was told about streams that are not as declared.
     pub told: Vec<String>,
 }
@@ -220,22 +223,26 @@ impl BringUp {
     /// Looks again and again whether the streams are as they should be, for ever.
     async fn repair_drift(&mut self, generation: Generation, client: &Client, interval: Duration) {
         let mut impaired = false;
-        let mut told = false;
+        self.drift.send_if_modified(|drift| drift.suspended.take().is_some());
         loop {
             sleep(interval).await;
             let desired = self.desired.borrow().clone();
             if let Some(file) = desired.files.iter().find(|file| file.has_changed()) {
                 // What an operator may have applied by hand is not to be undone.
-                if !std::mem::replace(&mut told, true) {
-                    let path = file.path.display();
-                    tracing::warn!("{path} has changed: drift is not repaired until SIGHUP has it taken over");
-                }
+                let path = file.path.display();
+                self.suspend(format!("{path} has changed: drift is not repaired until SIGHUP has it taken over"));
                 continue;
             }
-            told = false;
+            self.drift.send_if_modified(|drift| drift.suspended.take().is_some());
             match self.apply(client, Prune::Never).await {
-                Ok(changed) => {
-                    if changed {
+                Ok(done) => {
+                    if let Some(last) = done.last() {
+                        let last = (SystemTime::now(), format!("stream {} {}", last.stream, last.what));
+                        self.drift.send_modify(|drift| {
+                            drift.repaired += done.len() as u64;
+                            drift.last = Some(last);
+                        });
+                        tracing::warn!("drift repaired: {} changes", done.len());
                         self.look.notify_one();
                     }
                     if std::mem::take(&mut impaired) {
@@ -252,9 +259,16 @@ impl BringUp {
         }
     }
 
-    /// Makes the streams as they should be, as far as that goes; whether there was something to do, or
-    /// why one of them cannot do its work.
-    async fn apply(&mut self, client: &Client, prune: Prune) -> Result<bool, Unfit> {
+    fn suspend(&self, reason: String) {
+        if self.drift.borrow().suspended.as_ref() != Some(&reason) {
+            tracing::warn!("{reason}");
+            self.drift.send_modify(|drift| drift.suspended = Some(reason));
+        }
+    }
+
+    /// Makes the streams as they should be, as far as that goes; what was done, or why one of them
+    /// cannot do its work.
+    async fn apply(&mut self, client: &Client, prune: Prune) -> Result<Vec<Done>, Unfit> {
         let mut desired = Desired::clone(&self.desired.borrow());
         desired.prune &= prune == Prune::AsDeclared;
         self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
@@ -270,8 +284,8 @@ impl BringUp {
             Err(error) if error.is_transient() => return Err(Unfit::NotYet(in_one_line(&error))),
             Err(error) => return Err(Unfit::Broken(in_one_line(&error))),
         };
-        let changed = !applied.done.is_empty();
-        self.judge(applied, &desired).map(|()| changed)
+        let done = applied.done.clone();
+        self.judge(applied, &desired).map(|()| done)
     }
 
     fn judge(&mut self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {

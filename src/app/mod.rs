@@ -26,7 +26,7 @@ use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
 use crate::settings::Problems;
-use crate::streams::Desired;
+use crate::streams::{Desired, Drift};
 use crate::supervisor::{
     Concern, Ending, ExecutableError, Failure, Handle, NatsServer, RestartPolicy, Supervisor, Timing,
 };
@@ -85,7 +85,9 @@ impl Prepared {
         let (client, client_view) = channel(None);
         let (reports, reports_view) = channel(None);
         let keeper = Keeper::open(&settings);
+        let (drift, drift_view) = channel(Drift::default());
         let views = Views {
+            drift: drift_view,
             supervisor: handle.watch(),
             health: reports_view,
             integrity: settings.jetstream.enabled.then(|| keeper.watch()),
@@ -122,6 +124,7 @@ impl Prepared {
             keeper: keeper.clone(),
             client,
             look: look.clone(),
+            drift,
             phases,
             told: vec![],
         };

@@ -1,11 +1,13 @@
 //! Streams: what should be ([`spec`]), what has to change ([`mod@plan`], pure), changing it ([`mod@apply`]).
 
 pub mod apply;
+mod drift;
 mod effect;
 mod overlaps;
 pub mod plan;
 pub mod spec;
 
 pub use apply::{Applied, ApplyError, apply};
+pub use drift::Drift;
 pub use plan::{Action, Change, Conflict, Existing, Plan, StreamPlan, plan};
 pub use spec::{Desired, DesiredConsumer, DesiredStream};

@@ -246,6 +246,8 @@ fn drift_is_repaired() {
     });
     wait_for("a line about it", || broker.log().contains("max_msgs: 99 → 10").then_some(()));
     assert_eq!(broker.state(), "ready");
+    let drift = broker.health()["checks"]["drift"].clone();
+    assert!(drift["repaired"].as_u64() >= Some(2) && drift["status"] == "pass", "{drift}");
     // So is a bucket that somebody deletes.
     info("$JS.API.STREAM.DELETE.KV_SYMBOLS");
     wait_for("the bucket is there", || info("$JS.API.STREAM.INFO.KV_SYMBOLS")["error"].is_null().then_some(()));
@@ -261,6 +263,7 @@ fn what_was_applied_by_hand_is_not_undone_before_a_reload() {
     wait_for("a word about it", || {
         broker.log().contains("streams.yml has changed: drift is not repaired").then_some(())
     });
+    assert_eq!(broker.health()["checks"]["drift"]["status"], "warn");
     let limit = || block_on(async { JetStream(broker.client().await).info("ONE").await })["config"]["max_msgs"].clone();
     assert_eq!(limit(), 1000);
     broker.signal(nix::sys::signal::Signal::SIGHUP);
