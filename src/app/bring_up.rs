@@ -274,7 +274,7 @@ impl BringUp {
         self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
         if self.settings.cluster.is_some() {
             // Without a leader nothing answers, and this is the question with the shortest deadline.
-            let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).account_info().await;
+            let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).answers().await;
             probe.map_err(|error| Unfit::NotYet(error.to_string()))?;
         }
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);

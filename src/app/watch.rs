@@ -173,7 +173,7 @@ impl Watch {
                 Err(_) => Err("no answer to a ping".to_owned()),
             };
         }
-        match JetStream::new(client.clone(), self.deadline).account_info().await {
+        match JetStream::new(client.clone(), self.deadline).answers().await {
             Ok(_) | Err(ApiError::Refused { .. }) => Ok(()),
             Err(error) => Err(error.to_string()),
         }

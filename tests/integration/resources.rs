@@ -38,27 +38,22 @@ fn limited(broker: &Broker, soft: u64, hard: u64) -> Command {
 }
 
 #[test]
-fn our_own_code_stays_in_memory() {
-    let mut broker = Broker::new();
-    broker.start();
-    let locked = |pid: Pid| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
-    };
-    let allowed = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap().0 / 1024;
-    assert!(locked(broker.pid()) >= allowed.min(1_000), "{} of {allowed} kB", locked(broker.pid()));
-    assert_eq!(locked(broker.server_pid()), 0, "nats-server's memory is its own affair");
-    assert_eq!(broker.stop(), Some(0));
-}
-
-#[test]
 fn gomemlimit_reaches_nats_server_as_it_is_set() {
     let mut broker = Broker::new();
     broker.set("GOMEMLIMIT", "700MiB").start();
     assert_eq!(variable_of(broker.server_pid(), "GOMEMLIMIT").as_deref(), Some("700MiB"));
     assert!(broker.log().contains("JETSTREAM_MAX_MEMORY=1GB is above GOMEMLIMIT=700.0MB"), "{}", broker.log());
     assert_eq!(broker.stop(), Some(0));
+}
+
+/// The program with control groups as a container sees them, with a limit of 512 MiB; needs root.
+fn in_a_small_container(broker: &Broker) -> Command {
+    let script = "mount -t tmpfs tmpfs /sys/fs/cgroup && echo 536870912 > /sys/fs/cgroup/memory.max && exec \"$@\"";
+    let run = broker.command(&["run"]);
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(run.get_program()).args(run.get_args()).env_clear();
+    unshare.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", "/usr/bin:/bin");
+    unshare
 }
 
 #[test]
@@ -68,16 +63,32 @@ fn gomemlimit_follows_the_container_s_memory_limit() {
         return cannot_run(TEST, "a mount namespace needs root");
     }
     let mut broker = Broker::new();
-    // Control groups as a container sees them, with a limit of 512 MiB.
-    let script = "mount -t tmpfs tmpfs /sys/fs/cgroup && echo 536870912 > /sys/fs/cgroup/memory.max && exec \"$@\"";
-    let run = broker.command(&["run"]);
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(run.get_program()).args(run.get_args()).env_clear();
-    unshare.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", "/usr/bin:/bin");
-    broker.launch_as(unshare);
+    let command = in_a_small_container(&broker);
+    broker.launch_as(command);
     broker.wait_until_ready();
     assert_eq!(variable_of(broker.server_pid(), "GOMEMLIMIT").as_deref(), Some("429496728"));
     assert!(broker.log().contains("the container may use 512.0MB"), "{}", broker.log());
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn our_own_code_stays_in_memory_where_memory_is_limited() {
+    const TEST: &str = "our_own_code_stays_in_memory_where_memory_is_limited";
+    if !is_root() {
+        return cannot_run(TEST, "a mount namespace needs root");
+    }
+    let mut broker = Broker::new();
+    let command = in_a_small_container(&broker);
+    broker.launch_as(command);
+    broker.wait_until_ready();
+    let locked = |pid: Pid| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let allowed = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap().0 / 1024;
+    assert!(locked(broker.pid()) >= allowed.min(1_000), "{} of {allowed} kB", locked(broker.pid()));
+    assert_eq!(locked(broker.server_pid()), 0, "nats-server's memory is its own affair");
     assert_eq!(broker.stop(), Some(0));
 }
 
