@@ -107,7 +107,8 @@ impl Prepared {
         let watch = Watch::new(settings.clone(), address, handle.clone(), connected, keeper.clone());
         tasks.spawn(name("watch", watch.run()));
         if settings.jetstream.enabled {
-            let period = settings.health.probe_interval;
+            // A list of all streams is the most that an idle broker does.
+            let period = settings.health.probe_interval * 2;
             tasks.spawn(name("look", missing::look(handle.clone(), client_view.clone(), keeper.clone(), period)));
             let read_through = missing::read_through(handle.clone(), client_view.clone(), keeper.clone());
             tasks.spawn(name("read-through", read_through));
