@@ -23,7 +23,9 @@ pub use server::serve;
 pub struct Views {
     pub supervisor: watch::Receiver<Snapshot>,
     pub health: watch::Receiver<Option<Examined>>,
-    /// [`None`] without JetStream.
+    /// Whether there are streams to look after.
+    pub streams: bool,
+    /// [`None`] where messages are not looked after.
     pub integrity: Option<watch::Receiver<Integrity>>,
     pub drift: watch::Receiver<Drift>,
     pub environment: &'static str,
@@ -129,7 +131,7 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     if let Some((outcome, detail)) = integrity {
         checks.insert("integrity".into(), json!({ "status": outcome, "detail": detail }));
     }
-    if views.integrity.is_some() {
+    if views.streams {
         checks.insert("drift".into(), describe_drift(&views.drift.borrow()));
     }
     if let Some(Examined { at, report, .. }) = &*views.health.borrow() {

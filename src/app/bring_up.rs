@@ -62,7 +62,7 @@ impl BringUp {
         loop {
             let generation = {
                 let launched = snapshots.wait_for(|s| {
-                    s.state.is_stopping() || (s.pid.is_some() && s.state.generation().is_some_and(|g| g > done))
+                    s.state.is_stopping() || (s.running && s.state.generation().is_some_and(|g| g > done))
                 });
                 match launched.await.map(|s| (s.state.is_stopping(), s.state.generation())) {
                     Ok((false, Some(generation))) => generation,
@@ -87,8 +87,10 @@ impl BringUp {
             self.phases.reached("server");
             let mut link = self.link.clone();
             let lost = tokio::select! {
-                () = self.hold(generation, &connection.client) => false,
+                () = self.hold(generation, &connection) => false,
                 () = connection.lost() => true,
+                // What came back may be another server, or the same one with other streams.
+                () = connection.reconnected(), if self.settings.remote.is_some() => false,
                 _ = link.changed() => false,
             };
             self.start_over();
@@ -106,10 +108,15 @@ impl BringUp {
     }
 
     /// Puts the streams in place, then lends the connection to whoever needs one, for ever.
-    async fn hold(&mut self, generation: Generation, client: &Client) {
-        if self.settings.jetstream.enabled {
+    async fn hold(&mut self, generation: Generation, connection: &Connection) {
+        let client = &connection.client;
+        if self.settings.looks_after_messages() {
             self.rescue(generation, client).await;
-            self.provision(generation, client.clone()).await;
+        }
+        if self.settings.jetstream.enabled {
+            self.provision(generation, connection).await;
+        }
+        if self.settings.looks_after_messages() {
             self.look(generation, client).await;
         }
         self.phases.reached("streams");
@@ -177,9 +184,19 @@ impl BringUp {
         }
     }
 
+    /// A server of our own has just been launched and needs its time; of one that others run it is told
+    /// at once what it does not do.
+    fn patience(&self) -> Duration {
+        match self.settings.remote {
+            None => self.settings.supervision.init_timeout,
+            Some(_) => Duration::ZERO,
+        }
+    }
+
     async fn connect(&mut self, generation: Generation) -> Connection {
         let started = Instant::now();
-        let patience = self.settings.supervision.init_timeout;
+        let patience = self.patience();
+        let last_pause = if self.settings.remote.is_none() { LAST_PAUSE } else { LAST_APPLY_PAUSE };
         let mut pause = FIRST_PAUSE;
         loop {
             let link = self.link.borrow_and_update().clone();
@@ -188,25 +205,29 @@ impl BringUp {
                 Err(error) => error,
             };
             if started.elapsed() >= patience || error.is_refusal() {
-                let reason = format!("nats-server does not let us in yet: {}", in_one_line(&error));
+                let reason = match self.settings.remote {
+                    None => format!("nats-server does not let us in yet: {}", in_one_line(&error)),
+                    Some(_) => format!("{}; it is tried again and again", in_one_line(&error)),
+                };
                 self.handle.impaired(generation, Concern::Service, reason).await;
             }
             tokio::select! {
                 () = ready_line(&mut self.notices) => {}
                 _ = self.link.changed() => {}
-                () = sleep(pause) => pause = (pause * 2).min(LAST_PAUSE),
+                () = sleep(pause) => pause = (pause * 2).min(last_pause),
             }
         }
     }
 
     /// Until the streams are in place, however long that takes.
-    async fn provision(&mut self, generation: Generation, client: Client) {
+    async fn provision(&mut self, generation: Generation, connection: &Connection) {
+        let refused = connection.refused();
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            let reason = match self.apply(&client, Prune::AsDeclared).await {
+            let reason = match self.apply(&connection.client, Prune::AsDeclared).await {
                 Ok(_) => return,
-                Err(Unfit::NotYet(reason)) if started.elapsed() < self.settings.supervision.init_timeout => {
+                Err(Unfit::NotYet(reason)) if started.elapsed() < self.patience() && !refused.is_any() => {
                     tracing::debug!("trying again: {reason}");
                     sleep(pause).await;
                     pause = (pause * 2).min(LAST_PAUSE);
@@ -214,7 +235,7 @@ impl BringUp {
                 }
                 Err(Unfit::NotYet(reason) | Unfit::Broken(reason)) => reason,
             };
-            self.handle.impaired(generation, Concern::Service, reason).await;
+            self.handle.impaired(generation, Concern::Service, refused.explain(reason)).await;
             sleep(pause).await;
             pause = (pause * 2).min(LAST_APPLY_PAUSE);
         }
@@ -272,7 +293,7 @@ impl BringUp {
         let mut desired = Desired::clone(&self.desired.borrow());
         desired.prune &= prune == Prune::AsDeclared;
         self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
-        if self.settings.cluster.is_some() {
+        if self.settings.may_be_clustered() {
             // Without a leader nothing answers, and this is the question with the shortest deadline.
             let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).answers().await;
             probe.map_err(|error| Unfit::NotYet(error.to_string()))?;

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows everyone. [`prepare`] does everything that can
 //! refuse a start; [`Prepared::run`] runs the tasks until one of them ends.
 
+mod attend;
 mod bring_up;
 mod directories;
 mod lock;
@@ -28,16 +29,16 @@ use crate::logging::Log;
 use crate::settings::Problems;
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
-    Concern, Ending, ExecutableError, Failure, Handle, NatsServer, RestartPolicy, Supervisor, Timing,
+    Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
 use lock::StoreTaken;
 use ports::PortError;
-use prepare::render;
+use prepare::Server;
 pub use prepare::{Prepared, host_name, prepare};
-use reload::Reload;
 pub use reload::Reread;
+use reload::{OwnServer, Reload};
 use signals::LastLook;
 pub use signals::Signals;
 use watch::Watch;
@@ -79,18 +80,28 @@ impl Prepared {
             lame_duck: settings.server.lame_duck_duration + settings.server.lame_duck_grace + LAME_DUCK_MARGIN,
         };
         let policy = RestartPolicy::new(supervision);
-        let NatsServer { executable, config_file, config, .. } = &server;
-        let (executable, config_file, config) = (executable.clone(), config_file.clone(), config.clone());
-        let (supervisor, handle) = Supervisor::new(server, policy, timing, log, log_file);
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let (handle, own) = match server {
+            Server::Own(server, own_user) => {
+                let own = OwnServer::new(&server, own_user, reaper.clone());
+                (spawn(&mut tasks, Supervisor::new(server, policy, timing, log, log_file)), Some(own))
+            }
+            Server::Elsewhere => {
+                let server = Elsewhere::default();
+                (spawn(&mut tasks, Supervisor::new(server, policy, timing, log, log_file)), None)
+            }
+        };
         let (client, client_view) = channel(None);
         let (reports, reports_view) = channel(None);
         let keeper = Keeper::open(&settings);
+        let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
         let views = Views {
             drift: drift_view,
             supervisor: handle.watch(),
             health: reports_view,
-            integrity: settings.jetstream.enabled.then(|| keeper.watch()),
+            integrity: looks_after_messages.then(|| keeper.watch()),
+            streams: settings.jetstream.enabled,
             environment: settings.api.environment,
         };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(anyhow::Error::from)?;
@@ -98,15 +109,18 @@ impl Prepared {
             tracing::warn!("{}", door.describe());
         }
 
-        let mut tasks: JoinSet<Ended> = JoinSet::new();
-        tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
         let (reloads, requests) = mpsc::channel(1);
         let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
-        let (address, connected) = (link.address.clone(), client_view.clone());
-        let watch = Watch::new(settings.clone(), address, handle.clone(), connected, keeper.clone());
-        tasks.spawn(name("watch", watch.run()));
-        if settings.jetstream.enabled {
+        if settings.remote.is_none() {
+            let (link, connected) = (link.clone(), client_view.clone());
+            let watch = Watch::new(settings.clone(), link, handle.clone(), connected, keeper.clone());
+            tasks.spawn(name("watch", watch.run()));
+        } else {
+            let (period, jetstream) = (settings.health.probe_interval, settings.jetstream.enabled);
+            tasks.spawn(name("watch", attend::attend(handle.clone(), client_view.clone(), period, jetstream)));
+        }
+        if looks_after_messages {
             // A list of all streams is the most that an idle broker does.
             let period = settings.health.probe_interval * 2;
             tasks.spawn(name("look", missing::look(handle.clone(), client_view.clone(), keeper.clone(), period)));
@@ -134,10 +148,7 @@ impl Prepared {
             reread,
             effective,
             settings: settings.clone(),
-            config,
-            config_file,
-            executable,
-            reaper,
+            own,
             handle: handle.clone(),
             link,
             desired,
@@ -158,6 +169,12 @@ impl Prepared {
 
 /// Time for what is known about the streams to be written at the end.
 const LAST_WRITE: Duration = Duration::from_millis(250);
+
+fn spawn<L: Launch + Send + 'static>(tasks: &mut JoinSet<Ended>, made: (Supervisor<L>, Handle)) -> Handle {
+    let (supervisor, handle) = made;
+    tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
+    handle
+}
 
 async fn name(task: &'static str, work: impl Future<Output = ()>) -> Ended {
     work.await;

@@ -26,7 +26,10 @@ impl Phases {
     /// One line with all of them.
     pub fn log(&mut self, settings: &Settings) {
         let phases: Vec<_> = self.taken.drain(..).map(|(name, taken)| format!("{name} {taken} ms")).collect();
-        let nats = format!("{}:{}", settings.server.host.as_str(), settings.server.port);
+        let nats = match &settings.remote {
+            Some(remote) => remote.shown(),
+            None => format!("{}:{}", settings.server.host.as_str(), settings.server.port),
+        };
         let total = millis(self.last - self.started);
         tracing::info!(nats, millis = total, phases = phases.join(", "), "ready");
     }

@@ -11,16 +11,16 @@ use super::resources::Resources;
 use super::{Fault, directories, lock, ports};
 use crate::files::remove_leftovers;
 use crate::integrity::acknowledgement;
-use crate::nats::{Link, OwnCertificate};
+use crate::nats::{Link, Own, OwnCertificate, OwnUser};
 use crate::nats_conf::{self, Secrets, Surroundings};
-use crate::settings::{Effective, Problems, Settings, variables};
+use crate::settings::{Authentication, Effective, Problems, Settings, variables};
 use crate::supervisor::{Executable, LogFile, NatsServer, Reaper};
 
 /// Everything a start needs, ready to run.
 pub struct Prepared {
     pub(super) settings: Settings,
     pub(super) listener: TcpListener,
-    pub(super) server: NatsServer,
+    pub(super) server: Server,
     pub(super) link: Link,
     pub(super) log_file: Option<LogFile>,
     pub(super) phases: Phases,
@@ -28,6 +28,13 @@ pub struct Prepared {
     pub(super) resources: Resources,
     pub(super) effective: Vec<Effective>,
     pub(super) reread: Reread,
+}
+
+/// Whom to supervise.
+pub enum Server {
+    Own(NatsServer, Option<OwnUser>),
+    /// One that others run.
+    Elsewhere,
 }
 
 /// Proves directories, ports and the executable, and renders nats.conf. Must be called from the
@@ -41,6 +48,10 @@ pub fn prepare(
     started: Instant,
 ) -> Result<Prepared, Fault> {
     let mut phases = Phases::begin(started);
+    if settings.remote.is_some() {
+        phases.reached("settings");
+        return prepare_elsewhere(settings, effective, reread, phases);
+    }
     nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
     phases.reached("settings");
     // Asking nats-server for its version takes as long as all the rest.
@@ -52,7 +63,7 @@ pub fn prepare(
         (executable.join(), rest)
     });
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
-    let Surrounded { listener, config_file, rendered, link, lock } = rest?;
+    let Surrounded { listener, config_file, rendered, lock } = rest?;
     let executable = executable?;
     let resources = Resources::secure(&settings);
     for warning in resources.warnings(&settings) {
@@ -71,19 +82,43 @@ pub fn prepare(
     let server = NatsServer {
         executable: executable.path,
         config_file,
-        config: rendered,
+        config: rendered.conf,
         environment: environment.collect(),
         reaper: reaper.clone(),
         inherited: lock,
     };
+    let (server, link) = (Server::Own(server, rendered.own_user), rendered.link);
     Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread })
+}
+
+/// With a server that others run nothing is spawned and nothing written.
+fn prepare_elsewhere(
+    settings: Settings,
+    effective: Vec<Effective>,
+    reread: Reread,
+    mut phases: Phases,
+) -> Result<Prepared, Fault> {
+    let listener = ports::bind_api(&settings)?;
+    let (link, resources) = (Link::new(&settings, Own::default()), Resources::secure(&settings));
+    phases.reached("preparation");
+    Ok(Prepared {
+        settings,
+        listener,
+        server: Server::Elsewhere,
+        link,
+        log_file: None,
+        phases,
+        reaper: Reaper::default(),
+        resources,
+        effective,
+        reread,
+    })
 }
 
 struct Surrounded {
     listener: TcpListener,
     config_file: PathBuf,
-    rendered: String,
-    link: Link,
+    rendered: Rendered,
     lock: Option<OwnedFd>,
 }
 
@@ -102,17 +137,34 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     let config_file = directories::choose_config_file(settings)?;
     remove_leftovers(&config_file);
     remove_leftovers(&acknowledgement::book_file(&settings.jetstream.store_dir));
-    let (rendered, link) = render(settings, &config_file)?;
-    Ok(Surrounded { listener, config_file, rendered, link, lock })
+    let rendered = render(settings, &config_file, None)?;
+    Ok(Surrounded { listener, config_file, rendered, lock })
 }
 
-/// The text of nats.conf, and how to reach a server that runs with it.
-pub(super) fn render(settings: &Settings, config_file: &Path) -> Result<(String, Link), Fault> {
-    let own_certificate = renew_own_certificate(settings, config_file)?;
-    let surroundings =
-        Surroundings { host_name: host_name(), ca_bundle: own_certificate.as_ref().map(|own| own.bundle.clone()) };
-    let rendered = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
-    Ok((rendered, Link::new(settings, own_certificate)))
+/// A configuration, and how to reach a server that runs with it.
+pub(super) struct Rendered {
+    pub conf: String,
+    pub link: Link,
+    /// Whom we connect as, where users are asked for.
+    pub own_user: Option<OwnUser>,
+}
+
+/// `own_user` is the one that we are already.
+pub(super) fn render(settings: &Settings, config_file: &Path, own_user: Option<OwnUser>) -> Result<Rendered, Fault> {
+    let directory = config_file.parent().unwrap_or(Path::new("/"));
+    let certificate = renew_own_certificate(settings, directory)?;
+    let own_user = match (&settings.authentication, own_user) {
+        (Authentication::Users(_), None) => Some(OwnUser::make(directory).map_err(anyhow::Error::from)?),
+        (_, own_user) => own_user,
+    };
+    let surroundings = Surroundings {
+        host_name: host_name(),
+        ca_bundle: certificate.as_ref().map(|own| own.bundle.clone()),
+        own_user: own_user.clone(),
+    };
+    let conf = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
+    let link = Link::new(settings, Own { certificate, user: own_user.clone() });
+    Ok(Rendered { conf, link, own_user })
 }
 
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.
@@ -123,11 +175,11 @@ fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
     }
 }
 
-fn renew_own_certificate(settings: &Settings, config_file: &Path) -> Result<Option<OwnCertificate>, Fault> {
+fn renew_own_certificate(settings: &Settings, directory: &Path) -> Result<Option<OwnCertificate>, Fault> {
     let Some(ca) = settings.tls.as_ref().filter(|tls| tls.verify).and_then(|tls| tls.ca.as_ref()) else {
         return Ok(None);
     };
-    let own = OwnCertificate::beside(config_file.parent().unwrap_or(Path::new("/")));
+    let own = OwnCertificate::beside(directory);
     own.renew(ca).map_err(anyhow::Error::from)?;
     Ok(Some(own))
 }

@@ -17,13 +17,14 @@ use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Fault, render};
+use super::Fault;
+use super::prepare::{Rendered, render};
 use crate::files::write_atomically;
-use crate::nats::{Link, Monitor};
+use crate::nats::{Link, Monitor, Own, OwnUser};
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
 use crate::streams::Desired;
-use crate::supervisor::{Handle, Installed, Notice, Reaper};
+use crate::supervisor::{Handle, Installed, NatsServer, Notice, Reaper};
 
 /// Reads the settings from where they came from.
 pub type Reread = Box<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
@@ -33,10 +34,8 @@ pub struct Reload {
     /// What is in force.
     pub effective: Vec<Effective>,
     pub settings: Settings,
-    pub config: String,
-    pub config_file: PathBuf,
-    pub executable: PathBuf,
-    pub reaper: Reaper,
+    /// [`None`] for a server that others run.
+    pub own: Option<OwnServer>,
     pub handle: Handle,
     /// For who connects to the server.
     pub link: watch::Sender<Link>,
@@ -45,8 +44,62 @@ pub struct Reload {
     pub requests: mpsc::Receiver<()>,
 }
 
+/// The server that we run, as it is configured.
+pub struct OwnServer {
+    config: String,
+    config_file: PathBuf,
+    executable: PathBuf,
+    reaper: Reaper,
+    /// Whom we connect as.
+    user: Option<OwnUser>,
+}
+
+impl OwnServer {
+    pub fn new(server: &NatsServer, user: Option<OwnUser>, reaper: Reaper) -> Self {
+        Self {
+            config: server.config.clone(),
+            config_file: server.config_file.clone(),
+            executable: server.executable.clone(),
+            reaper,
+            user,
+        }
+    }
+
+    /// Has nats-server check a configuration (`-t`); gives the digest it computes, which 2.10 does not.
+    async fn check(&self, config: &str) -> Result<Option<String>, Refusal> {
+        let mut candidate = self.config_file.clone().into_os_string();
+        candidate.push(".candidate");
+        let candidate = PathBuf::from(candidate);
+        write_atomically(&candidate, config.as_bytes()).map_err(Refusal::Check)?;
+        let answer = timeout(CHECK_DEADLINE, self.ask_about(&candidate)).await;
+        // Nothing is lost with a file that cannot be removed: the next check writes it anew.
+        let _ = fs::remove_file(&candidate);
+        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let (valid, words) = answer.map_err(Refusal::Check)?;
+        if !valid {
+            return Err(Refusal::Invalid(words.trim().to_owned()));
+        }
+        let digest = words.rsplit_once("(sha256:").and_then(|(_, rest)| rest.split_once(')'));
+        Ok(digest.map(|(digest, _)| format!("sha256:{digest}")))
+    }
+
+    async fn ask_about(&self, config: &Path) -> io::Result<(bool, String)> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(&self.executable);
+        command.args(["-t", "--config"]).arg(config).env_clear().stdin(Stdio::null());
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let (_, exit) = self.reaper.spawn(&mut command)?;
+        // The command holds the pipe's other end.
+        drop(command);
+        let mut words = Vec::new();
+        pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?.take(MAX_ANSWER).read_to_end(&mut words).await?;
+        let valid = matches!(exit.await, Ok(crate::supervisor::Exit::Code(0)));
+        Ok((valid, String::from_utf8_lossy(&words).into_owned()))
+    }
+}
+
 /// Variables whose change a running server takes over. Others have made it, or us, what it is.
-static RELOADABLE: [&Variable; 11] = [
+static RELOADABLE: [&Variable; 12] = [
     &NATS_AUTH_ENABLED,
     &NATS_AUTH_USERNAME,
     &NATS_AUTH_PASSWORD,
@@ -56,6 +109,24 @@ static RELOADABLE: [&Variable; 11] = [
     &NATS_TLS_CA,
     &NATS_TLS_VERIFY,
     &NATS_EXTRA_CONFIG,
+    &NATS_USERS_FILE,
+    &STREAMS_FILE,
+    &STREAMS_PRUNE,
+];
+
+/// The same where others run the server: how we get there.
+static RELOADABLE_ELSEWHERE: [&Variable; 13] = [
+    &NATS_URL,
+    &MARKETPRISM_NATS_URL,
+    &NATS_CREDS_FILE,
+    &NATS_TLS_ENABLED,
+    &NATS_TLS_CA,
+    &NATS_TLS_CLIENT_CERT,
+    &NATS_TLS_CLIENT_KEY,
+    &NATS_AUTH_ENABLED,
+    &NATS_AUTH_USERNAME,
+    &NATS_AUTH_PASSWORD,
+    &NATS_AUTH_TOKEN,
     &STREAMS_FILE,
     &STREAMS_PRUNE,
 ];
@@ -171,16 +242,37 @@ impl Reload {
             tracing::warn!("{warning}");
         }
         let changed = changed(&self.effective, &effective);
+        let reloadable: &[&Variable] = if self.own.is_some() { &RELOADABLE } else { &RELOADABLE_ELSEWHERE };
         let fixed: Vec<_> =
-            changed.iter().copied().filter(|name| !RELOADABLE.iter().any(|v| v.name == *name)).collect();
+            changed.iter().copied().filter(|name| !reloadable.iter().any(|v| v.name == *name)).collect();
         if !fixed.is_empty() {
             return Err(Refusal::NotReloadable(fixed));
         }
-        let (config, link) = render(&settings, &self.config_file)?;
-        let digest = self.check(&config).await?;
+        let link = match &self.own {
+            Some(own) => {
+                let rendered = self.reload_server(own, &settings).await?;
+                let link = rendered.link.clone();
+                self.own =
+                    self.own.take().map(|own| OwnServer { config: rendered.conf, user: rendered.own_user, ..own });
+                link
+            }
+            None => Link::new(&settings, Own::default()),
+        };
+        self.settings = settings;
+        self.effective = effective;
+        self.desired.send_replace(Arc::new(Desired::of(&self.settings)));
+        // Whoever connects does so anew, and brings the streams up to date.
+        self.link.send_replace(link);
+        Ok(changed)
+    }
+
+    /// Has our own server take the settings over, and gives what is in force then.
+    async fn reload_server(&self, own: &OwnServer, settings: &Settings) -> Result<Rendered, Refusal> {
+        let rendered = render(settings, &own.config_file, own.user.clone())?;
+        let digest = own.check(&rendered.conf).await?;
         self.wait_for_server().await?;
 
-        let monitor = Monitor::new(&settings);
+        let monitor = Monitor::new(settings);
         let before = in_force(monitor.as_ref()).await;
         if monitor.is_some() && before.load_time.is_none() {
             // What it says later could not be told from what it said before.
@@ -189,9 +281,9 @@ impl Reload {
         let notices = self.handle.notices();
         // The server sends those away that came with old credentials, and they come back at once.
         let old = self.link.borrow().clone();
-        let kept = Link::new(&self.settings, None);
-        old.take_credentials_of(&link);
-        let installed = match self.handle.install(config.clone()).await {
+        let kept = Link::new(&self.settings, Own { certificate: None, user: own.user.clone() });
+        old.take_credentials_of(&rendered.link);
+        let installed = match self.handle.install(rendered.conf.clone()).await {
             Ok(installed) => installed,
             Err(error) => {
                 old.take_credentials_of(&kept);
@@ -200,27 +292,21 @@ impl Reload {
         };
         if let Err(refusal) = self.confirm(installed, monitor.as_ref(), &before, digest, notices).await {
             old.take_credentials_of(&kept);
-            self.put_back().await;
+            self.put_back(own).await;
             return Err(refusal);
         }
-        self.settings = settings;
-        self.effective = effective;
-        self.config = config;
-        self.desired.send_replace(Arc::new(Desired::of(&self.settings)));
-        // Whoever connects does so anew, and brings the streams up to date.
-        self.link.send_replace(link);
-        Ok(changed)
+        Ok(rendered)
     }
 
     /// Puts the configuration in force back, also for a server that was started with the new one.
-    async fn put_back(&self) {
-        match self.handle.install(self.config.clone()).await {
+    async fn put_back(&self, own: &OwnServer) {
+        match self.handle.install(own.config.clone()).await {
             Ok(Installed::Signalled(_)) => return,
             Ok(Installed::ForTheNextLaunch) => {}
             Err(error) => return tracing::error!("cannot put the old nats.conf back: {error}"),
         }
         if self.wait_for_server().await.is_ok()
-            && let Err(error) = self.handle.install(self.config.clone()).await
+            && let Err(error) = self.handle.install(own.config.clone()).await
         {
             tracing::error!("cannot put the old nats.conf back: {error}");
         }
@@ -272,38 +358,6 @@ impl Reload {
             }
         }
         Err(Refusal::NotConfirmed(CONFIRMATION_DEADLINE))
-    }
-
-    /// Has nats-server check a configuration (`-t`); gives the digest it computes, which 2.10 does not.
-    async fn check(&self, config: &str) -> Result<Option<String>, Refusal> {
-        let mut candidate = self.config_file.clone().into_os_string();
-        candidate.push(".candidate");
-        let candidate = PathBuf::from(candidate);
-        write_atomically(&candidate, config.as_bytes()).map_err(Refusal::Check)?;
-        let answer = timeout(CHECK_DEADLINE, self.ask_about(&candidate)).await;
-        // Nothing is lost with a file that cannot be removed: the next check writes it anew.
-        let _ = fs::remove_file(&candidate);
-        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let (valid, words) = answer.map_err(Refusal::Check)?;
-        if !valid {
-            return Err(Refusal::Invalid(words.trim().to_owned()));
-        }
-        let digest = words.rsplit_once("(sha256:").and_then(|(_, rest)| rest.split_once(')'));
-        Ok(digest.map(|(digest, _)| format!("sha256:{digest}")))
-    }
-
-    async fn ask_about(&self, config: &Path) -> io::Result<(bool, String)> {
-        let (reader, writer) = io::pipe()?;
-        let mut command = Command::new(&self.executable);
-        command.args(["-t", "--config"]).arg(config).env_clear().stdin(Stdio::null());
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let (_, exit) = self.reaper.spawn(&mut command)?;
-        // The command holds the pipe's other end.
-        drop(command);
-        let mut words = Vec::new();
-        pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?.take(MAX_ANSWER).read_to_end(&mut words).await?;
-        let valid = matches!(exit.await, Ok(crate::supervisor::Exit::Code(0)));
-        Ok((valid, String::from_utf8_lossy(&words).into_owned()))
     }
 
     /// What tells the certificate files as they are now from others.

@@ -9,7 +9,7 @@ impl crate::supervisor::Launch for NeverLaunches {
         Err(std::io::ErrorKind::NotFound.into())
     }
 
-    fn signal(&mut self, _: nix::unistd::Pid, _: nix::sys::signal::Signal) {}
+    fn signal(&mut self, _: Option<nix::unistd::Pid>, _: nix::sys::signal::Signal) {}
 
     fn install(&mut self, _: String) -> std::io::Result<()> {
         Ok(())

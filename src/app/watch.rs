@@ -14,13 +14,13 @@ use super::progress::Progress;
 use crate::domain::Generation;
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
 use crate::integrity::Keeper;
-use crate::nats::{ApiError, JetStream, Monitor, MonitorError, greeting};
+use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError};
 use crate::settings::Settings;
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State, tells_of_storage_fault};
 
 pub struct Watch {
     settings: Settings,
-    address: String,
+    link: Link,
     handle: Handle,
     /// The connection to the server that runs now.
     client: Connected,
@@ -48,14 +48,14 @@ struct About {
 }
 
 /// An answer that takes longer is none: clients would not wait for it either.
-const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two full `/healthz`, which look at every stream, and print a line for each complaint.
 const FULL_INTERVAL: Duration = Duration::from_secs(2);
 /// Time for the write that shows that writing works.
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Watch {
-    pub fn new(settings: Settings, address: String, handle: Handle, client: Connected, keeper: Keeper) -> Self {
+    pub fn new(settings: Settings, link: Link, handle: Handle, client: Connected, keeper: Keeper) -> Self {
         let health = &settings.health;
         let share = health.hang_timeout / health.failure_threshold;
         Self {
@@ -66,7 +66,7 @@ impl Watch {
             monitor: Monitor::new(&settings),
             about: About::default(),
             settings,
-            address,
+            link,
             handle,
             client,
             keeper,
@@ -148,8 +148,7 @@ impl Watch {
     /// What HTTP monitoring answers, and what the full form complains about where that was asked for.
     async fn ask_http(&self, now: Instant) -> (Result<(), String>, Option<Option<String>>) {
         let Some(monitor) = &self.monitor else {
-            let greeting = greeting(&self.address, self.deadline).await;
-            return (greeting.map_err(|error| format!("{} does not answer: {error}", self.address)), None);
+            return (self.greeting().await, None);
         };
         let full = self.about.next_full.is_none_or(|due| now >= due);
         let answer = if full { monitor.healthz(self.deadline).await } else { monitor.answers(self.deadline).await };
@@ -162,21 +161,15 @@ impl Watch {
 
     /// Whether NATS itself answers.
     async fn ask_in_band(&self, client: Option<&Client>) -> Result<(), String> {
-        let Some(client) = client else {
-            let greeting = greeting(&self.address, self.deadline).await;
-            return greeting.map_err(|error| format!("{} does not answer: {error}", self.address));
-        };
-        if !self.settings.jetstream.enabled {
-            return match timeout(self.deadline, client.flush()).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("no answer to a ping".to_owned()),
-            };
+        match client {
+            Some(client) => answers_in_band(client, self.settings.jetstream.enabled, self.deadline).await,
+            None => self.greeting().await,
         }
-        match JetStream::new(client.clone(), self.deadline).answers().await {
-            Ok(_) | Err(ApiError::Refused { .. }) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
+    }
+
+    async fn greeting(&self) -> Result<(), String> {
+        let answer = self.link.greeting(self.deadline).await;
+        answer.map_err(|error| format!("{} does not answer: {error}", self.link.address()))
     }
 
     async fn look_after_storage(&mut self, client: Option<Client>) {
@@ -232,6 +225,21 @@ impl Watch {
             None => self.handle.sound(self.about.generation, concern).await,
         }
         self.about.told.insert(concern, trouble);
+    }
+}
+
+/// Whether NATS answers over a connection that is there.
+pub async fn answers_in_band(client: &Client, jetstream: bool, deadline: Duration) -> Result<(), String> {
+    if !jetstream {
+        return match timeout(deadline, client.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer to a ping".to_owned()),
+        };
+    }
+    match JetStream::new(client.clone(), deadline).answers().await {
+        Ok(_) | Err(ApiError::Refused { .. }) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

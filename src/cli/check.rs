@@ -1,6 +1,6 @@
 use super::args::HealthCheck;
 use super::exit::Code;
-use super::own_certificate;
+use super::own;
 use crate::health::{Examination, Outcome, Report};
 use crate::nats::Link;
 use crate::settings::{ProcessEnvironment, Settings};
@@ -20,7 +20,7 @@ pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -
             return Code::Internal;
         }
     };
-    let link = Link::new(&settings, own_certificate(&settings));
+    let link = Link::new(&settings, own(&settings));
     // A little is left to tell what was found when the time is up.
     let timeout = arguments.timeout.mul_f64(0.95);
     let examination = Examination { settings: &settings, link, timeout };

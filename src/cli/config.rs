@@ -18,7 +18,7 @@ fn load(flags: &Flags) -> Result<Loaded, Problems> {
 }
 
 fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
-    nats_conf::render(settings, &Surroundings { host_name: host_name(), ca_bundle: None }, secrets)
+    nats_conf::render(settings, &Surroundings { host_name: host_name(), ..Surroundings::default() }, secrets)
 }
 
 /// Like [`rendered`]; what is wrong is printed.
@@ -49,6 +49,10 @@ fn loaded_or_told(flags: &Flags) -> Result<Loaded, Code> {
 pub fn render(flags: &Flags, arguments: &Render) -> Code {
     let result = || -> Result<(), Code> {
         let settings = loaded_or_told(flags)?.settings;
+        if settings.remote.is_some() {
+            eprintln!("there is no nats.conf with NATS_MODE=external: others configure that server");
+            return Err(Code::Failed);
+        }
         let Some(path) = &arguments.output else {
             let text = rendered_or_told(&settings, Secrets::Redacted)?;
             match arguments.json {
@@ -144,6 +148,7 @@ pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
     match verdict.server {
         Some(Ok(text)) => say!("valid; {text}"),
         Some(Err(text)) => say!("{text}"),
+        None if verdict.code == Code::Success => say!("valid; others run the server"),
         None => {}
     }
     verdict.code
@@ -156,6 +161,9 @@ fn judge(flags: &Flags) -> Verdict {
         Err(problems) => return refused(problems.list, problems.warnings),
     };
     let warnings = loaded.warnings;
+    if loaded.settings.remote.is_some() {
+        return Verdict { problems: vec![], warnings, server: None, code: Code::Success };
+    }
     let text = match rendered(&loaded.settings, Secrets::Written) {
         Ok(text) => text,
         Err(error) => match error.as_problem() {

@@ -21,7 +21,7 @@ mod args;
 mod check;
 mod config;
 mod exit;
-mod own_certificate;
+mod own;
 mod run;
 mod selftest;
 mod streams;
@@ -34,10 +34,12 @@ use clap::Parser;
 pub use args::Cli;
 use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
-use own_certificate::own_certificate;
+use own::own;
 
 /// Runs the command that the arguments ask for. `started` is when the program began.
 pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
+    // The one TLS stack, for every library that asks for a default.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments: Vec<_> = arguments.collect();
     std::panic::catch_unwind(|| dispatch(arguments, started)).unwrap_or(Code::Internal)
 }

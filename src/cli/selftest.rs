@@ -1,7 +1,7 @@
 use super::args::SelfTestArguments;
 use super::check::print;
 use super::exit::Code;
-use super::own_certificate;
+use super::own;
 use crate::health::{Check, Outcome, Report, SelfTest};
 use crate::nats::{Link, Monitor};
 use crate::settings::{ProcessEnvironment, Settings};
@@ -24,7 +24,7 @@ pub fn selftest(flags: &[(&'static str, String)], arguments: &SelfTestArguments)
     };
     let link = match &arguments.nats_url {
         Some(url) => Link::elsewhere(url, &settings),
-        None => Link::new(&settings, own_certificate(&settings)),
+        None => Link::new(&settings, own(&settings)),
     };
     let monitor = match (&arguments.http_url, &arguments.nats_url) {
         (Some(url), _) => Some(Monitor::at(url)),

@@ -21,6 +21,14 @@ pub async fn http(monitor: &Monitor, deadline: Duration) -> Finding {
     Ok(format!("{} {}, {} connections", text("server_name"), text("version"), number("connections")))
 }
 
+/// Why HTTP monitoring is not looked at.
+pub fn why_no_monitoring(settings: &Settings) -> &'static str {
+    match settings.remote {
+        Some(_) => "NATS_MONITOR_URL is not set: not looked at",
+        None => "MONITORING_ENABLED is false: not looked at",
+    }
+}
+
 /// Only `/healthz`.
 pub async fn healthz(monitor: &Monitor, deadline: Duration) -> Finding {
     monitor.healthz(deadline).await.map(|()| "/healthz answers 200".to_owned()).map_err(|e| e.to_string())

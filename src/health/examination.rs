@@ -4,7 +4,7 @@ use super::checks;
 use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
 use crate::errors::in_one_line;
-use crate::nats::{JetStream, Link, Monitor, greeting};
+use crate::nats::{JetStream, Link, Monitor};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -49,10 +49,10 @@ impl Examination<'_> {
         let monitor = Monitor::new(self.settings);
         if kind == Kind::Quick {
             let greeting = Check::run("nats", async {
-                let answer = greeting(&self.link.address, self.timeout).await;
+                let (answer, address) = (self.link.greeting(self.timeout).await, self.link.address());
                 answer
-                    .map(|()| format!("NATS answers at {}", self.link.address))
-                    .map_err(|e| format!("NATS does not answer at {}: {e}", self.link.address))
+                    .map(|()| format!("NATS answers at {address}"))
+                    .map_err(|e| format!("NATS does not answer at {address}: {e}"))
             });
             let ready = Check::run("ready", checks::readyz(self.settings, self.timeout));
             let healthz = async {
@@ -76,7 +76,7 @@ impl Examination<'_> {
                 Some(monitor) => {
                     report.checks.push(Check::run("http", checks::http(monitor, self.timeout)).await);
                 }
-                None => report.checks.push(Check::warning("http", "MONITORING_ENABLED is false: not looked at")),
+                None => report.checks.push(Check::warning("http", checks::why_no_monitoring(self.settings))),
             }
         }
         if kind != Kind::Http {
@@ -96,7 +96,7 @@ impl Examination<'_> {
             let connected = connected.client;
             let info = connected.server_info();
             client = Some(connected);
-            Ok(format!("connected to {} at {}", info.server_name, self.link.address))
+            Ok(format!("connected to {} at {}", info.server_name, self.link.address()))
         });
         report.checks.push(connectivity.await);
         let Some(client) = client else { return };

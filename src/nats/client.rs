@@ -1,49 +1,94 @@
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use async_nats::{Auth, Client, ConnectOptions, ServerAddr};
-use percent_encoding::percent_decode_str;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use async_nats::{Client, ConnectOptions, ServerError};
+use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::credentials::{self, Identity};
 use super::own_certificate::OwnCertificate;
-use crate::domain::Secret;
-use crate::settings::{Authentication, Settings, redact_urls};
+use super::own_user::{INBOX, OwnUser};
+use super::pinned::client_config;
+use crate::settings::{
+    Authentication, ClientCertificate, Credentials, OWN_USER, Password, RemoteServer, Settings, redact_urls,
+};
 
-/// How to reach the server that this machine runs.
+/// How to reach the server that this program serves.
 #[derive(Clone)]
 pub struct Link {
-    pub address: String,
-    /// What a connection asks for each time it is made, so that one that outlives a change of
-    /// credentials does not try old ones again and again.
-    authentication: Arc<RwLock<Authentication>>,
-    tls: Option<Tls>,
+    /// Addresses or URLs; any of them will do.
+    servers: Vec<String>,
+    /// Asked each time a connection is made, so that one that outlives a change of credentials does
+    /// not try old ones again and again.
+    identity: Arc<RwLock<Identity>>,
+    tls: Tls,
+    /// Whether servers that a server names are connected to as well.
+    discovers: bool,
     timeout: Duration,
     max_reconnects: Option<usize>,
 }
 
 #[derive(Clone)]
-struct Tls {
-    /// The certificate that the server was started with.
-    leaf: CertificateDer<'static>,
-    /// Where it lies; a renewed one is expected as soon as it lies there.
-    path: PathBuf,
-    own_certificate: Option<OwnCertificate>,
+enum Tls {
+    /// As the URL says.
+    None,
+    /// Our own server, whose certificate we know.
+    Own {
+        /// The certificate that the server was started with.
+        leaf: CertificateDer<'static>,
+        /// Where it lies; a renewed one is expected as soon as it lies there.
+        path: PathBuf,
+        certificate: Option<OwnCertificate>,
+    },
+    /// A server that authorities vouch for.
+    Remote { required: bool, authorities: Option<PathBuf>, certificate: Option<ClientCertificate> },
 }
 
-/// A client, and how to learn that it has given up.
+/// What we are known by to our own server.
+#[derive(Clone, Default)]
+pub struct Own {
+    pub certificate: Option<OwnCertificate>,
+    pub user: Option<OwnUser>,
+}
+
+/// A client, and how to learn what became of it.
 pub struct Connection {
     pub client: Client,
     disconnected: Arc<Notify>,
+    reconnected: Arc<Notify>,
+    refused: Refused,
+}
+
+/// What the server said last about something that we may not do.
+#[derive(Clone, Default)]
+pub struct Refused(Arc<Mutex<Option<String>>>);
+
+impl Refused {
+    fn note(&self, words: &str) {
+        let Ok(mut last) = self.0.lock() else { return };
+        if last.as_deref() != Some(words) {
+            tracing::warn!("NATS refuses something to our connection: {words}");
+            *last = Some(words.to_owned());
+        }
+    }
+
+    pub fn is_any(&self) -> bool {
+        self.0.lock().is_ok_and(|last| last.is_some())
+    }
+
+    /// A request that was refused gets no answer: the reason with what the server says about it.
+    pub fn explain(&self, reason: String) -> String {
+        match self.0.lock().ok().and_then(|mut last| last.take()) {
+            Some(words) => format!("{reason}; the server says: {words}; grant it to the user that we connect as"),
+            None => reason,
+        }
+    }
 }
 
 impl Connection {
@@ -56,6 +101,15 @@ impl Connection {
                 return;
             }
         }
+    }
+
+    /// Waits until the connection was lost and is there again.
+    pub async fn reconnected(&self) {
+        self.reconnected.notified().await;
+    }
+
+    pub fn refused(&self) -> Refused {
+        self.refused.clone()
     }
 }
 
@@ -83,97 +137,163 @@ impl ConnectError {
 }
 
 impl Link {
-    /// `own_certificate` is needed where the server asks clients for one.
-    pub fn new(settings: &Settings, own_certificate: Option<OwnCertificate>) -> Self {
+    /// The server of the settings; `own` is what we are known by where it is one of our own.
+    pub fn new(settings: &Settings, own: Own) -> Self {
+        match &settings.remote {
+            Some(remote) => Self::remote(remote, settings),
+            None => Self::own(settings, own),
+        }
+    }
+
+    fn own(settings: &Settings, own: Own) -> Self {
+        let identity = match (&settings.authentication, own.user) {
+            (Authentication::Open, _) => Identity::Nobody,
+            (Authentication::Token(token), _) => Identity::Known(Credentials::Token(token.clone())),
+            (Authentication::Users(_), Some(user)) => Identity::user(OWN_USER, user.password),
+            // The broker runs elsewhere, or as another user.
+            (Authentication::Users(_), None) => first_user(settings),
+        };
+        let tls = settings.tls.as_ref().map(|tls| Tls::Own {
+            leaf: tls.leaf.clone(),
+            path: tls.cert.clone(),
+            certificate: own.certificate,
+        });
         Self {
-            address: format!("{}:{}", settings.server.host.to_reach(), settings.server.port),
-            authentication: Arc::new(RwLock::new(settings.authentication.clone())),
-            tls: settings.tls.as_ref().map(|tls| Tls {
-                leaf: tls.leaf.clone(),
-                path: tls.cert.clone(),
-                own_certificate,
-            }),
+            servers: vec![format!("{}:{}", settings.server.host.to_reach(), settings.server.port)],
+            identity: Arc::new(RwLock::new(identity)),
+            tls: tls.unwrap_or(Tls::None),
+            // Addresses that a cluster advertises may not be reachable, and only our own server counts.
+            discovers: false,
             timeout: settings.supervision.connect_timeout,
             max_reconnects: settings.supervision.max_reconnects,
         }
     }
 
-    /// A server somewhere else, by its URL, which may hold credentials; else those of the settings hold.
+    fn remote(remote: &RemoteServer, settings: &Settings) -> Self {
+        let known = settings.credentials.clone().map(Identity::Known);
+        let file = remote.credentials_file.clone().map(Identity::File);
+        let identity = known.or(file).or_else(|| remote.urls.iter().find_map(|url| Identity::in_url(url)));
+        Self {
+            servers: remote.urls.clone(),
+            identity: Arc::new(RwLock::new(identity.unwrap_or(Identity::Nobody))),
+            tls: Tls::Remote {
+                required: remote.requires_tls,
+                authorities: remote.authorities.clone(),
+                certificate: remote.certificate.clone(),
+            },
+            discovers: true,
+            timeout: settings.supervision.connect_timeout,
+            max_reconnects: settings.supervision.max_reconnects,
+        }
+    }
+
+    /// A server that a command names, by its URL, which may hold credentials; else those of the
+    /// settings hold.
     pub fn elsewhere(url: &str, settings: &Settings) -> Self {
-        let here = Self::new(settings, None);
-        let authentication = match credentials_in(url) {
-            Some(credentials) => Arc::new(RwLock::new(credentials)),
-            None => here.authentication.clone(),
+        let here = Self::new(settings, Own::default());
+        let identity = Identity::in_url(url).map(|identity| Arc::new(RwLock::new(identity)));
+        let tls = match here.tls {
+            Tls::Own { .. } => Tls::None,
+            other => other,
         };
-        Self { address: url.to_owned(), authentication, tls: None, ..here }
+        Self { servers: vec![url.to_owned()], identity: identity.unwrap_or(here.identity), tls, ..here }
     }
 
     /// Has connections that are made over `self` ask for what `other` asks for from now on.
     pub fn take_credentials_of(&self, other: &Self) {
         // Without a panic no lock is poisoned.
-        if let (Ok(mut ours), Ok(theirs)) = (self.authentication.write(), other.authentication.read()) {
+        if let (Ok(mut ours), Ok(theirs)) = (self.identity.write(), other.identity.read()) {
             ours.clone_from(&theirs);
         }
+    }
+
+    /// Where it leads, for people.
+    pub fn address(&self) -> String {
+        redact_urls(&self.servers.join(","))
     }
 
     /// Connects, within at most `patience` and the time allowed for a connection attempt.
     pub async fn connect(&self, patience: Duration) -> Result<Connection, ConnectError> {
         let patience = patience.min(self.timeout);
-        let disconnected = Arc::new(Notify::new());
-        let notify = disconnected.clone();
-        let authentication = self.authentication.clone();
-        let credentials = move |_| std::future::ready(Ok(as_auth(&authentication)));
+        let (disconnected, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let refused = Refused::default();
+        let (gone, back, note) = (disconnected.clone(), reconnected.clone(), refused.clone());
+        let was_gone = AtomicBool::new(false);
+        let identity = self.identity.clone();
+        let credentials = move |nonce: Vec<u8>| std::future::ready(credentials::answer(&identity, &nonce));
         let mut options = ConnectOptions::with_auth_callback(credentials)
             .name("unified-nats")
+            .custom_inbox_prefix(INBOX)
             .connection_timeout(patience)
             // async-nats takes 0 for "for ever".
             .max_reconnects(self.max_reconnects.map(|most| most.max(1)))
             .event_callback(move |event| {
-                if event == async_nats::Event::Disconnected {
-                    notify.notify_one();
+                match event {
+                    async_nats::Event::Disconnected => {
+                        was_gone.store(true, Ordering::Relaxed);
+                        gone.notify_one();
+                    }
+                    async_nats::Event::Connected if was_gone.load(Ordering::Relaxed) => back.notify_one(),
+                    async_nats::Event::ServerError(ServerError::Other(words)) => note.note(&words),
+                    _ => {}
                 }
                 std::future::ready(())
-            })
-            // Addresses that a cluster advertises may not be reachable, and only our own server counts.
-            .ignore_discovered_servers();
-        if let Some(tls) = &self.tls {
-            options = options.require_tls(true).tls_client_config(client_config(tls)?);
+            });
+        if !self.discovers {
+            options = options.ignore_discovered_servers();
         }
-        match timeout(patience, options.connect(&self.address)).await {
-            Ok(Ok(client)) => Ok(Connection { client, disconnected }),
-            Ok(Err(source)) => Err(ConnectError::Connect { address: redact_urls(&self.address), source }),
-            Err(_) => Err(ConnectError::Timeout { address: redact_urls(&self.address), timeout: patience }),
+        let options = self.tls.require(options)?;
+        match timeout(patience, options.connect(&self.servers[..])).await {
+            Ok(Ok(client)) => Ok(Connection { client, disconnected, reconnected, refused }),
+            Ok(Err(source)) => Err(ConnectError::Connect { address: self.address(), source }),
+            Err(_) => Err(ConnectError::Timeout { address: self.address(), timeout: patience }),
+        }
+    }
+
+    /// Whether a server answers on the port, whatever credentials it would ask for.
+    pub async fn greeting(&self, patience: Duration) -> io::Result<()> {
+        match self.servers.as_slice() {
+            [address] if !address.contains("://") => greeting(address, patience).await,
+            // Over WebSocket or with TLS first there is none.
+            _ => self.connect(patience).await.map(drop).map_err(io::Error::other),
         }
     }
 }
 
-/// `nats://user:password@host` or `nats://token@host`; what would end a part is percent-encoded.
-fn credentials_in(url: &str) -> Option<Authentication> {
-    let address: ServerAddr = url.parse().ok()?;
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let name = decoded(address.username()?);
-    Some(match address.password() {
-        Some(password) => Authentication::User { name, password: Secret::new(decoded(password)) },
-        None => Authentication::Token(Secret::new(name)),
-    })
-}
-
-fn as_auth(authentication: &RwLock<Authentication>) -> Auth {
-    let mut auth = Auth::new();
-    match authentication.read().map(|authentication| authentication.clone()) {
-        Ok(Authentication::User { name, password }) => {
-            auth.username = Some(name);
-            auth.password = Some(password.expose().to_owned());
+impl Tls {
+    fn require(&self, options: ConnectOptions) -> Result<ConnectOptions, ConnectError> {
+        match self {
+            Self::None => Ok(options),
+            Self::Own { leaf, path, certificate } => {
+                let config = client_config(leaf, path, certificate.as_ref()).map_err(ConnectError::Tls)?;
+                Ok(options.require_tls(true).tls_client_config(config))
+            }
+            Self::Remote { required, authorities, certificate } => {
+                let mut options = options.require_tls(*required);
+                if let Some(authorities) = authorities {
+                    options = options.add_root_certificates(authorities.clone());
+                }
+                if let Some(ClientCertificate { cert, key }) = certificate {
+                    options = options.add_client_certificate(cert.clone(), key.clone());
+                }
+                Ok(options)
+            }
         }
-        Ok(Authentication::Token(token)) => auth.token = Some(token.expose().to_owned()),
-        Ok(Authentication::Open) | Err(_) => {}
     }
-    auth
 }
 
-/// Reads the greeting that a nats-server sends to every connection before anything else: enough to
-/// know that the port answers, whatever credentials it would ask for.
-pub async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
+/// Somebody who may do everything and whose password is known.
+fn first_user(settings: &Settings) -> Identity {
+    let Authentication::Users(users) = &settings.authentication else { return Identity::Nobody };
+    let known = users.iter().filter(|user| user.permissions.is_none()).find_map(|user| match &user.password {
+        Password::Plain(password) => Some(Identity::user(&user.name, password.clone())),
+        Password::Hash(_) => None,
+    });
+    known.unwrap_or(Identity::Nobody)
+}
+
+/// Reads the greeting that a nats-server sends to every connection before anything else.
+async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
     let read = async {
         let mut stream = TcpStream::connect(address).await?;
         let mut start = [0u8; 5];
@@ -181,70 +301,4 @@ pub async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
         if &start == b"INFO " { Ok(()) } else { Err(io::Error::other("something else than a nats-server answers")) }
     };
     timeout(patience, read).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-}
-
-fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
-    let on_disk = CertificateDer::from_pem_file(&tls.path).ok();
-    let expected = on_disk.into_iter().chain([tls.leaf.clone()]).collect();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(ExactCertificate { expected, provider: provider.clone() });
-    let failed = |error: &dyn std::fmt::Display| ConnectError::Tls(error.to_string());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| failed(&e))?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
-    let Some(own) = &tls.own_certificate else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&own.cert).map_err(|e| failed(&e))?.collect();
-    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|e| failed(&e))?;
-    builder.with_client_auth_cert(chain.map_err(|e| failed(&e))?, key).map_err(|e| failed(&e))
-}
-
-/// Accepts exactly the certificate that the settings name. We dial a loopback address, which the
-/// certificate does not bear, but we know the very certificate the server must show.
-#[derive(Debug)]
-struct ExactCertificate {
-    expected: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for ExactCertificate {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.expected.iter().any(|expected| expected == end_entity) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::Error::General("the server does not show the certificate of NATS_TLS_CERT".into()))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,14 +1,18 @@
 //! Speaking to a nats-server: connections, the JetStream API as JSON, HTTP monitoring.
 
 mod client;
+mod credentials;
 mod jetstream;
 mod monitor;
 mod own_certificate;
+mod own_user;
+mod pinned;
 
-pub use client::{ConnectError, Connection, Link, greeting};
+pub use client::{ConnectError, Connection, Link, Own, Refused};
 pub use jetstream::{
     ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState, Streams,
     major_minor, parse_answer,
 };
 pub use monitor::{Monitor, MonitorError, direct_client, get, parse_healthz, parse_json};
 pub use own_certificate::OwnCertificate;
+pub use own_user::{OwnUser, OwnUserError, Rights};

@@ -1,8 +1,11 @@
 //! nats-server's HTTP monitoring.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
+use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,8 +32,12 @@ pub enum MonitorError {
 const MAX_ANSWER: usize = 8 << 20;
 
 impl Monitor {
-    /// [`None`] where the settings switch monitoring off.
+    /// [`None`] where the settings switch monitoring off, or do not say where it is.
     pub fn new(settings: &Settings) -> Option<Self> {
+        if let Some(remote) = &settings.remote {
+            let client = |url: &str| client_for(url, remote.authorities.as_deref());
+            return remote.monitor.as_deref().map(|url| Self { client: client(url), base: without_slash(url) });
+        }
         let monitoring = settings.server.monitoring.as_ref()?;
         let base = format!("http://{}:{}", monitoring.host.to_reach(), monitoring.port);
         Some(Self { client: direct_client(), base })
@@ -38,7 +45,7 @@ impl Monitor {
 
     /// A server somewhere else, by the address of its monitoring: `http://host:8222`.
     pub fn at(url: &str) -> Self {
-        Self { client: direct_client(), base: url.trim_end_matches('/').to_owned() }
+        Self { client: client_for(url, None), base: without_slash(url) }
     }
 
     /// The full `/healthz`: every stream and consumer is looked at.
@@ -99,10 +106,37 @@ pub fn parse_json(url: String, status: u16, body: &[u8]) -> Result<Value, Monito
     serde_json::from_slice(body).map_err(|e| MonitorError::Unreadable { url, reason: e.to_string() })
 }
 
-/// A client that talks to this machine: a proxy of the environment has no business between.
+/// A client that talks to this machine, without TLS: a proxy of the environment has no business
+/// between, and reading the authorities of the system would take longer than all the rest of a start.
 pub fn direct_client() -> Client {
-    // Without TLS there is nothing that could fail to be built.
-    Client::builder().no_proxy().build().unwrap_or_default()
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let trusting_nobody = config.map(|c| c.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
+    let builder = Client::builder().no_proxy();
+    let builder = match trusting_nobody {
+        Ok(config) => builder.tls_backend_preconfigured(config),
+        Err(_) => builder,
+    };
+    builder.build().unwrap_or_default()
+}
+
+/// A client for that address; `authorities` are trusted instead of those of the system.
+fn client_for(url: &str, authorities: Option<&Path>) -> Client {
+    if !url.starts_with("https://") {
+        return direct_client();
+    }
+    let read = |path: &Path| reqwest::Certificate::from_pem_bundle(&std::fs::read(path).ok()?).ok();
+    let builder = Client::builder().no_proxy();
+    let builder = match authorities.and_then(read) {
+        Some(authorities) => builder.tls_certs_only(authorities),
+        None => builder,
+    };
+    // Without it there is no TLS, and each request says so.
+    builder.build().unwrap_or_else(|_| direct_client())
+}
+
+fn without_slash(url: &str) -> String {
+    url.trim_end_matches('/').to_owned()
 }
 
 /// One GET with a deadline for everything and a bound on the answer's length.

@@ -11,9 +11,13 @@ use tera::{Context, Tera};
 
 pub use quote::quote;
 
-use crate::domain::{Secret, format_span};
+use crate::domain::{Secret, Subject, format_span};
+use crate::nats::{OwnUser, Rights};
 use crate::settings::variables::NATS_EXTRA_CONFIG;
-use crate::settings::{Authentication, ClusterSettings, Problem, REDACTED, Settings, SyncInterval};
+use crate::settings::{
+    Authentication, ClusterSettings, OWN_USER, Password, Permissions, Problem, REDACTED, Rule, Settings, SyncInterval,
+    User,
+};
 use fragment::FragmentError;
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
@@ -26,6 +30,8 @@ pub struct Surroundings {
     /// Stands in for NATS_TLS_CA: the operator's authorities and the one that signed our own
     /// client certificate.
     pub ca_bundle: Option<PathBuf>,
+    /// A user of our own beside those of the settings.
+    pub own_user: Option<OwnUser>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,9 +149,29 @@ struct JetStream {
 
 #[derive(Default, Serialize)]
 struct Authorization {
-    user: Option<String>,
-    password: Option<String>,
+    users: Vec<UserEntry>,
     token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UserEntry {
+    user: String,
+    password: String,
+    permissions: Option<PermissionsEntry>,
+}
+
+#[derive(Default, Serialize)]
+struct PermissionsEntry {
+    publish: RuleEntry,
+    subscribe: RuleEntry,
+    allow_responses: bool,
+}
+
+/// Lists in the syntax of nats.conf.
+#[derive(Default, Serialize)]
+struct RuleEntry {
+    allow: Option<String>,
+    deny: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -202,7 +228,7 @@ impl Model {
                 },
                 domain: jetstream.domain.as_ref().map(|domain| quote(domain.as_str())),
             }),
-            authorization: authorization(&settings.authentication, secrets)?,
+            authorization: authorization(&settings.authentication, surroundings.own_user.as_ref(), secrets)?,
             tls: settings.tls.as_ref().map(|tls| Tls {
                 cert_file: path(&tls.cert),
                 key_file: path(&tls.key),
@@ -226,16 +252,67 @@ impl Model {
     }
 }
 
-fn authorization(authentication: &Authentication, secrets: Secrets) -> Result<Option<Authorization>, RenderError> {
+fn authorization(
+    authentication: &Authentication,
+    own_user: Option<&OwnUser>,
+    secrets: Secrets,
+) -> Result<Option<Authorization>, RenderError> {
     Ok(match authentication {
         Authentication::Open => None,
-        Authentication::User { name, password } => {
-            Some(Authorization { user: Some(quote(name)), password: Some(credential(password, secrets)?), token: None })
+        Authentication::Users(users) => {
+            let users = users.iter().map(|user| user_entry(user, secrets));
+            let own = own_user.map(|own| own_entry(own, secrets));
+            Some(Authorization { users: users.chain(own).collect::<Result<_, _>>()?, token: None })
         }
         Authentication::Token(token) => {
             Some(Authorization { token: Some(credential(token, secrets)?), ..Authorization::default() })
         }
     })
+}
+
+fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
+    let password = match &user.password {
+        Password::Plain(password) => credential(password, secrets)?,
+        Password::Hash(_) if secrets == Secrets::Redacted => quote(REDACTED),
+        Password::Hash(hash) => quote(hash.expose()),
+    };
+    Ok(UserEntry { user: quote(&user.name), password, permissions: user.permissions.as_ref().map(permissions_entry) })
+}
+
+fn own_entry(own: &OwnUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
+    let Rights { publish, subscribe } = Rights::least();
+    let only = |subjects: Vec<String>| RuleEntry { allow: Some(list(&subjects)), deny: None };
+    let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: false };
+    Ok(UserEntry {
+        user: quote(OWN_USER),
+        password: credential(&own.password, secrets)?,
+        permissions: Some(permissions),
+    })
+}
+
+fn permissions_entry(permissions: &Permissions) -> PermissionsEntry {
+    PermissionsEntry {
+        publish: rule_entry(&permissions.publish),
+        subscribe: rule_entry(&permissions.subscribe),
+        allow_responses: permissions.allow_responses,
+    }
+}
+
+fn rule_entry(rule: &Rule) -> RuleEntry {
+    let texts =
+        |subjects: &[Subject]| -> Vec<_> { subjects.iter().map(|subject| subject.as_str().to_owned()).collect() };
+    match &rule.allow {
+        // nats-server takes an empty list of what is allowed for everything.
+        Some(allow) if allow.is_empty() => RuleEntry { allow: None, deny: Some(list(&[">".to_owned()])) },
+        allow => RuleEntry {
+            allow: allow.as_ref().map(|allow| list(&texts(allow))),
+            deny: (!rule.deny.is_empty()).then(|| list(&texts(&rule.deny))),
+        },
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    format!("[{}]", texts.iter().map(quote).collect::<Vec<_>>().join(", "))
 }
 
 fn credential(secret: &Secret, secrets: Secrets) -> Result<String, RenderError> {
@@ -291,7 +368,7 @@ mod tests {
 
     fn conf(pairs: &[(&str, &str)]) -> String {
         let settings = Settings::load(&pairs, &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-        let surroundings = Surroundings { host_name: "node1".into(), ca_bundle: None };
+        let surroundings = Surroundings { host_name: "node1".into(), ..Surroundings::default() };
         render(&settings, &surroundings, Secrets::Written).unwrap()
     }
 
@@ -344,13 +421,38 @@ mod tests {
             not_after: std::time::SystemTime::UNIX_EPOCH,
         });
         let ca_bundle = Some("/run/unified-nats/client-ca.pem".into());
-        let surroundings = Surroundings { host_name: "node1".into(), ca_bundle };
+        let surroundings = Surroundings { host_name: "node1".into(), ca_bundle, own_user: None };
         insta::assert_snapshot!(render(&settings, &surroundings, Secrets::Written).unwrap());
     }
 
     #[test]
     fn without_jetstream() {
         insta::assert_snapshot!(conf(&[("JETSTREAM_ENABLED", "false")]));
+    }
+
+    fn users_and_us(secrets: Secrets) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("users.yml");
+        let users = "
+users:
+  - {user: tell-all, password: tell-nobody}
+  - user: reader
+    password: $2a$04$tell.nobody.tell.nobody.tell.nobody.tell.nobody.tell.
+    permissions: {publish: {deny: [\"admin.>\"]}, subscribe: [\"trade.>\", \"$JS.\\\"x\\\".>\"]}
+  - {user: mute, password: tell-nobody, permissions: {publish: [], allow_responses: yes}}
+";
+        std::fs::write(&path, users).unwrap();
+        let pairs = [("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.to_str().unwrap())];
+        let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;
+        let own_user = Some(OwnUser { password: Secret::new("tell-nobody".into()) });
+        render(&settings, &Surroundings { own_user, ..Surroundings::default() }, secrets).unwrap()
+    }
+
+    #[test]
+    fn users_with_their_rights_and_ours() {
+        insta::assert_snapshot!(users_and_us(Secrets::Written));
+        let redacted = users_and_us(Secrets::Redacted);
+        assert!(!redacted.contains("nobody"), "{redacted}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::declared::{Declarations, DeclaredStream};
 use super::document::{Document, found, join, scalar};
 use super::problem::{Problems, shown};
 use super::reader::parse_bool;
+use super::users::{self, User};
 use super::variables::*;
 use crate::yaml::{self, Entry, Node};
 
@@ -17,6 +18,7 @@ pub struct SettingsFile {
     /// Variables with their values and the lines that they stand in; the first one counts.
     pub variables: Vec<(&'static str, String, usize)>,
     pub streams: Vec<DeclaredStream>,
+    pub users: Vec<User>,
     /// What was read.
     pub read: Option<ReadFile>,
 }
@@ -59,11 +61,14 @@ enum Goes {
     KeyValue,
     ObjectStore,
     StrictSubjects,
+    Users,
     /// For a part that this program does not have, or another program.
     Nowhere,
 }
 
-use Goes::{Both, Into, KeyValue, List, Listen, Nowhere, ObjectStore, Off, Path as File, Streams, StrictSubjects, To};
+use Goes::{
+    Both, Into, KeyValue, List, Listen, Nowhere, ObjectStore, Off, Path as File, Streams, StrictSubjects, To, Users,
+};
 
 type Key = (&'static str, Goes);
 
@@ -72,6 +77,7 @@ static ROOT: &[Key] = &[
     ("key_value", KeyValue),
     ("object_store", ObjectStore),
     ("strict_subjects", StrictSubjects),
+    ("users", Both(&Users, &NATS_AUTH_ENABLED, "true")),
     ("nats", Into(NATS)),
     ("nats_client", Into(CLIENT)),
     ("nats_server", Into(SERVER)),
@@ -139,6 +145,7 @@ static NATS: &[Key] = &[
     ("cluster_listen", Both(&Listen, &NATS_CLUSTER_ENABLED, "true")),
     ("cluster_routes", Both(&List(&NATS_CLUSTER_ROUTES), &NATS_CLUSTER_ENABLED, "true")),
     ("tls", Both(&Into(TLS), &NATS_TLS_ENABLED, "true")),
+    ("users", Both(&Users, &NATS_AUTH_ENABLED, "true")),
     ("streams", Streams),
     ("key_value", KeyValue),
     ("object_store", ObjectStore),
@@ -300,6 +307,10 @@ impl Walk<'_> {
             Streams => self.declarations.read_streams(&mut self.document, entry, path),
             KeyValue => self.declarations.read_key_values(&mut self.document, entry, path),
             ObjectStore => self.declarations.read_object_stores(&mut self.document, entry, path),
+            Users => {
+                let users = users::read(&mut self.document, &entry.value, path);
+                self.file.users.extend(users);
+            }
             StrictSubjects => _ = self.document.bool(&entry.value, path),
             Into(_) | Nowhere => {}
         }

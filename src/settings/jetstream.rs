@@ -19,6 +19,14 @@ pub struct JetStreamSettings {
     pub sync_interval: SyncInterval,
 }
 
+/// What a server of our own can hold. Of one that others run only that server knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    pub max_memory: ByteSize,
+    pub max_file: ByteSize,
+    pub clustered: bool,
+}
+
 /// When written messages are forced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncInterval {
@@ -28,9 +36,9 @@ pub enum SyncInterval {
 }
 
 impl JetStreamSettings {
-    pub fn read(reader: &mut Reader) -> Self {
+    pub fn read(reader: &mut Reader, enabled: bool) -> Self {
         let settings = Self {
-            enabled: reader.bool(&JETSTREAM_ENABLED),
+            enabled,
             store_dir: reader.path(&JETSTREAM_STORE_DIR).unwrap_or_else(|| "/data/jetstream".into()),
             max_memory: reader.size(&JETSTREAM_MAX_MEMORY, 1..=i64::MAX as u64),
             max_file: reader.size(&JETSTREAM_MAX_FILE, 1..=i64::MAX as u64),
@@ -47,6 +55,10 @@ impl JetStreamSettings {
             check_store_dir(reader, &settings.store_dir);
         }
         settings
+    }
+
+    pub fn capacity(&self, clustered: bool) -> Capacity {
+        Capacity { max_memory: self.max_memory, max_file: self.max_file, clustered }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::jetstream::JetStreamSettings;
+use super::jetstream::Capacity;
 use super::reader::{Reader, number_in};
 use super::variables::*;
 use crate::domain::{ByteSize, StreamName, SubjectStyle, parse_span};
@@ -57,7 +57,7 @@ words! {
 }
 
 impl MarketDataSettings {
-    pub fn read(reader: &mut Reader, jetstream: &JetStreamSettings, clustered: bool) -> Self {
+    pub fn read(reader: &mut Reader, capacity: Option<&Capacity>) -> Self {
         let settings = Self {
             name: reader.required(&STREAM_NAME, |text| text.parse().map_err(|e| format!("it {e}"))),
             style: reader.choice(
@@ -89,11 +89,14 @@ impl MarketDataSettings {
                 .map(|v| v.name)
                 .collect(),
         };
-        settings.check_together(reader, jetstream, clustered);
+        settings.check_together(reader);
+        if let Some(capacity) = capacity {
+            settings.check_against(capacity, reader);
+        }
         settings
     }
 
-    fn check_together(&self, reader: &mut Reader, jetstream: &JetStreamSettings, clustered: bool) {
+    fn check_together(&self, reader: &mut Reader) {
         if let Some(age) = self.max_age
             && self.duplicate_window > age
         {
@@ -104,12 +107,15 @@ impl MarketDataSettings {
                 "shorten STREAM_DUPLICATE_WINDOW or raise STREAM_MAX_AGE",
             );
         }
-        if self.replicas.is_some_and(|replicas| replicas > 1) && !clustered {
+    }
+
+    fn check_against(&self, capacity: &Capacity, reader: &mut Reader) {
+        if self.replicas.is_some_and(|replicas| replicas > 1) && !capacity.clustered {
             reader.refuse(&STREAM_REPLICAS, "NATS_CLUSTER_ENABLED is false");
         }
         let (capacity, variable) = match self.storage {
-            Storage::File => (jetstream.max_file, &JETSTREAM_MAX_FILE),
-            Storage::Memory => (jetstream.max_memory, &JETSTREAM_MAX_MEMORY),
+            Storage::File => (capacity.max_file, &JETSTREAM_MAX_FILE),
+            Storage::Memory => (capacity.max_memory, &JETSTREAM_MAX_MEMORY),
         };
         if let Some(bytes) = self.max_bytes
             && bytes as u64 > capacity.bytes()

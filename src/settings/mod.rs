@@ -14,18 +14,20 @@ mod market_data;
 mod problem;
 mod reader;
 pub mod reference;
+mod remote;
 mod server;
 mod source;
 mod streams;
 mod supervision;
 mod tls;
+mod users;
 pub mod variables;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use api::ApiSettings;
-pub use auth::Authentication;
+pub use auth::{Authentication, Credentials};
 pub use cluster::ClusterSettings;
 pub use file::{ReadFile, read_streams};
 pub use jetstream::{JetStreamSettings, SyncInterval, describe_unwritable};
@@ -34,22 +36,28 @@ pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Stora
 pub use problem::{Problem, Problems, REDACTED};
 pub use reader::Host;
 use reader::Reader;
+pub use remote::{ClientCertificate, RemoteServer};
 pub use server::{Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{Origin, ProcessEnvironment, Source, redact_urls};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
+pub use users::{OWN_USER, Password, Permissions, Rule, User};
 
 use crate::domain::ServerName;
 
 /// Everything the program acts on.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// External mode: a server that others run. Then nothing counts that describes one of our own.
+    pub remote: Option<RemoteServer>,
     pub server: ServerSettings,
     pub jetstream: JetStreamSettings,
     pub market_data: MarketDataSettings,
     pub streams: StreamsSettings,
     pub authentication: Authentication,
+    /// What is shown to a server that others run.
+    pub credentials: Option<Credentials>,
     pub tls: Option<TlsSettings>,
     pub cluster: Option<ClusterSettings>,
     pub supervision: SupervisionSettings,
@@ -119,18 +127,31 @@ impl Settings {
         let mut problems = Problems::default();
         let mut collected = source::collect(source, flags, &mut problems);
         let mut warnings = std::mem::take(&mut collected.warnings);
-        let mut reader =
-            Reader { environment: &collected.environment, problems: &mut problems, warnings: &mut warnings };
+        let environment = &collected.environment;
+        let mut reader = Reader { environment, problems: &mut problems, warnings: &mut warnings };
 
-        let server = ServerSettings::read(&mut reader);
-        let cluster = ClusterSettings::read(&mut reader, &server.host);
-        let jetstream = JetStreamSettings::read(&mut reader);
-        let market_data = MarketDataSettings::read(&mut reader, &jetstream, cluster.is_some());
-        let (name, clustered) = (market_data.name.as_str(), cluster.is_some());
-        let streams =
-            StreamsSettings::read(&mut reader, std::mem::take(&mut collected.file), name, &jetstream, clustered);
-        let authentication = Authentication::read(&mut reader);
-        let tls = TlsSettings::read(&mut reader);
+        let remote = RemoteServer::read(&mut reader);
+        let jetstream_enabled = reader.bool(&variables::JETSTREAM_ENABLED);
+        // What describes a server of our own is nobody's problem where there is none.
+        let mut nobodys = (Problems::default(), vec![]);
+        let mut own = match &remote {
+            None => reader.again(),
+            Some(_) => Reader { environment, problems: &mut nobodys.0, warnings: &mut nobodys.1 },
+        };
+        let server = ServerSettings::read(&mut own);
+        let cluster = ClusterSettings::read(&mut own, &server.host).filter(|_| remote.is_none());
+        let jetstream = JetStreamSettings::read(&mut own, jetstream_enabled);
+        let tls = TlsSettings::read(&mut own).filter(|_| remote.is_none());
+        let capacity = remote.is_none().then(|| jetstream.capacity(cluster.is_some()));
+        let market_data = MarketDataSettings::read(&mut reader, capacity.as_ref());
+        let name = market_data.name.as_str();
+        let mut file = std::mem::take(&mut collected.file);
+        let users = std::mem::take(&mut file.users);
+        let streams = StreamsSettings::read(&mut reader, file, name, capacity.as_ref());
+        let (authentication, credentials) = match &remote {
+            None => (Authentication::read(&mut reader, users), None),
+            Some(remote) => (Authentication::Open, Credentials::read(&mut reader, remote)),
+        };
         let supervision = SupervisionSettings::read(&mut reader);
         let health = HealthSettings::read(&mut reader);
         let logs = LogSettings::read(&mut reader);
@@ -138,11 +159,13 @@ impl Settings {
         let awaited_ports = awaited::read(&mut reader);
         let mut settings = Self {
             open_doors: Vec::new(),
+            remote,
             server,
             jetstream,
             market_data,
             streams,
             authentication,
+            credentials,
             tls,
             cluster,
             supervision,
@@ -151,8 +174,10 @@ impl Settings {
             api,
         };
         settings.check_ports(&mut reader, &awaited_ports);
-        settings.find_open_doors(&mut reader);
-        settings.check_connect_line(&mut reader);
+        if settings.remote.is_none() {
+            settings.find_open_doors(&mut reader);
+            settings.check_connect_line(&mut reader);
+        }
         if !problems.is_empty() {
             problems.name_files(&collected.origins);
             return Err(Problems { warnings, ..problems });
@@ -162,12 +187,28 @@ impl Settings {
         Ok(Loaded { settings, warnings, effective })
     }
 
+    /// Whether what streams hold is compared with what they held. Of a server that others run we do not
+    /// know what they did to it.
+    pub fn looks_after_messages(&self) -> bool {
+        self.jetstream.enabled && self.remote.is_none()
+    }
+
+    /// Whether the server may be one of several, of which some may be away.
+    pub fn may_be_clustered(&self) -> bool {
+        self.cluster.is_some() || self.remote.is_some()
+    }
+
     /// Every port in use, with the variable that sets it.
     fn ports(&self, awaited: &awaited::EnabledPorts) -> Vec<(&'static str, u16)> {
-        let mut ports =
-            vec![(variables::NATS_PORT.name, self.server.port.get()), (variables::API_PORT.name, self.api.port.get())];
-        ports.extend(self.server.monitoring.iter().map(|m| (variables::NATS_HTTP_PORT.name, m.port.get())));
-        ports.extend(self.cluster.iter().map(|c| (variables::NATS_CLUSTER_PORT.name, c.port.get())));
+        let mut ports = vec![];
+        if self.remote.is_none() {
+            ports.push((variables::NATS_PORT.name, self.server.port.get()));
+        }
+        ports.push((variables::API_PORT.name, self.api.port.get()));
+        if self.remote.is_none() {
+            ports.extend(self.server.monitoring.iter().map(|m| (variables::NATS_HTTP_PORT.name, m.port.get())));
+            ports.extend(self.cluster.iter().map(|c| (variables::NATS_CLUSTER_PORT.name, c.port.get())));
+        }
         for (variable, (enabled, port)) in
             [(&variables::GRPC_PORT, awaited.grpc), (&variables::PROMETHEUS_PORT, awaited.prometheus)]
         {
@@ -197,9 +238,14 @@ impl Settings {
         /// What client libraries send besides.
         const REST: usize = 512;
         let escaped = |text: &str| serde_json::to_string(text).map_or(text.len(), |json| json.len());
+        let of_user = |user: &User| match &user.password {
+            Password::Plain(password) => escaped(&user.name) + escaped(password.expose()),
+            // bcrypt looks at 72 bytes.
+            Password::Hash(_) => escaped(&user.name) + 72,
+        };
         let credentials = match &self.authentication {
             Authentication::Open => 0,
-            Authentication::User { name, password } => escaped(name) + escaped(password.expose()),
+            Authentication::Users(users) => users.iter().map(of_user).max().unwrap_or_default(),
             Authentication::Token(token) => escaped(token.expose()),
         };
         let line = self.server.limits.max_control_line;

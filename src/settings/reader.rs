@@ -54,6 +54,11 @@ impl Host {
 }
 
 impl Reader<'_> {
+    /// The same reader, for as long as it is lent.
+    pub fn again(&mut self) -> Reader<'_> {
+        Reader { environment: self.environment, problems: self.problems, warnings: self.warnings }
+    }
+
     /// The value as it is set.
     pub fn set(&self, variable: &Variable) -> Option<&str> {
         (variable.value)(self.environment)

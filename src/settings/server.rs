@@ -4,7 +4,6 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::problem::shown;
 use super::reader::{Host, Reader};
 use super::variables::*;
 use crate::domain::{ByteSize, ServerName};
@@ -72,7 +71,6 @@ pub(super) const SOME_TIME: Duration = Duration::from_millis(1);
 
 impl ServerSettings {
     pub fn read(reader: &mut Reader) -> Self {
-        read_mode(reader);
         let host = reader.host(&NATS_HOST, None);
         let monitoring_host = reader.host(&NATS_HTTP_HOST, Some(&host));
         let monitoring_port = reader.port(&NATS_HTTP_PORT);
@@ -135,51 +133,6 @@ fn read_name(reader: &mut Reader) -> Option<ServerName> {
     let rule = |text: &str| text.parse().map_err(|e| format!("it {e}"));
     let name = reader.optional(&NATS_SERVER_NAME, rule);
     name.filter(|_| reader.is_set(&NATS_SERVER_NAME))
-}
-
-/// External mode is read, and refused: starting a server of our own instead would be the opposite
-/// of what was asked for.
-fn read_mode(reader: &mut Reader) {
-    const SCHEMES: [&str; 4] = ["nats", "tls", "ws", "wss"];
-    let external = reader.choice(&NATS_MODE, &[("embedded", false), ("external", true)]);
-    let mut urls = reader.urls(&NATS_URL, &SCHEMES);
-    let preferred = reader.urls(&MARKETPRISM_NATS_URL, &SCHEMES);
-    if !preferred.is_empty() {
-        urls = preferred;
-    }
-    reader.url(&NATS_MONITOR_URL, &["http", "https"]);
-    for variable in [&NATS_CREDS_FILE, &NATS_TLS_CLIENT_CERT, &NATS_TLS_CLIENT_KEY] {
-        reader.readable_file(variable);
-    }
-    if external {
-        reader.problems.add(
-            NATS_MODE.name,
-            shown("external"),
-            "this version supervises a server of its own only",
-            "unset NATS_MODE, or wait for the version whose change log announces external mode",
-        );
-    } else if let Some(url) = urls.iter().find(|url| !is_local(url)) {
-        reader.warnings.push(format!(
-            "NATS_URL names {}, which is not this machine, and is unused here: this is embedded mode with a \
-             nats-server of its own; is NATS_MODE=external meant?",
-            without_credentials(url)
-        ));
-    }
-}
-
-fn is_local(url: &str) -> bool {
-    let address = without_credentials(url);
-    let address = address.split_once("://").map_or(address.as_str(), |(_, rest)| rest);
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    // A container's own service name in compose files of this project counts as local, too.
-    ["localhost", "[::1]", "0.0.0.0", "nats-unified"].contains(&host) || host.starts_with("127.")
-}
-
-fn without_credentials(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{address}"),
-        _ => url.to_owned(),
-    }
 }
 
 const MAX_FRAGMENT: u64 = MIB;

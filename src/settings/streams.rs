@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::declared::DeclaredStream;
 use super::file::{ReadFile, SettingsFile, read_streams};
-use super::jetstream::JetStreamSettings;
+use super::jetstream::Capacity;
 use super::reader::{Reader, number_in};
 use super::variables::*;
 
@@ -58,8 +58,7 @@ impl StreamsSettings {
         reader: &mut Reader,
         settings_file: SettingsFile,
         market_data: &str,
-        jetstream: &JetStreamSettings,
-        clustered: bool,
+        capacity: Option<&Capacity>,
     ) -> Self {
         let sets = reader.required(&STREAMS_DEFAULTS, |text| {
             text.split(',')
@@ -105,7 +104,9 @@ impl StreamsSettings {
             settings.files.extend(read.read);
             settings.add(read.streams, reader, market_data);
         }
-        settings.check(reader, jetstream, clustered);
+        if let Some(capacity) = capacity {
+            settings.check(reader, capacity);
+        }
         let of_files = settings.declared.iter().any(|stream| stream.file.as_ref() != BUILT_IN);
         if settings.prune && !of_files && reader.problems.is_empty() {
             // A file that was forgotten would cost every stream that it has declared before.
@@ -155,21 +156,21 @@ impl StreamsSettings {
     }
 
     /// What does not fit the server.
-    fn check(&self, reader: &mut Reader, jetstream: &JetStreamSettings, clustered: bool) {
+    fn check(&self, reader: &mut Reader, capacity: &Capacity) {
         for stream in &self.declared {
             let place = |field: &str| {
                 let line = stream.lines.get(field).copied().unwrap_or(stream.line);
                 format!("{}:{line}: {}.{field}", stream.file, stream.name)
             };
             let number = |field: &str| stream.config.get(field).and_then(Value::as_i64);
-            if number("num_replicas").is_some_and(|replicas| replicas > 1) && !clustered {
+            if number("num_replicas").is_some_and(|replicas| replicas > 1) && !capacity.clustered {
                 let rule = "must be 1 (NATS_CLUSTER_ENABLED is false)";
                 reader.problems.add(place("num_replicas"), "several copies", rule, "correct it, or enable the cluster");
             }
             let in_memory = stream.config.get("storage").is_some_and(|storage| storage == "memory");
             let (capacity, variable) = match in_memory {
-                true => (jetstream.max_memory, JETSTREAM_MAX_MEMORY.name),
-                false => (jetstream.max_file, JETSTREAM_MAX_FILE.name),
+                true => (capacity.max_memory, JETSTREAM_MAX_MEMORY.name),
+                false => (capacity.max_file, JETSTREAM_MAX_FILE.name),
             };
             if number("max_bytes").is_some_and(|bytes| bytes > 0 && bytes.unsigned_abs() > capacity.bytes()) {
                 let rule = format!("must not be above {variable}={capacity}");

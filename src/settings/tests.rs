@@ -224,7 +224,13 @@ fn contradictory_pairs_are_refused() {
         &[("NATS_CLUSTER_ENABLED", "true"), ("NATS_CLUSTER_ROUTES", "nats://b:6222"), ("NATS_CLUSTER_USERNAME", "u")],
         &[("GRPC_TLS_CERT", "/etc/hostname")],
         &[("AWS_ACCESS_KEY_ID", "x")],
-        &[("NATS_MODE", "external")],
+        &[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", OWN_USER), ("NATS_AUTH_PASSWORD", "p")],
+        &[("NATS_MODE", "external"), ("NATS_URL", "nats://a:4222,ws://b:80")],
+        &[("NATS_MODE", "external"), ("NATS_AUTH_TOKEN", "t"), ("NATS_AUTH_USERNAME", "u")],
+        &[("NATS_MODE", "external"), ("NATS_AUTH_USERNAME", "u")],
+        &[("NATS_MODE", "external"), ("NATS_AUTH_TOKEN", "t"), ("NATS_CREDS_FILE", "/etc/hostname")],
+        &[("NATS_MODE", "external"), ("NATS_TLS_CLIENT_CERT", "/etc/hostname")],
+        &[("NATS_MODE", "external"), ("JETSTREAM_ENABLED", "maybe")],
     ];
     for pairs in cases {
         let found = problems(pairs);
@@ -309,7 +315,10 @@ fn white_space_in_secrets_is_kept() {
     let loaded =
         load(&[("NATS_AUTH_ENABLED", "yes"), ("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", "  p \t")]).unwrap();
     match loaded.settings.authentication {
-        Authentication::User { password, .. } => assert_eq!(password.expose(), "  p \t"),
+        Authentication::Users(users) => match &users[0].password {
+            Password::Plain(password) => assert_eq!(password.expose(), "  p \t"),
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     }
 }
@@ -331,6 +340,98 @@ fn what_awaits_its_part_is_named_in_one_warning() {
     let loaded = load(&[("GRPC_ENABLED", "true"), ("BACKUP_ENABLED", "true"), ("API_MAX_BODY", "2MB")]).unwrap();
     assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
     assert!(loaded.warnings[0].contains("GRPC_ENABLED (the gRPC message bus), BACKUP_ENABLED (backup)"));
+}
+
+#[test]
+fn what_describes_a_server_of_our_own_does_not_matter_elsewhere() {
+    let loaded = load(&[
+        ("NATS_MODE", "external"),
+        ("MARKETPRISM_NATS_URL", "nats://a:4222,tls://b"),
+        ("NATS_PORT", "99999"),
+        ("JETSTREAM_STORE_DIR", "/dev/null"),
+        ("JETSTREAM_MAX_FILE", "1MB"),
+        ("STREAM_REPLICAS", "3"),
+        ("NATS_MAX_PAYLOAD", "32MB"),
+        ("NATS_CLUSTER_ENABLED", "true"),
+        ("NATS_TLS_VERIFY", "true"),
+        ("NATS_EXTRA_CONFIG", "/nonexistent"),
+        ("SECURITY_STRICT", "true"),
+        ("NATS_HTTP_PORT", "8086"),
+    ])
+    .unwrap_or_else(|problems| panic!("{problems}"));
+    let settings = loaded.settings;
+    assert_eq!(settings.remote.unwrap().urls, ["nats://a:4222", "tls://b"]);
+    assert!(settings.cluster.is_none() && settings.tls.is_none());
+    assert_eq!(settings.market_data.replicas, Some(3));
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+fn users_of(pairs: &[(&str, &str)], file: &str) -> Result<Vec<User>, Vec<Problem>> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("users.yml");
+    std::fs::write(&path, file).unwrap();
+    let mut pairs = pairs.to_vec();
+    pairs.extend([("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.to_str().unwrap())]);
+    let loaded = load(&pairs).map_err(|problems| problems.list)?;
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    match loaded.settings.authentication {
+        Authentication::Users(users) => Ok(users),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn users_with_permissions_come_from_a_file() {
+    let hash = format!("$2a$04${}", "a".repeat(53));
+    let file = format!(
+        "
+nats:
+  users:
+    - user: producer
+      password: 12345
+      permissions: {{publish: [\"market.>\"], subscribe: {{allow: _INBOX.>, deny: [secret.*]}}}}
+    - {{username: reader, pass: \"{hash}\", permissions: {{publish: [], allow_responses: true}}}}
+"
+    );
+    let users = users_of(&[("NATS_AUTH_USERNAME", "admin"), ("NATS_AUTH_PASSWORD", "p")], &file).unwrap();
+    assert_eq!(users.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["admin", "producer", "reader"]);
+    assert!(users[0].permissions.is_none());
+    let Password::Plain(password) = &users[1].password else { panic!("a plain password") };
+    assert_eq!(password.expose(), "12345");
+    let permissions = users[1].permissions.as_ref().unwrap();
+    assert_eq!(permissions.publish.allow.as_ref().unwrap()[0].as_str(), "market.>");
+    assert_eq!(permissions.subscribe.allow.as_ref().unwrap()[0].as_str(), "_INBOX.>");
+    assert_eq!(permissions.subscribe.deny[0].as_str(), "secret.*");
+    assert!(matches!(&users[2].password, Password::Hash(kept) if kept.expose() == hash));
+    let permissions = users[2].permissions.as_ref().unwrap();
+    assert_eq!((permissions.publish.allow.as_ref().map(Vec::len), permissions.allow_responses), (Some(0), true));
+}
+
+#[test]
+fn users_that_cannot_be_meant_are_refused_without_their_passwords() {
+    let cases = [
+        ("users: {a: b}", "must be a list of users"),
+        ("users: []", "it declares no user"),
+        ("users: [{user: a}]", "must have a password"),
+        ("users: [{password: tell-nobody}]", "must have a user"),
+        ("users: [{user: _unified_nats, password: tell-nobody}]", "other than _unified_nats"),
+        ("users: [{user: a, password: $2a$10$tell-nobody}]", "is none"),
+        ("users: [{user: a, password: [tell-nobody]}]", "must be one text"),
+        ("users: [{user: a, password: \"\"}]", "1 to 1024 bytes"),
+        ("users: [{user: a, password: tell-nobody, premissions: {}}]", "did you mean permissions?"),
+        ("users: [{user: a, password: tell-nobody, permissions: {publish: [a..b]}}]", "it has an empty token"),
+        ("users: [{user: a, password: tell-nobody, permissions: {publish: }}]", "must be a subject"),
+        ("users: [{user: a, password: tell-nobody, permissions: {publish: {alow: x}}}]", "did you mean allow?"),
+        ("users: [{user: a, password: tell-nobody}, {user: a, password: x}]", "twice"),
+    ];
+    for (file, part) in cases {
+        let problems = users_of(&[], file).expect_err(file);
+        assert_eq!(problems.len(), 1, "{file}: {problems:?}");
+        let told = Problems::from(problems).to_string();
+        assert!(told.contains(part) && !told.contains("nobody"), "{file}: {told}");
+    }
+    let beside_a_token = users_of(&[("NATS_AUTH_TOKEN", "t")], "users: [{user: a, password: b}]");
+    assert_eq!(beside_a_token.unwrap_err().len(), 1);
 }
 
 #[test]

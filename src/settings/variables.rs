@@ -94,8 +94,6 @@ const BUS: &str = "the gRPC message bus";
 const METRICS: &str = "metrics";
 const ALERTS: &str = "alerts";
 const BACKUP: &str = "backup";
-const STREAMS: &str = "streams as code";
-const EXTERNAL: &str = "external mode";
 const TRACES: &str = "OpenTelemetry export";
 
 variables! {
@@ -103,10 +101,10 @@ variables! {
         NATS_MODE(nats_mode) = Fixed("embedded"), "embedded or external", "embedded: supervise a nats-server of our own; external: serve one that runs elsewhere"
         NATS_URL(nats_url) = Fixed("nats://localhost:4222"), "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "External mode: the servers to connect to. In embedded mode only clients read it"
         MARKETPRISM_NATS_URL(marketprism_nats_url) = Unset, "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "Same as NATS_URL, and wins over it"
-        NATS_MONITOR_URL(nats_monitor_url) = Unset, "an http:// or https:// URL", "External mode: the server's monitoring address" ; awaits(EXTERNAL)
-        NATS_CREDS_FILE(nats_creds_file) = Unset, "the path of a readable file", "External mode: credentials file" ; awaits(EXTERNAL)
-        NATS_TLS_CLIENT_CERT(nats_tls_client_cert) = Unset, "the path of a PEM file", "External mode: client certificate" ; awaits(EXTERNAL)
-        NATS_TLS_CLIENT_KEY(nats_tls_client_key) = Unset, "the path of a PEM file", "External mode: key of the client certificate" ; awaits(EXTERNAL)
+        NATS_MONITOR_URL(nats_monitor_url) = Unset, "an http:// or https:// URL", "External mode: the server's monitoring address"
+        NATS_CREDS_FILE(nats_creds_file) = Unset, "the path of a readable file", "External mode: credentials file"
+        NATS_TLS_CLIENT_CERT(nats_tls_client_cert) = Unset, "the path of a PEM file", "External mode: client certificate"
+        NATS_TLS_CLIENT_KEY(nats_tls_client_key) = Unset, "the path of a PEM file", "External mode: key of the client certificate"
         NATS_SERVER_BIN(nats_server_bin) = Fixed("nats-server"), "a path, or a name that is found in PATH", "The nats-server executable, 2.10 or newer"
         NATS_SERVER_NAME(nats_server_name) = Fixed("marketprism-nats-unified"), "at most 128 characters without white space", "Name of the server; in a cluster the host name is appended to the default"
         NATS_HOST(nats_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address that clients connect to"
@@ -155,15 +153,15 @@ variables! {
         STREAMS_PRUNE(streams_prune) = Fixed("false"), "true or false", "Delete streams that carry our mark and are no longer declared"
     }
     "Authentication and TLS" {
-        NATS_AUTH_ENABLED(nats_auth_enabled) = Fixed("false"), "true or false; true needs user and password, or a token", "Ask clients for credentials"
+        NATS_AUTH_ENABLED(nats_auth_enabled) = Fixed("false"), "true or false; true needs user and password, a token, or a users file", "Ask clients for credentials. External mode shows what is set"
         NATS_AUTH_USERNAME(nats_auth_username) = Unset, "at most 1 KiB of text", "User name for clients"
         NATS_AUTH_PASSWORD(nats_auth_password) = Unset, "at most 1 KiB of text without NUL", "Password for clients" ; secret
         NATS_AUTH_TOKEN(nats_auth_token) = Unset, "at most 1 KiB of text without NUL; not together with users", "Token for clients" ; secret
-        NATS_USERS_FILE(nats_users_file) = Unset, "the path of a YAML file", "Users with their permissions" ; awaits(STREAMS)
+        NATS_USERS_FILE(nats_users_file) = Unset, "the path of a YAML file", "Users with their permissions, as `users:` in YAML; passwords plain or bcrypt"
         NATS_TLS_ENABLED(nats_tls_enabled) = Fixed("false"), "true or false; true needs NATS_TLS_CERT and NATS_TLS_KEY", "TLS for clients"
         NATS_TLS_CERT(nats_tls_cert) = Unset, "the path of a PEM file with the certificate and its chain", "Server certificate"
         NATS_TLS_KEY(nats_tls_key) = Unset, "the path of a PEM file with the certificate's private key", "Server key"
-        NATS_TLS_CA(nats_tls_ca) = Unset, "the path of a PEM file with certificate authorities", "Authorities for client certificates"
+        NATS_TLS_CA(nats_tls_ca) = Unset, "the path of a PEM file with certificate authorities", "Authorities for client certificates; external mode: for the certificate of the server, instead of those of the system"
         NATS_TLS_VERIFY(nats_tls_verify) = Fixed("false"), "true or false; true needs NATS_TLS_CA", "Ask clients for a certificate"
     }
     "Cluster" {

@@ -19,14 +19,16 @@ use crate::files::write_atomically;
 pub trait Launch {
     /// Must be called from a thread that lives as long as the program.
     fn launch(&mut self) -> io::Result<Launched>;
-    fn signal(&mut self, pid: Pid, signal: Signal);
+    /// `pid` is the one that `launch` gave.
+    fn signal(&mut self, pid: Option<Pid>, signal: Signal);
     /// Puts another configuration in place, for a reload and for every launch from now on.
     fn install(&mut self, config: String) -> io::Result<()>;
 }
 
 /// A server that has just been started.
 pub struct Launched {
-    pub pid: Pid,
+    /// [`None`] for a server that others run.
+    pub pid: Option<Pid>,
     pub exit: oneshot::Receiver<Exit>,
     /// What it prints, both streams in one.
     pub output: Option<pipe::Receiver>,
@@ -87,10 +89,11 @@ impl Launch for NatsServer {
         // The command still holds the pipe's write end; with it open the output would never end.
         drop(command);
         let output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-        Ok(Launched { pid, exit, output: Some(output) })
+        Ok(Launched { pid: Some(pid), exit, output: Some(output) })
     }
 
-    fn signal(&mut self, pid: Pid, signal: Signal) {
+    fn signal(&mut self, pid: Option<Pid>, signal: Signal) {
+        let Some(pid) = pid else { return };
         if let Err(error) = kill(pid, signal) {
             tracing::debug!(%pid, %signal, %error, "cannot signal nats-server");
         }

@@ -12,6 +12,8 @@ use crate::domain::Generation;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub state: State,
+    /// Whether a server is launched, or attached to where others run it.
+    pub running: bool,
     pub pid: Option<Pid>,
     /// Servers launched beyond the first.
     pub restarts: u64,

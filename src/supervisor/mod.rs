@@ -9,6 +9,7 @@
 //! buried and the child's own status reaches its owner.
 
 mod child;
+mod elsewhere;
 mod executable;
 mod handle;
 mod log_file;
@@ -20,6 +21,7 @@ mod task;
 mod trouble;
 
 pub use child::{Launch, Launched, NatsServer};
+pub use elsewhere::Elsewhere;
 pub use executable::{Executable, ExecutableError};
 pub use handle::{Handle, Installed, Snapshot};
 pub use log_file::LogFile;

@@ -63,7 +63,7 @@ pub struct Supervisor<L> {
 }
 
 struct Child {
-    pid: Pid,
+    pid: Option<Pid>,
     exit: oneshot::Receiver<Exit>,
     lines: Lines,
 }
@@ -119,8 +119,13 @@ impl<L: Launch> Supervisor<L> {
     ) -> (Self, Handle) {
         let (sender, messages) = mpsc::channel(64);
         let state = State::Starting { generation: Generation(1) };
-        let (snapshots, watched) =
-            watch::channel(Snapshot { state: state.clone(), pid: None, restarts: 0, ever_ready: false });
+        let (snapshots, watched) = watch::channel(Snapshot {
+            state: state.clone(),
+            running: false,
+            pid: None,
+            restarts: 0,
+            ever_ready: false,
+        });
         let (notices, _) = broadcast::channel(NOTICES);
         let handle = Handle { messages: sender, snapshots: watched, notices: notices.clone() };
         let supervisor = Self {
@@ -253,7 +258,8 @@ impl<L: Launch> Supervisor<L> {
         self.snapshots.send_modify(|snapshot| {
             snapshot.state = self.state.clone();
             snapshot.ever_ready = self.ever_ready;
-            snapshot.pid = self.child.as_ref().map(|child| child.pid);
+            snapshot.running = self.child.is_some();
+            snapshot.pid = self.child.as_ref().and_then(|child| child.pid);
             snapshot.restarts = generation.map_or(snapshot.restarts, |g| g.0 - 1);
         });
     }
@@ -297,7 +303,7 @@ impl<L: Launch> Supervisor<L> {
         // The deadline of the server before.
         self.wake_ups.cancel(&Event::Deadline);
         let Launched { pid, exit, output } = self.launcher.launch()?;
-        tracing::debug!(%pid, "nats-server launched");
+        tracing::debug!(pid = pid.map(Pid::as_raw), "launched");
         self.child = Some(Child { pid, exit, lines: Lines::default() });
         self.output = output;
         self.publish();

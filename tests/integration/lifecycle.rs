@@ -122,7 +122,7 @@ fn a_lost_connection_of_our_own_is_made_again() {
     wait_for("nats-server has cut us off", || {
         let connections = block_on(async {
             let url = format!("http://127.0.0.1:{}/connz", broker.ports.http);
-            let answer = reqwest::get(url).await.ok()?.json::<serde_json::Value>().await.ok()?;
+            let answer = http_client().get(url).send().await.ok()?.json::<serde_json::Value>().await.ok()?;
             answer["num_connections"].as_u64()
         });
         (connections == Some(0)).then_some(())

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
+mod bare;
 mod cluster;
 mod commands;
 mod conf;
 mod documents;
+mod external;
 mod hangs;
 mod integrity;
 mod lifecycle;
@@ -19,4 +21,5 @@ mod selftest;
 mod storage;
 mod streams;
 mod support;
+mod users;
 mod versions;

@@ -103,8 +103,8 @@ fn certificates_that_change_on_disk_are_served_without_being_asked() {
     let (mut broker, _) = with_tls("127.0.0.1", 29);
     broker.start();
     let (_, authority) = with_tls("127.0.0.1", 29);
-    authority.issue(&broker, "server", "127.0.0.1", ServerAuth, 29);
-    let ca = authority.write(&broker, "new-ca.pem");
+    authority.issue(broker.directory.path(), "server", "127.0.0.1", ServerAuth, 29);
+    let ca = authority.write(broker.directory.path(), "new-ca.pem");
     let trusting = || ConnectOptions::new().require_tls(true).add_root_certificates(ca.clone());
     wait_for("the new certificate", || admits(&broker, trusting()).then_some(()));
     wait_for("ready", || (broker.state() == "ready").then_some(()));
@@ -116,18 +116,18 @@ fn certificates_that_change_on_disk_are_served_without_being_asked() {
 #[test]
 fn an_authority_for_clients_that_changes_on_disk_is_taken_over() {
     let (mut broker, first) = with_tls("127.0.0.1", 29);
-    let ca = first.write(&broker, "ca.pem");
+    let ca = first.write(broker.directory.path(), "ca.pem");
     broker.set("NATS_TLS_CA", ca.display()).set("NATS_TLS_VERIFY", "true").start();
     let (_, second) = with_tls("127.0.0.1", 29);
-    second.issue(&broker, "client", "collector", ClientAuth, 29);
-    let server_ca = first.write(&broker, "server-ca.pem");
+    second.issue(broker.directory.path(), "client", "collector", ClientAuth, 29);
+    let server_ca = first.write(broker.directory.path(), "server-ca.pem");
     let [cert, key] = ["crt", "key"].map(|ending| broker.path(&format!("client.{ending}")));
     let options = || {
         let options = ConnectOptions::new().require_tls(true).add_root_certificates(server_ca.clone());
         options.add_client_certificate(cert.clone(), key.clone())
     };
     assert!(!admits(&broker, options()));
-    second.write(&broker, "ca.pem");
+    second.write(broker.directory.path(), "ca.pem");
     wait_for("the new authority", || admits(&broker, options()).then_some(()));
     wait_for("ready", || (broker.state() == "ready").then_some(()));
     is_healthy(&broker);
@@ -137,10 +137,10 @@ fn an_authority_for_clients_that_changes_on_disk_is_taken_over() {
 #[test]
 fn half_a_pair_of_files_changes_nothing() {
     let (mut broker, authority) = with_tls("127.0.0.1", 29);
-    let ca = authority.write(&broker, "ca.pem");
+    let ca = authority.write(broker.directory.path(), "ca.pem");
     broker.start();
     let key = std::fs::read(broker.path("server.key")).unwrap();
-    authority.issue(&broker, "server", "127.0.0.1", ServerAuth, 29);
+    authority.issue(broker.directory.path(), "server", "127.0.0.1", ServerAuth, 29);
     std::fs::write(broker.path("server.key"), key).unwrap();
     logged(&broker, "does not belong to the certificate");
     assert!(admits(&broker, ConnectOptions::new().require_tls(true).add_root_certificates(ca)));

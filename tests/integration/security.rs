@@ -1,5 +1,7 @@
 //! Who gets in, and what is told to nobody.
 
+use std::path::Path;
+
 use async_nats::ConnectOptions;
 
 use crate::support::*;
@@ -104,20 +106,20 @@ pub struct Authority {
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self { params, key: rcgen::KeyPair::generate().unwrap() }
     }
 
-    pub fn write(&self, broker: &Broker, name: &str) -> std::path::PathBuf {
-        let path = broker.path(name);
+    pub fn write(&self, directory: &Path, name: &str) -> std::path::PathBuf {
+        let path = directory.join(name);
         std::fs::write(&path, self.params.self_signed(&self.key).unwrap().pem()).unwrap();
         path
     }
 
     /// Writes FILE.crt and FILE.key, made out to `name`, for that use only, valid until `days` from now.
-    pub fn issue(&self, broker: &Broker, file: &str, name: &str, usage: rcgen::ExtendedKeyUsagePurpose, days: u64) {
+    pub fn issue(&self, directory: &Path, file: &str, name: &str, usage: rcgen::ExtendedKeyUsagePurpose, days: u64) {
         let mut params = rcgen::CertificateParams::new(vec![name.into()]).unwrap();
         params.extended_key_usages = vec![usage];
         let until = std::time::SystemTime::now() + std::time::Duration::from_secs(days * 86400);
@@ -126,15 +128,15 @@ impl Authority {
         let key = rcgen::KeyPair::generate().unwrap();
         let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
         let cert = params.signed_by(&key, &issuer).unwrap();
-        std::fs::write(broker.path(&format!("{file}.crt")), cert.pem()).unwrap();
-        std::fs::write(broker.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
+        std::fs::write(directory.join(format!("{file}.crt")), cert.pem()).unwrap();
+        std::fs::write(directory.join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 }
 
 pub fn with_tls(name: &str, days: u64) -> (Broker, Authority) {
     let mut broker = Broker::new();
     let authority = Authority::new();
-    authority.issue(&broker, "server", name, rcgen::ExtendedKeyUsagePurpose::ServerAuth, days);
+    authority.issue(broker.directory.path(), "server", name, rcgen::ExtendedKeyUsagePurpose::ServerAuth, days);
     let (cert, key) = (broker.path("server.crt"), broker.path("server.key"));
     broker.set("NATS_TLS_ENABLED", "true").set("NATS_TLS_CERT", cert.display()).set("NATS_TLS_KEY", key.display());
     (broker, authority)
@@ -143,7 +145,7 @@ pub fn with_tls(name: &str, days: u64) -> (Broker, Authority) {
 #[test]
 fn tls_lets_in_who_speaks_it() {
     let (mut broker, authority) = with_tls("127.0.0.1", 29);
-    let ca = authority.write(&broker, "ca.pem");
+    let ca = authority.write(broker.directory.path(), "ca.pem");
     broker.start();
     is_healthy(&broker);
     let trusting = || ConnectOptions::new().require_tls(true).add_root_certificates(ca.clone());
@@ -172,7 +174,7 @@ fn our_own_connection_knows_a_certificate_made_out_to_another_name() {
 fn a_renewed_certificate_is_served_and_trusted_after_a_restart_of_the_server() {
     let (mut broker, authority) = with_tls("127.0.0.1", 29);
     broker.start();
-    authority.issue(&broker, "server", "127.0.0.1", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 29);
+    authority.issue(broker.directory.path(), "server", "127.0.0.1", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 29);
     nix::sys::signal::kill(broker.server_pid(), nix::sys::signal::Signal::SIGKILL).unwrap();
     wait_for("ready again", || {
         let health = broker.health();
@@ -185,12 +187,12 @@ fn a_renewed_certificate_is_served_and_trusted_after_a_restart_of_the_server() {
 #[test]
 fn client_certificates_are_asked_for_and_our_own_is_accepted() {
     let (mut broker, authority) = with_tls("127.0.0.1", 29);
-    let ca = authority.write(&broker, "ca.pem");
+    let ca = authority.write(broker.directory.path(), "ca.pem");
     broker.set("NATS_TLS_CA", ca.display()).set("NATS_TLS_VERIFY", "true").start();
     is_healthy(&broker);
     let client_auth = rcgen::ExtendedKeyUsagePurpose::ClientAuth;
-    authority.issue(&broker, "client", "collector", client_auth.clone(), 29);
-    Authority::new().issue(&broker, "stranger", "collector", client_auth, 29);
+    authority.issue(broker.directory.path(), "client", "collector", client_auth.clone(), 29);
+    Authority::new().issue(broker.directory.path(), "stranger", "collector", client_auth, 29);
     let trusting = || ConnectOptions::new().require_tls(true).add_root_certificates(ca.clone());
     let with = |name: &str| {
         let [cert, key] = ["crt", "key"].map(|ending| broker.path(&format!("{name}.{ending}")));
@@ -211,7 +213,7 @@ fn certificates_that_cannot_work_are_refused() {
     assert!(text.contains("expired at") && text.contains("NATS_TLS_CA is not set"), "{text}");
 
     let (mut foreign_key, authority) = with_tls("nats.example.org", 29);
-    authority.issue(&foreign_key, "other", "x", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 29);
+    authority.issue(foreign_key.directory.path(), "other", "x", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 29);
     let other = foreign_key.path("other.key");
     foreign_key.set("NATS_TLS_KEY", other.display());
     let output = foreign_key.output(&["run"]);

@@ -59,7 +59,7 @@ pub struct Ports {
 impl Ports {
     /// Free ones. The listeners are held until all are known, so that they differ; other tests run
     /// in processes of their own, so each process draws from a range of its own.
-    fn free() -> Self {
+    pub fn free() -> Self {
         static DRAWN: AtomicU16 = AtomicU16::new(0);
         let own = (std::process::id() as u16).wrapping_mul(37).wrapping_add(DRAWN.fetch_add(4, Ordering::Relaxed));
         let mut held = Vec::new();
@@ -244,11 +244,15 @@ impl Drop for Broker {
     }
 }
 
+pub fn http_client() -> reqwest::Client {
+    unified_nats::nats::direct_client()
+}
+
 /// Status and body; 0 where nobody answers.
 pub fn http_get(url: &str) -> (u16, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let answer = reqwest::Client::new().get(url).timeout(Duration::from_secs(5)).send().await;
+        let answer = http_client().get(url).timeout(Duration::from_secs(5)).send().await;
         match answer {
             Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
             Err(_) => (0, String::new()),

@@ -13,7 +13,7 @@ pub use plan::plan;
 use std::time::Duration;
 
 use super::exit::Code;
-use super::own_certificate;
+use super::own;
 use crate::errors::in_one_line;
 use crate::nats::{JetStream, Link};
 use crate::settings::{ProcessEnvironment, Settings};
@@ -54,7 +54,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
     };
     let link = match nats_url {
         Some(url) => Link::elsewhere(url, &settings),
-        None => Link::new(&settings, own_certificate(&settings)),
+        None => Link::new(&settings, own(&settings)),
     };
     let session = async {
         let connection = link.connect(timeout).await.map_err(|error| {

@@ -42,10 +42,10 @@ impl Launch for Recorder {
             recorded.exit = Some(sender);
             if recorded.fails_to_launch { Err(io::Error::from(io::ErrorKind::OutOfMemory)) } else { Ok(()) }
         })?;
-        Ok(Launched { pid: Pid::from_raw(1), exit, output: None })
+        Ok(Launched { pid: Some(Pid::from_raw(1)), exit, output: None })
     }
 
-    fn signal(&mut self, _: Pid, signal: Signal) {
+    fn signal(&mut self, _: Option<Pid>, signal: Signal) {
         self.with(|recorded| recorded.signals.push(signal));
         match signal {
             Signal::SIGINT if !self.ignores_interrupt => self.die(Exit::Code(0)),

@@ -101,6 +101,7 @@ impl Watch {
         let (stop, stopped) = channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _ = rustls::crypto::ring::default_provider().install_default();
             // One connection after another: one that is kept would count as the supervisor's.
             let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
             let mut agreement = Agreement::with(newcomers);

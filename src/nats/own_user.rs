@@ -1,0 +1,101 @@
+//! The user that we connect as to our own server, where users are asked for.
+//!
+//! The operator's users may have any rights, and passwords that only they know. So we are a user of
+//! our own, with a password made at each start and the rights that our work takes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::domain::{DataType, Secret, SubjectStyle};
+use crate::files::write_atomically;
+use crate::settings::OWN_USER;
+
+#[derive(Clone, Debug)]
+pub struct OwnUser {
+    pub password: Secret,
+}
+
+/// Subjects that the user may publish to, and those it may subscribe to.
+pub struct Rights {
+    pub publish: Vec<String>,
+    pub subscribe: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OwnUserError {
+    #[error("cannot make a password for our own connection: there is no randomness")]
+    Random,
+    #[error("cannot write the password of our own connection to {}", .0.display())]
+    Write(PathBuf, #[source] io::Error),
+}
+
+/// Where answers to our requests go: below what operators grant to clients that make requests, and apart
+/// from the answers that others get.
+pub const INBOX: &str = "_INBOX._unified_nats";
+
+/// The longest file that is read.
+const MAX_FILE: u64 = 4096;
+
+impl OwnUser {
+    /// With a new password, which is also written beside nats.conf, mode 0600, for commands.
+    pub fn make(directory: &Path) -> Result<Self, OwnUserError> {
+        let mut bytes = [0u8; 24];
+        let random = rustls::crypto::ring::default_provider().secure_random;
+        random.fill(&mut bytes).map_err(|_| OwnUserError::Random)?;
+        let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (path, text) = (file(directory), json!({ "user": OWN_USER, "password": password }).to_string());
+        write_atomically(&path, text.as_bytes()).map_err(|error| OwnUserError::Write(path, error))?;
+        Ok(Self { password: Secret::new(password) })
+    }
+
+    /// The one of the broker whose nats.conf lies in `directory`.
+    pub fn beside(directory: &Path) -> Option<Self> {
+        let path = file(directory);
+        let metadata = std::fs::metadata(&path).ok()?;
+        if !metadata.is_file() || metadata.len() > MAX_FILE {
+            return None;
+        }
+        let text = std::fs::read(&path).ok()?;
+        let read: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        Some(Self { password: Secret::new(read.get("password")?.as_str()?.to_owned()) })
+    }
+}
+
+impl Rights {
+    /// What provisioning, watching and the probes that write take, and no more: nobody's data can be
+    /// published as this user.
+    pub fn least() -> Self {
+        let families = DataType::ALL.iter().flat_map(|family| family.subjects(SubjectStyle::Both));
+        let probes = families.map(|filter| format!("{}._selftest.>", filter.trim_end_matches(".>")));
+        let api = ["$JS.API.>".to_owned()];
+        Self { publish: api.into_iter().chain(probes).collect(), subscribe: vec![format!("{INBOX}.>")] }
+    }
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("own-user.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_start_has_another_password_which_commands_find() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(OwnUser::beside(directory.path()).is_none());
+        let [first, second] = [(); 2].map(|()| OwnUser::make(directory.path()).unwrap().password);
+        assert_ne!(first.expose(), second.expose());
+        assert_eq!(OwnUser::beside(directory.path()).unwrap().password.expose(), second.expose());
+    }
+
+    #[test]
+    fn no_family_may_be_published_to_but_for_probes() {
+        let rights = Rights::least();
+        assert!(rights.publish.contains(&"trade-data._selftest.>".to_owned()), "{:?}", rights.publish);
+        assert!(rights.publish.contains(&"trade._selftest.>".to_owned()));
+        assert!(rights.publish.iter().all(|subject| subject == "$JS.API.>" || subject.ends_with("._selftest.>")));
+    }
+}

@@ -1,0 +1,147 @@
+//! Several users with their rights, and the one that we are.
+
+use async_nats::ConnectOptions;
+use futures_util::{FutureExt, StreamExt};
+use nix::sys::signal::{Signal, kill};
+
+use crate::security::{admits, is_healthy};
+use crate::support::*;
+
+fn with_users(version: &str, users: &str) -> (Broker, std::path::PathBuf) {
+    let mut broker = Broker::with_server(version);
+    let file = broker.path("users.yml");
+    std::fs::write(&file, users).unwrap();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_USERS_FILE", file.display());
+    (broker, file)
+}
+
+fn user(name: &str, password: &str) -> ConnectOptions {
+    ConnectOptions::with_user_and_password(name.into(), password.into())
+}
+
+fn file() -> String {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    format!(
+        "
+users:
+  - user: producer
+    password: producer_pass
+    permissions: {{publish: [\"trade-data.>\"], subscribe: [\"_INBOX.>\"]}}
+  - user: consumer
+    password: \"{hash}\"
+    permissions:
+      publish: [\"$JS.API.>\", \"$JS.ACK.>\"]
+      subscribe: [\"_INBOX.>\"]
+  - {{user: nobody, password: nothing, permissions: {{publish: [], subscribe: []}}}}
+"
+    )
+}
+
+/// Whether JetStream acknowledges what that user publishes there.
+async fn publishes(broker: &Broker, options: ConnectOptions, subject: &str) -> bool {
+    let client = options.connect(broker.url()).await.unwrap();
+    JetStream(client).try_publish(subject, b"x".to_vec()).await.is_ok()
+}
+
+#[test]
+fn each_user_may_do_what_the_file_says_with_every_version() {
+    for version in ["2.10.26", "2.11.11", "2.12.8", "2.14.6", CURRENT] {
+        let (mut broker, _) = with_users(version, &file());
+        broker.start();
+        is_healthy(&broker);
+        assert!(!admits(&broker, ConnectOptions::new()), "{version}");
+        assert!(!admits(&broker, user("producer", "x")), "{version}");
+        let conf = std::fs::read_to_string(broker.path("run/nats.conf")).unwrap();
+        let hash = conf.split('"').find(|text| text.starts_with("$2")).unwrap().to_owned();
+        assert!(!admits(&broker, user("consumer", &hash)), "{version}: a hash is no password");
+        block_on(async {
+            let producer = || user("producer", "producer_pass");
+            assert!(publishes(&broker, producer(), SUBJECTS[1]).await, "{version}");
+            assert!(!publishes(&broker, producer(), SUBJECTS[0]).await, "{version}");
+            assert!(!publishes(&broker, user("nobody", "nothing"), SUBJECTS[1]).await, "{version}");
+            let consumer = user("consumer", "secret").connect(broker.url()).await.unwrap();
+            assert_eq!(JetStream(consumer).info("MARKET_DATA").await["state"]["messages"], 1, "{version}");
+        });
+        let output = broker.output(&["selftest"]);
+        assert_eq!(output.status.code(), Some(0), "{version}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// Name and password that the broker connects with.
+fn own_password(broker: &Broker) -> String {
+    let text = std::fs::read_to_string(broker.path("run/own-user.json")).unwrap();
+    let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(read["user"], "_unified_nats");
+    read["password"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn our_own_password_is_another_one_at_each_start_and_opens_little() {
+    use std::os::unix::fs::PermissionsExt;
+    let (mut broker, _) = with_users(CURRENT, &file());
+    broker.set("NATS_DEBUG", "true").start();
+    let first = own_password(&broker);
+    let mode = std::fs::metadata(broker.path("run/own-user.json")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let ours = |password: &str| user("_unified_nats", password).custom_inbox_prefix("_INBOX._unified_nats");
+    block_on(async {
+        assert!(!publishes(&broker, ours(&first), SUBJECTS[1]).await, "nobody's data can be published as us");
+        assert!(publishes(&broker, ours(&first), "trade-data._selftest.x").await);
+        let client = ours(&first).connect(broker.url()).await.unwrap();
+        let publisher = user("producer", "producer_pass").connect(broker.url()).await.unwrap();
+        for subject in ["trade-data.>", "_INBOX.*.*", ">"] {
+            let mut eavesdropper = client.subscribe(subject).await.unwrap();
+            client.flush().await.unwrap();
+            JetStream(publisher.clone()).publish(SUBJECTS[1], "x").await;
+            client.flush().await.unwrap();
+            let heard = eavesdropper.next().now_or_never().flatten();
+            assert!(heard.is_none(), "nobody's data can be read as us: {subject}");
+        }
+    });
+    // A server that dies comes back with the same one; another start makes another.
+    kill(broker.server_pid(), Signal::SIGKILL).unwrap();
+    wait_for("another server", || (broker.restarts() == Some(1) && broker.state() == "ready").then_some(()));
+    assert_eq!(own_password(&broker), first);
+    assert_eq!(broker.stop(), Some(0));
+    broker.start();
+    let second = own_password(&broker);
+    assert_ne!(first, second);
+    assert!(!admits(&broker, ours(&first)) && admits(&broker, ours(&second)));
+    is_healthy(&broker);
+    assert_eq!(broker.stop(), Some(0));
+    for secret in [first.as_str(), &second, "producer_pass", "$2"] {
+        assert!(!broker.log().contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn another_file_is_taken_over_by_a_reload_and_a_bad_one_changes_nothing() {
+    let (mut broker, path) = with_users(CURRENT, &file());
+    broker.start();
+    let before = own_password(&broker);
+    std::fs::write(&path, "users: [{user: producer, password: another}]").unwrap();
+    broker.signal(Signal::SIGHUP);
+    wait_for("reloaded", || broker.log().contains("reloaded").then_some(()));
+    wait_for("the new password", || admits(&broker, user("producer", "another")).then_some(()));
+    assert!(!admits(&broker, user("producer", "producer_pass")));
+    assert_eq!(own_password(&broker), before);
+    wait_for("ready", || (broker.state() == "ready").then_some(()));
+    is_healthy(&broker);
+    std::fs::write(&path, "users: [{user: producer, password: tell-nobody, premissions: {}}]").unwrap();
+    broker.signal(Signal::SIGHUP);
+    wait_for("refused", || broker.log().contains("did you mean permissions?").then_some(()));
+    assert!(admits(&broker, user("producer", "another")));
+    assert!(!broker.log().contains("tell-nobody"), "{}", broker.log());
+}
+
+#[test]
+fn users_of_a_settings_file_are_asked_for_and_a_variable_adds_one() {
+    let mut broker = Broker::new();
+    let settings = broker.path("settings.yml");
+    std::fs::write(&settings, "nats: {users: [{user: a, password: b}]}").unwrap();
+    broker.set("CONFIG_FILE", settings.display());
+    broker.set("NATS_AUTH_USERNAME", "admin").set("NATS_AUTH_PASSWORD", "p").start();
+    assert!(admits(&broker, user("a", "b")) && admits(&broker, user("admin", "p")));
+    assert!(!admits(&broker, ConnectOptions::new()));
+    is_healthy(&broker);
+}
