@@ -28,6 +28,8 @@ pub struct Views {
     /// [`None`] where messages are not looked after.
     pub integrity: Option<watch::Receiver<Integrity>>,
     pub drift: watch::Receiver<Drift>,
+    /// Why settings that were to be taken over are not in force.
+    pub refused: watch::Receiver<Option<String>>,
     pub environment: &'static str,
 }
 
@@ -133,6 +135,10 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
     }
     if views.streams {
         checks.insert("drift".into(), describe_drift(&views.drift.borrow()));
+    }
+    if let Some(refusal) = &*views.refused.borrow() {
+        let detail = format!("the last reload was refused, and a restart would be too: {refusal}");
+        checks.insert("settings".into(), json!({ "status": Outcome::Warn, "detail": detail }));
     }
     if let Some(Examined { at, report, .. }) = &*views.health.borrow() {
         for check in &report.checks {

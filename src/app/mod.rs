@@ -96,8 +96,10 @@ impl Prepared {
         let keeper = Keeper::open(&settings);
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
+        let (refused, refused_view) = channel(None);
         let views = Views {
             drift: drift_view,
+            refused: refused_view,
             supervisor: handle.watch(),
             health: reports_view,
             integrity: looks_after_messages.then(|| keeper.watch()),
@@ -153,6 +155,7 @@ impl Prepared {
             link,
             desired,
             requests,
+            refused,
         };
         tasks.spawn(name("reload", reload.run()));
         let monitor =

@@ -42,6 +42,8 @@ pub struct Reload {
     /// For who looks after the streams.
     pub desired: watch::Sender<Arc<Desired>>,
     pub requests: mpsc::Receiver<()>,
+    /// Why the last reload did not happen, until one does.
+    pub refused: watch::Sender<Option<String>>,
 }
 
 /// The server that we run, as it is configured.
@@ -221,6 +223,7 @@ impl Reload {
                 Ok(changed) => {
                     in_force = files;
                     failed = None;
+                    self.refused.send_replace(None);
                     match changed.as_slice() {
                         [] => tracing::info!("reloaded; no variable had changed"),
                         changed => tracing::info!("reloaded; changed: {}", changed.join(", ")),
@@ -228,8 +231,9 @@ impl Reload {
                 }
                 Err(refusal) => {
                     failed = Some((files, Instant::now()));
-                    let refusal = anyhow::Error::from(refusal);
-                    tracing::error!("cannot reload, and the old configuration stays in force: {refusal:#}");
+                    let refusal = format!("{:#}", anyhow::Error::from(refusal));
+                    tracing::error!("cannot reload, and the old configuration stays in force: {refusal}");
+                    self.refused.send_replace(Some(refusal));
                 }
             }
         }

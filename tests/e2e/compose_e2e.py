@@ -570,6 +570,42 @@ def test_debug_image_has_a_shell(_deployment, _seen):
     assert result.stdout.splitlines()[0] == "1000", result.stdout
 
 
+def test_a_stock_nats_server_beside_ours(deployment, _seen):
+    """The server stays the stock one: it goes away and comes back, and finds its streams."""
+    nats_port, api_port = free_ports(2)
+    deployment.configure(NATS_PORT=nats_port, API_PORT=api_port)
+    ours, server = (f"{RUN}-external-{name}-1" for name in ("unified-nats", "nats"))
+
+    def compose(*args):
+        return docker(
+            *("compose", "--project-name", f"{RUN}-external"),
+            *("--env-file", str(deployment.env_file)),
+            *("--file", str(REPO / "deploy/compose/external.yml"), *args),
+            timeout=900,
+        )
+
+    async def publish_and_read():
+        async with client(f"nats://127.0.0.1:{nats_port}") as connection:
+            await publish_all(connection, f"external {time.monotonic()}")
+            return len(await read_all(connection))
+
+    try:
+        compose("up", "--detach", "--build")
+        wait_healthy(ours)
+        assert asyncio.run(publish_and_read()) == len(SUBJECTS)
+        assert set(processes(ours).values()) == {"unified-nats"}, processes(ours)
+        for command in (["selftest"], ["health-check", "full"], ["streams", "check"]):
+            docker("exec", ours, "unified-nats", *command)
+        docker("kill", server)
+        wait_until("it is told", lambda: health(ours) == "unhealthy", 60)
+        docker("start", server)
+        wait_healthy(ours)
+        assert asyncio.run(publish_and_read()) == 2 * len(SUBJECTS)
+        stop(ours)
+    finally:
+        compose("down", "--volumes", "--timeout", "5")
+
+
 # ---- runner ----
 
 IMAGE = f"marketprism/unified-nats:{RUN}"

@@ -48,9 +48,15 @@ fn a_new_token_is_taken_over_with_every_version_and_the_broker_stays_ready() {
 #[test]
 fn settings_that_are_invalid_change_nothing() {
     let (broker, file) = token_broker(CURRENT);
+    let settings = || broker.health()["checks"]["settings"].clone();
+    assert!(settings().is_null());
     std::fs::write(&file, "").unwrap();
     broker.signal(Signal::SIGHUP);
     logged(&broker, "cannot reload, and the old configuration stays in force");
+    wait_for("/health says so", || settings()["detail"].as_str()?.contains("NATS_AUTH_TOKEN").then_some(()));
+    std::fs::write(&file, "first").unwrap();
+    broker.signal(Signal::SIGHUP);
+    wait_for("and that it is over", || settings().is_null().then_some(()));
     assert!(admits(&broker, with_token("first")));
     assert_eq!((broker.state().as_str(), broker.restarts()), ("ready", Some(0)));
 }

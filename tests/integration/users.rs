@@ -4,7 +4,8 @@ use async_nats::ConnectOptions;
 use futures_util::{FutureExt, StreamExt};
 use nix::sys::signal::{Signal, kill};
 
-use crate::security::{admits, is_healthy};
+use crate::bare::{BareServer, JETSTREAM};
+use crate::security::{admits, is_healthy, with_tls};
 use crate::support::*;
 
 fn with_users(version: &str, users: &str) -> (Broker, std::path::PathBuf) {
@@ -132,6 +133,67 @@ fn another_file_is_taken_over_by_a_reload_and_a_bad_one_changes_nothing() {
     wait_for("refused", || broker.log().contains("did you mean permissions?").then_some(()));
     assert!(admits(&broker, user("producer", "another")));
     assert!(!broker.log().contains("tell-nobody"), "{}", broker.log());
+}
+
+#[test]
+fn our_own_connection_works_with_every_kind_of_credentials_and_certificates() {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let users = format!("users: [{{user: a, password: \"{hash}\", permissions: {{publish: [], subscribe: []}}}}]");
+    let kinds: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", "p")],
+        &[("NATS_AUTH_TOKEN", "t")],
+        &[("NATS_USERS_FILE", "users.yml")],
+    ];
+    for credentials in kinds {
+        for (tls, verify) in [(false, false), (true, false), (true, true)] {
+            let (mut broker, authority) = with_tls("nats.example.org", 29);
+            std::fs::write(broker.path("users.yml"), &users).unwrap();
+            let ca = authority.write(broker.directory.path(), "ca.pem");
+            broker.set("NATS_TLS_ENABLED", tls).set("NATS_TLS_VERIFY", verify).set("NATS_TLS_CA", ca.display());
+            broker.set("NATS_AUTH_ENABLED", !credentials.is_empty());
+            for (name, value) in credentials {
+                broker.set(name, value);
+            }
+            broker.start();
+            is_healthy(&broker);
+            broker.signal(Signal::SIGHUP);
+            wait_for("reloaded", || broker.log().contains("reloaded; no variable").then_some(()));
+            wait_for("ready", || (broker.state() == "ready").then_some(()));
+            is_healthy(&broker);
+            assert_eq!((broker.restarts(), broker.stop()), (Some(0), Some(0)), "{credentials:?} {tls} {verify}");
+        }
+    }
+}
+
+#[test]
+fn a_node_joins_by_the_credentials_of_the_cluster() {
+    let mut broker = Broker::new();
+    broker.set("NATS_CLUSTER_ENABLED", "true").set("NATS_CLUSTER_NAME", "C").set("NATS_SERVER_NAME", "a");
+    broker.set("NATS_CLUSTER_PORT", broker.ports.cluster).set("NATS_CLUSTER_ROUTES", "nats-route://127.0.0.1:1");
+    broker.set("NATS_CLUSTER_USERNAME", "route").set("NATS_CLUSTER_PASSWORD", "p:w").launch();
+    let node = |password: &str, port: u16| {
+        let mut bare = BareServer::new(CURRENT, "");
+        let cluster = bare.ports.cluster;
+        let conf = format!(
+            "server_name: b\n{JETSTREAM}cluster: {{ name: C, listen: \"127.0.0.1:{cluster}\",
+            routes: [\"nats-route://route:{password}@127.0.0.1:{port}\"] }}\n"
+        );
+        bare.configure(&conf).start();
+        bare
+    };
+    let routes = || {
+        let (_, routez) = http_get(&format!("http://127.0.0.1:{}/routez", broker.ports.http));
+        let routez: serde_json::Value = serde_json::from_str(&routez).unwrap_or_default();
+        routez["num_routes"].as_u64()
+    };
+    wait_for("the server answers", routes);
+    let stranger = node("wrong", broker.ports.cluster);
+    wait_for("the stranger is refused", || broker.log().contains("uthentication").then_some(()));
+    assert_eq!(routes(), Some(0));
+    drop(stranger);
+    let _friend = node("p%3Aw", broker.ports.cluster);
+    wait_for("the friend is in", || (routes() > Some(0)).then_some(()));
 }
 
 #[test]
