@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access, geteuid};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::storage::Disk;
 use crate::files::PROBE_FILE;
@@ -15,6 +15,9 @@ use crate::settings::describe_unwritable;
 
 /// Below that much room we write to see whether it can still be written.
 const LITTLE: u64 = 1 << 20;
+/// What was found well so lately is not looked at again: a look takes ten system calls on another
+/// thread, which is much for a broker that idles.
+const FRESH: Duration = Duration::from_millis(900);
 /// A look that takes longer says that the disk hangs.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -23,15 +26,30 @@ pub struct DiskWatch {
     directory: PathBuf,
     /// A look that has not come back yet.
     looking: Option<JoinHandle<Disk>>,
+    /// The last one that found all well, and when.
+    well: Option<(Instant, Disk)>,
 }
 
 impl DiskWatch {
     pub fn new(directory: PathBuf) -> Self {
-        Self { directory, looking: None }
+        Self { directory, looking: None, well: None }
     }
 
-    /// `carefully` writes a little in any case.
+    /// `carefully` writes a little in any case; else what was well a moment ago still is.
     pub async fn look(&mut self, carefully: bool) -> Disk {
+        if let Some((at, disk)) = self.well.take()
+            && !carefully
+            && at.elapsed() < FRESH
+        {
+            self.well = Some((at, disk.clone()));
+            return disk;
+        }
+        let disk = self.look_now(carefully).await;
+        self.well = matches!(disk, Disk::Writable { .. }).then(|| (Instant::now(), disk.clone()));
+        disk
+    }
+
+    async fn look_now(&mut self, carefully: bool) -> Disk {
         let directory = self.directory.clone();
         let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(move || look(&directory, carefully)));
         match timeout(DEADLINE, &mut looking).await {
@@ -113,6 +131,8 @@ mod tests {
         assert!(matches!(watch.look(true).await, Disk::Writable { .. }));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
         drop(directory);
-        assert!(matches!(watch.look(false).await, Disk::Broken(_)));
+        assert!(matches!(watch.look(false).await, Disk::Writable { .. }), "it was just looked at");
+        assert!(matches!(watch.look(true).await, Disk::Broken(_)));
+        assert!(matches!(watch.look(false).await, Disk::Broken(_)), "what is broken is looked at again and again");
     }
 }

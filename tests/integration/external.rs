@@ -49,6 +49,7 @@ fn streams_are_provisioned_on_every_version_and_nothing_is_spawned_or_written() 
         let (_, full) = command(&broker, &["health-check", "full"]);
         assert!(full.contains("ok    http"), "{version}: {full}");
         assert_eq!(broker.stop(), Some(0), "{version}: {}", broker.log());
+        assert!(!broker.log().contains("did not stop in time"), "{version}: {}", broker.log());
         // It has not noticed that we were there.
         assert!(block_on(async { server.jetstream().await.info("MARKET_DATA").await })["error"].is_null());
     }
