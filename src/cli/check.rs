@@ -1,33 +1,23 @@
 use super::args::HealthCheck;
 use super::exit::Code;
-use super::own;
+use super::{Flags, block_on, loaded_or_told, own};
 use crate::health::{Examination, Outcome, Report};
 use crate::nats::Link;
-use crate::settings::{ProcessEnvironment, Settings};
 
-pub fn health_check(flags: &[(&'static str, String)], arguments: &HealthCheck) -> Code {
-    let settings = match Settings::load(&ProcessEnvironment, flags) {
+pub fn health_check(flags: &Flags, arguments: &HealthCheck) -> Code {
+    let settings = match loaded_or_told(flags) {
         Ok(loaded) => loaded.settings,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Code::Settings;
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start: {error}");
-            return Code::Internal;
-        }
+        Err(code) => return code,
     };
     let link = Link::new(&settings, own(&settings));
     // A little is left to tell what was found when the time is up.
     let timeout = arguments.timeout.mul_f64(0.95);
     let examination = Examination { settings: &settings, link, timeout };
-    let report = runtime.block_on(examination.make(arguments.kind));
-    runtime.shutdown_background();
-    print(&report, arguments.output.json);
-    if report.is_healthy() { Code::Success } else { Code::Failed }
+    block_on(async {
+        let report = examination.make(arguments.kind).await;
+        print(&report, arguments.output.json);
+        if report.is_healthy() { Code::Success } else { Code::Failed }
+    })
 }
 
 pub(super) fn print(report: &Report, json: bool) {

@@ -5,17 +5,12 @@ use serde_json::json;
 
 use super::args::{OutputFlags, Reference, Render};
 use super::exit::Code;
+use super::{Flags, loaded_or_told};
 use crate::app::host_name;
 use crate::files::write_atomically;
 use crate::nats_conf::{self, RenderError, Secrets, Surroundings};
 use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Settings, reference, variables};
 use crate::supervisor::Executable;
-
-type Flags = [(&'static str, String)];
-
-fn load(flags: &Flags) -> Result<Loaded, Problems> {
-    Settings::load(&ProcessEnvironment, flags)
-}
 
 fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
     nats_conf::render(settings, &Surroundings { host_name: host_name(), ..Surroundings::default() }, secrets)
@@ -35,11 +30,9 @@ fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Cod
     })
 }
 
-fn loaded_or_told(flags: &Flags) -> Result<Loaded, Code> {
-    let loaded = load(flags).map_err(|problems| {
-        eprintln!("{problems}");
-        Code::Settings
-    })?;
+/// Like [`loaded_or_told`]; so is what is doubtful.
+fn loaded_with_warnings(flags: &Flags) -> Result<Loaded, Code> {
+    let loaded = loaded_or_told(flags)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -48,7 +41,7 @@ fn loaded_or_told(flags: &Flags) -> Result<Loaded, Code> {
 
 pub fn render(flags: &Flags, arguments: &Render) -> Code {
     let result = || -> Result<(), Code> {
-        let settings = loaded_or_told(flags)?.settings;
+        let settings = loaded_with_warnings(flags)?.settings;
         if settings.remote.is_some() {
             eprintln!("there is no nats.conf with NATS_MODE=external: others configure that server");
             return Err(Code::Failed);
@@ -75,7 +68,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
 }
 
 pub fn show(flags: &Flags, arguments: &OutputFlags) -> Code {
-    let loaded = match loaded_or_told(flags) {
+    let loaded = match loaded_with_warnings(flags) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -156,7 +149,7 @@ pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
 
 fn judge(flags: &Flags) -> Verdict {
     let refused = |problems: Vec<Problem>, warnings| Verdict { problems, warnings, server: None, code: Code::Settings };
-    let loaded = match load(flags) {
+    let loaded = match Settings::load(&ProcessEnvironment, flags) {
         Ok(loaded) => loaded,
         Err(problems) => return refused(problems.list, problems.warnings),
     };

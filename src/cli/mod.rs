@@ -30,11 +30,17 @@ use std::ffi::OsString;
 use std::time::Instant;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 
 pub use args::Cli;
 use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
 use own::own;
+
+use crate::settings::{Loaded, ProcessEnvironment, Settings};
+
+/// Settings that the command line says, by the names of their variables.
+type Flags = [(&'static str, String)];
 
 /// Runs the command that the arguments ask for. `started` is when the program began.
 pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
@@ -42,6 +48,29 @@ pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments: Vec<_> = arguments.collect();
     std::panic::catch_unwind(|| dispatch(arguments, started)).unwrap_or(Code::Internal)
+}
+
+/// The settings; what is wrong with them is printed.
+fn loaded_or_told(flags: &Flags) -> Result<Loaded, Code> {
+    Settings::load(&ProcessEnvironment, flags).map_err(|problems| {
+        eprintln!("{problems}");
+        Code::Settings
+    })
+}
+
+/// Runs `work` on the main thread; what it leaves running matters no more when it is done.
+fn block_on(work: impl Future<Output = Code>) -> Code {
+    match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            Code::Internal
+        }
+    }
 }
 
 fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {

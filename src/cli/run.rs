@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::exit::Code;
+use super::{Flags, block_on};
 use crate::app::{self, Fault, Signals};
 use crate::logging::{self, Log, Output};
 use crate::settings::{Loaded, ProcessEnvironment, Settings};
@@ -8,22 +9,12 @@ use crate::settings::{Loaded, ProcessEnvironment, Settings};
 /// How long the last log lines may take to be written.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
-pub fn run(flags: &[(&'static str, String)], started: Instant) -> Code {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
-            return Code::Internal;
-        }
-    };
+pub fn run(flags: &Flags, started: Instant) -> Code {
     // The main thread runs everything: nats-server ends with the thread that spawned it.
-    let code = runtime.block_on(broker(flags, started));
-    // Nothing that still runs matters any more.
-    runtime.shutdown_background();
-    code
+    block_on(broker(flags, started))
 }
 
-async fn broker(flags: &[(&'static str, String)], started: Instant) -> Code {
+async fn broker(flags: &Flags, started: Instant) -> Code {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {

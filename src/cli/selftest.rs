@@ -1,26 +1,15 @@
 use super::args::SelfTestArguments;
 use super::check::print;
 use super::exit::Code;
-use super::own;
+use super::{Flags, block_on, loaded_or_told, own};
 use crate::health::{Check, Outcome, Report, SelfTest};
 use crate::nats::{Link, Monitor};
-use crate::settings::{ProcessEnvironment, Settings};
 
 /// Proves a deployment from end to end.
-pub fn selftest(flags: &[(&'static str, String)], arguments: &SelfTestArguments) -> Code {
-    let settings = match Settings::load(&ProcessEnvironment, flags) {
+pub fn selftest(flags: &Flags, arguments: &SelfTestArguments) -> Code {
+    let settings = match loaded_or_told(flags) {
         Ok(loaded) => loaded.settings,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Code::Settings;
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start: {error}");
-            return Code::Internal;
-        }
+        Err(code) => return code,
     };
     let link = match &arguments.nats_url {
         Some(url) => Link::elsewhere(url, &settings),
@@ -32,18 +21,18 @@ pub fn selftest(flags: &[(&'static str, String)], arguments: &SelfTestArguments)
         (None, None) => Monitor::new(&settings),
     };
     let test = SelfTest { settings: &settings, link, monitor, timeout: arguments.timeout };
-    let outcome = runtime.block_on(test.make());
-    runtime.shutdown_background();
-    let (report, code) = match outcome {
-        Ok(report) if report.is_healthy() => (report, Code::Success),
-        Ok(report) => (report, Code::Failed),
-        Err(error) => (Report { checks: vec![Check::from(&error)] }, Code::Unavailable),
-    };
-    let report = if arguments.detailed || arguments.output.json { report } else { summed_up(report) };
-    if !arguments.quiet || code != Code::Success {
-        print(&report, arguments.output.json);
-    }
-    code
+    block_on(async {
+        let (report, code) = match test.make().await {
+            Ok(report) if report.is_healthy() => (report, Code::Success),
+            Ok(report) => (report, Code::Failed),
+            Err(error) => (Report { checks: vec![Check::from(&error)] }, Code::Unavailable),
+        };
+        let report = if arguments.detailed || arguments.output.json { report } else { summed_up(report) };
+        if !arguments.quiet || code != Code::Success {
+            print(&report, arguments.output.json);
+        }
+        code
+    })
 }
 
 /// Families that are served are one line.

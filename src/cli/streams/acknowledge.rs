@@ -2,20 +2,17 @@ use std::time::{Duration, Instant};
 
 use crate::cli::args::AcknowledgeLoss;
 use crate::cli::exit::Code;
+use crate::cli::{Flags, loaded_or_told};
 use crate::integrity::{Loss, acknowledgement};
-use crate::settings::{ProcessEnvironment, Settings};
 
 /// Between two looks whether the broker has taken the acknowledgement up.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Acknowledges what is missing, through the store of the broker that runs with the same settings.
-pub fn acknowledge_loss(flags: &[(&'static str, String)], arguments: &AcknowledgeLoss) -> Code {
-    let store = match Settings::load(&ProcessEnvironment, flags) {
+pub fn acknowledge_loss(flags: &Flags, arguments: &AcknowledgeLoss) -> Code {
+    let store = match loaded_or_told(flags) {
         Ok(loaded) => loaded.settings.jetstream.store_dir,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Code::Settings;
-        }
+        Err(code) => return code,
     };
     let book = match acknowledgement::read_book(&store) {
         Ok(book) => book,

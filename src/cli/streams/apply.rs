@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::with_session;
+use crate::cli::Flags;
 use crate::cli::args::ApplyStreams;
 use crate::cli::exit::Code;
 use crate::errors::in_one_line;
@@ -12,7 +13,7 @@ use crate::streams::{Applied, Desired, apply as make_so};
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Changes the streams; with `--wait` it waits for the server first.
-pub fn apply(flags: &[(&'static str, String)], arguments: &ApplyStreams) -> Code {
+pub fn apply(flags: &Flags, arguments: &ApplyStreams) -> Code {
     let deadline = Instant::now() + arguments.timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

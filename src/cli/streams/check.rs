@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Session, with_session};
+use crate::cli::Flags;
 use crate::cli::args::CheckStreams;
 use crate::cli::exit::Code;
 use crate::domain::{ByteSize, DataType};
@@ -13,7 +14,7 @@ use crate::settings::declared::options::readable;
 use crate::streams::{Action, DesiredStream, Existing, StreamPlan, plan};
 
 /// Shows the state of the streams against the desired ones.
-pub fn check(flags: &[(&'static str, String)], arguments: &CheckStreams) -> Code {
+pub fn check(flags: &Flags, arguments: &CheckStreams) -> Code {
     with_session(flags, arguments.nats_url.as_deref(), arguments.timeout, async |session| {
         let looked = async {
             let existing = Existing::read(&session.jetstream, &session.desired).await?;

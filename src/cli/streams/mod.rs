@@ -13,10 +13,10 @@ pub use plan::plan;
 use std::time::Duration;
 
 use super::exit::Code;
-use super::own;
+use super::{Flags, block_on, loaded_or_told, own};
 use crate::errors::in_one_line;
 use crate::nats::{JetStream, Link};
-use crate::settings::{ProcessEnvironment, Settings};
+use crate::settings::Settings;
 use crate::streams::Desired;
 
 /// A server, and what it should have.
@@ -29,29 +29,19 @@ struct Session {
 /// Runs `work` with the settings and a connection to the server that they name.
 /// Those of `nats_url`, where one is given.
 fn with_session<F: AsyncFnOnce(Session) -> Code>(
-    flags: &[(&'static str, String)],
+    flags: &Flags,
     nats_url: Option<&str>,
     timeout: Duration,
     work: F,
 ) -> Code {
-    let settings = match Settings::load(&ProcessEnvironment, flags) {
+    let settings = match loaded_or_told(flags) {
         Ok(loaded) => loaded.settings,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return Code::Settings;
-        }
+        Err(code) => return code,
     };
     if !settings.jetstream.enabled {
         eprintln!("JETSTREAM_ENABLED is false: there are no streams");
         return Code::Failed;
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("cannot start: {error}");
-            return Code::Internal;
-        }
-    };
     let link = match nats_url {
         Some(url) => Link::elsewhere(url, &settings),
         None => Link::new(&settings, own(&settings)),
@@ -64,7 +54,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
         let desired = Desired::of(&settings);
         Ok(Session { settings, desired, jetstream: JetStream::new(connection.client, timeout) })
     };
-    let code = runtime.block_on(async {
+    block_on(async {
         match tokio::time::timeout(timeout, session).await {
             Ok(Ok(session)) => work(session).await,
             Ok(Err(code)) => code,
@@ -73,7 +63,5 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
                 Code::Unavailable
             }
         }
-    });
-    runtime.shutdown_background();
-    code
+    })
 }

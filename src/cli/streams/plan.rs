@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use serde_json::{Value, json};
 
 use super::with_session;
+use crate::cli::Flags;
 use crate::cli::args::PlanStreams;
 use crate::cli::exit::Code;
 use crate::settings::declared::options::readable;
@@ -11,7 +12,7 @@ use crate::streams::plan::{Action, Change, Conflict, ConsumerAction, ConsumerPla
 use crate::streams::{Existing, Plan, StreamPlan, plan as make_plan};
 
 /// Prints what would change.
-pub fn plan(flags: &[(&'static str, String)], arguments: &PlanStreams) -> Code {
+pub fn plan(flags: &Flags, arguments: &PlanStreams) -> Code {
     with_session(flags, None, arguments.timeout, async |session| {
         let existing = match Existing::read(&session.jetstream, &session.desired).await {
             Ok(existing) => existing,
