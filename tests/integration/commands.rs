@@ -163,10 +163,7 @@ fn old_names_work() {
     }
     broker.start();
     let run = |name: &str, arguments: &[&str]| {
-        let template = broker.command(&[]);
-        let mut command = std::process::Command::new(broker.path(name));
-        command.args(arguments).env_clear().envs(template.get_envs().filter_map(|(n, v)| Some((n, v?))));
-        command.output().unwrap().status.code()
+        broker.command_of(broker.path(name), arguments).output().unwrap().status.code()
     };
     assert_eq!(run("health_check", &["full"]), Some(0));
     assert_eq!(run("health_check.sh", &[]), Some(0));

@@ -154,11 +154,8 @@ fn as_pid_1_it_buries_orphans_and_keeps_the_child_s_own_status() {
         return cannot_run(TEST, "a process namespace needs root");
     }
     let mut broker = Broker::new();
-    let run = broker.command(&["run"]);
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--kill-child", "--"]).arg(run.get_program()).args(run.get_args()).env_clear();
-    unshare.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", "/usr/bin:/bin");
-    broker.launch_as(unshare);
+    let command = broker.unshared(&["--pid", "--fork", "--kill-child", "--"]);
+    broker.launch_as(command);
     broker.wait_until_ready();
     let init = children_of(broker.pid())[0];
     assert_eq!(comm(init), "unified-nats");

@@ -116,9 +116,7 @@ fn as_nobody() {
     // The program may lie where only root can go, so a copy is run.
     let program = broker.path("unified-nats");
     std::fs::copy(PROGRAM, &program).unwrap();
-    let template = broker.command(&[]);
-    let mut command = std::process::Command::new(&program);
-    command.env_clear().envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut command = broker.command_of(&program, &[]);
     let output = command.uid(65534).gid(65534).output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{text}");

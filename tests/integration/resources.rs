@@ -49,11 +49,7 @@ fn gomemlimit_reaches_nats_server_as_it_is_set() {
 /// The program with control groups as a container sees them, with a limit of 512 MiB; needs root.
 fn in_a_small_container(broker: &Broker) -> Command {
     let script = "mount -t tmpfs tmpfs /sys/fs/cgroup && echo 536870912 > /sys/fs/cgroup/memory.max && exec \"$@\"";
-    let run = broker.command(&["run"]);
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--", "sh", "-c", script, "sh"]).arg(run.get_program()).args(run.get_args()).env_clear();
-    unshare.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", "/usr/bin:/bin");
-    unshare
+    broker.unshared(&["--mount", "--", "sh", "-c", script, "sh"])
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A broker for one test, and waiting for conditions.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -124,10 +125,22 @@ impl Broker {
 
     /// Our program with the settings and nothing else in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.command_of(PROGRAM, arguments)
+    }
+
+    /// Another program with the same environment.
+    pub fn command_of(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.settings.iter().map(|(n, v)| (n, v)));
         command.current_dir(self.directory.path()).stdin(Stdio::null());
         command
+    }
+
+    /// Our program in namespaces of its own, as the arguments of `unshare` say; needs root.
+    pub fn unshared(&self, arguments: &[&str]) -> Command {
+        let mut unshare = self.command_of("unshare", arguments);
+        unshare.args([PROGRAM, "run"]).env("PATH", "/usr/bin:/bin");
+        unshare
     }
 
     pub fn output(&self, arguments: &[&str]) -> Output {
