@@ -290,8 +290,10 @@ impl BringUp {
     /// Makes the streams as they should be, as far as that goes; what was done, or why one of them
     /// cannot do its work.
     async fn apply(&mut self, client: &Client, prune: Prune) -> Result<Vec<Done>, Unfit> {
-        let mut desired = Desired::clone(&self.desired.borrow());
-        desired.prune &= prune == Prune::AsDeclared;
+        let mut desired = self.desired.borrow().clone();
+        if desired.prune && prune == Prune::Never {
+            Arc::make_mut(&mut desired).prune = false;
+        }
         self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
         if self.settings.may_be_clustered() {
             // Without a leader nothing answers, and this is the question with the shortest deadline.

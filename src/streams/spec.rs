@@ -84,17 +84,25 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(120);
 
 impl Desired {
     pub fn of(settings: &Settings) -> Self {
-        let StreamsSettings { market_data, declared, .. } = &settings.streams;
+        let StreamsSettings { market_data, declared, prune, max_streams, max_consumers, files, .. } = &settings.streams;
         let mut streams = vec![];
         if *market_data {
             let stream = DesiredStream::market_data(&settings.market_data);
             let more = declared.iter().find(|more| more.name == settings.market_data.name);
-            streams.push(more.map_or(stream.clone(), |more| stream.refined(more)));
+            streams.push(match more {
+                Some(more) => stream.refined(more),
+                None => stream,
+            });
         }
         let others = declared.iter().filter(|stream| !(*market_data && stream.name == settings.market_data.name));
         streams.extend(others.map(DesiredStream::declared));
-        let StreamsSettings { prune, max_streams, max_consumers, files, .. } = settings.streams.clone();
-        Self { streams, prune, max_streams, max_consumers, files }
+        Self {
+            streams,
+            prune: *prune,
+            max_streams: *max_streams,
+            max_consumers: *max_consumers,
+            files: files.clone(),
+        }
     }
 
     pub fn stream(&self, name: &str) -> Option<&DesiredStream> {
