@@ -1,18 +1,20 @@
 //! Takes each server that is launched from its first answer to streams in place.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
 use tokio::sync::{Notify, broadcast, watch};
-use tokio::time::sleep;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, timeout};
 
 use super::phases::Phases;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link};
-use crate::settings::Settings;
+use crate::settings::{ReadFile, Settings};
 use crate::streams::apply::Done;
 use crate::streams::{Applied, ApplyError, Desired, DesiredStream, Drift, apply};
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
@@ -43,6 +45,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest wait between two attempts to bring the streams in place.
 const LAST_APPLY_PAUSE: Duration = Duration::from_secs(5);
+/// For the files that say which streams should be.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// Time for one request to JetStream. A cluster without a leader answers none, so it is short; a
 /// change that takes longer is found done by the next attempt.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
@@ -243,15 +247,14 @@ impl BringUp {
 
     /// Looks again and again whether the streams are as they should be, for ever.
     async fn repair_drift(&mut self, generation: Generation, client: &Client, interval: Duration) {
-        let mut impaired = false;
+        let (mut impaired, mut looking) = (false, None);
         self.drift.send_if_modified(|drift| drift.suspended.take().is_some());
         loop {
             sleep(interval).await;
             let desired = self.desired.borrow().clone();
-            if let Some(file) = desired.files.iter().find(|file| file.has_changed()) {
-                // What an operator may have applied by hand is not to be undone.
-                let path = file.path.display();
-                self.suspend(format!("{path} has changed: drift is not repaired until SIGHUP has it taken over"));
+            // What an operator may have applied by hand is not to be undone.
+            if let Some(reason) = changed_file(&desired.files, &mut looking).await {
+                self.suspend(reason);
                 continue;
             }
             self.drift.send_if_modified(|drift| drift.suspended.take().is_some());
@@ -360,6 +363,30 @@ enum Unfit {
     /// A little later it may.
     NotYet(String),
     Broken(String),
+}
+
+/// Why drift cannot be repaired: one of the files is not what was read, or nobody knows. They are read
+/// on a thread of their own, because a disk may hang; `looking` is one that has not come back.
+async fn changed_file(files: &[ReadFile], looking: &mut Option<JoinHandle<Option<PathBuf>>>) -> Option<String> {
+    if files.is_empty() {
+        return None;
+    }
+    let mut look = looking.take().unwrap_or_else(|| {
+        let files = files.to_vec();
+        spawn_blocking(move || files.into_iter().find(ReadFile::has_changed).map(|file| file.path))
+    });
+    match timeout(READ_DEADLINE, &mut look).await {
+        Ok(changed) => {
+            let path = changed.ok().flatten()?;
+            Some(format!("{} has changed: drift is not repaired until SIGHUP has it taken over", path.display()))
+        }
+        Err(_) => {
+            *looking = Some(look);
+            let paths: Vec<_> = files.iter().map(|file| file.path.display().to_string()).collect();
+            let seconds = READ_DEADLINE.as_secs();
+            Some(format!("{} cannot be read within {seconds} s: drift is not repaired until then", paths.join(", ")))
+        }
+    }
 }
 
 /// Streams and reasons named in one sentence at most.

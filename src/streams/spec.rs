@@ -96,13 +96,7 @@ impl Desired {
         }
         let others = declared.iter().filter(|stream| !(*market_data && stream.name == settings.market_data.name));
         streams.extend(others.map(DesiredStream::declared));
-        Self {
-            streams,
-            prune: *prune,
-            max_streams: *max_streams,
-            max_consumers: *max_consumers,
-            files: files.clone(),
-        }
+        Self { streams, prune: *prune, max_streams: *max_streams, max_consumers: *max_consumers, files: files.clone() }
     }
 
     pub fn stream(&self, name: &str) -> Option<&DesiredStream> {
