@@ -126,7 +126,7 @@ impl<'a> StreamsLook<'a> {
         let mut deviations = vec![];
         for stream in &self.plan.streams {
             let (changes, missing) = stream.pending();
-            let sentences = stream.remarks().into_iter().chain(changes).chain(missing);
+            let sentences = stream.remarks().into_iter().map(|remark| remark.to_string()).chain(changes).chain(missing);
             let named = |sentence: String| Check::warning("settings", format!("{}: {sentence}", stream.name));
             deviations.extend(sentences.map(named));
         }

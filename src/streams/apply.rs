@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::{StreamExt, stream};
 
-use super::plan::{Action, Change, ConsumerAction, ConsumerPlan, Existing, Plan, StreamPlan, plan};
+use super::plan::{Action, Change, ConsumerAction, ConsumerPlan, Existing, Plan, Remark, StreamPlan, plan};
 use super::spec::{Desired, DesiredStream};
 use crate::nats::{ApiError, Consumers, JetStream, Put, StreamInfo};
 
@@ -25,8 +25,8 @@ pub struct Applied {
     pub some_do_not_answer: bool,
     /// What could not be done, each by itself.
     pub failed: Vec<ApplyError>,
-    /// What is not as desired and stays so: stream and sentence.
-    pub remarks: Vec<(String, String)>,
+    /// What is not as desired and stays so, with the stream.
+    pub remarks: Vec<(String, Remark)>,
 }
 
 impl Applied {
@@ -130,7 +130,7 @@ pub async fn apply(
     Ok(applied)
 }
 
-fn remarks(plan: &Plan) -> Vec<(String, String)> {
+fn remarks(plan: &Plan) -> Vec<(String, Remark)> {
     let of = |stream: &StreamPlan| {
         let name = stream.name.clone();
         stream.remarks().into_iter().map(move |remark| (name.clone(), remark)).collect::<Vec<_>>()
@@ -199,6 +199,7 @@ impl Outcome {
 async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
     let name = &plan.name;
     let mut outcome = Outcome::default();
+    let mut consumers_are_next = true;
     let object = || format!("stream {name}");
     match &plan.action {
         Action::Create(config) => match jetstream.create_stream(name, config).await {
@@ -208,28 +209,24 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
             }
             Err(error) => outcome.failed("create", object(), error),
         },
-        Action::Update { config, changes } => match jetstream.update_stream(name, config).await {
-            Ok(info) => {
-                outcome.info = Some(info);
-                outcome.done(name, format!("changed, {}", listed(changes)), changes);
-            }
-            Err(error) if error.is(ApiError::CONSUMERS_VIOLATE_LIMITS) && !plan.consumers.is_empty() => {
+        Action::Update { config, changes } => {
+            let mut updated = jetstream.update_stream(name, config).await;
+            let violated = updated.as_ref().is_err_and(|error| error.is(ApiError::CONSUMERS_VIOLATE_LIMITS));
+            if violated && !plan.consumers.is_empty() {
                 // Limits that are narrowed are for the consumers to keep first.
-                for consumer in &plan.consumers {
-                    carry_out_consumer(jetstream, name, consumer, &mut outcome).await;
-                }
-                match jetstream.update_stream(name, config).await {
-                    Ok(info) => {
-                        outcome.info = Some(info);
-                        outcome.done(name, format!("changed, {}", listed(changes)), changes);
-                    }
-                    Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
-                }
-                return outcome;
+                carry_out_consumers(jetstream, plan, &mut outcome).await;
+                consumers_are_next = false;
+                updated = jetstream.update_stream(name, config).await;
             }
-            // What is there goes on as it is; whether that is enough is for the caller to say.
-            Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
-        },
+            match updated {
+                Ok(info) => {
+                    outcome.info = Some(info);
+                    outcome.done(name, format!("changed, {}", listed(changes)), changes);
+                }
+                // What is there goes on as it is; whether that is enough is for the caller to say.
+                Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
+            }
+        }
         Action::Prune { messages } => match jetstream.delete_stream(name).await {
             Ok(()) => {
                 let what = format!("deleted with its {messages} messages: it is not declared any more");
@@ -239,11 +236,16 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
         },
         Action::Nothing | Action::Blocked | Action::Unknown => {}
     }
-    let exists = !matches!(plan.action, Action::Blocked) && outcome.failed.is_empty();
-    for consumer in plan.consumers.iter().filter(|_| exists) {
-        carry_out_consumer(jetstream, name, consumer, &mut outcome).await;
+    if consumers_are_next && outcome.failed.is_empty() {
+        carry_out_consumers(jetstream, plan, &mut outcome).await;
     }
     outcome
+}
+
+async fn carry_out_consumers(jetstream: &JetStream, plan: &StreamPlan, outcome: &mut Outcome) {
+    for consumer in &plan.consumers {
+        carry_out_consumer(jetstream, &plan.name, consumer, outcome).await;
+    }
 }
 
 async fn carry_out_consumer(jetstream: &JetStream, stream: &str, plan: &ConsumerPlan, outcome: &mut Outcome) {

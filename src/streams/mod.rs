@@ -9,5 +9,5 @@ pub mod spec;
 
 pub use apply::{Applied, ApplyError, apply};
 pub use drift::Drift;
-pub use plan::{Action, Change, Conflict, Existing, Plan, StreamPlan, plan};
+pub use plan::{Action, Change, Conflict, Existing, Plan, Remark, StreamPlan, plan};
 pub use spec::{Desired, DesiredConsumer, DesiredStream};

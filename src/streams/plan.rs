@@ -111,6 +111,25 @@ pub enum Conflict {
     TooMany { what: &'static str, most: u64, variable: &'static str },
 }
 
+/// Something that will not be as desired; it displays as a sentence for the operator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Remark {
+    /// Of a consumer, where one is named, or else of the stream itself.
+    Conflict { consumer: Option<String>, conflict: Conflict },
+    /// A change that only a default asks for and that would cost messages.
+    Kept(Change),
+    /// A filter that no message of the stream can match.
+    Blind { consumer: String, filter: String },
+    /// The server cannot say what the stream is like just now.
+    Unknown,
+}
+
+impl Remark {
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+}
+
 impl Plan {
     pub fn is_nothing(&self) -> bool {
         self.streams.iter().all(StreamPlan::is_nothing)
@@ -178,19 +197,22 @@ impl StreamPlan {
         (changes, missing)
     }
 
-    /// What will not be as desired, in sentences for the operator.
-    pub fn remarks(&self) -> Vec<String> {
-        let own = self.conflicts.iter().map(|conflict| format!("conflict: {conflict}"));
+    /// What will not be as desired.
+    pub fn remarks(&self) -> Vec<Remark> {
+        let own = self.conflicts.iter().map(|conflict| Remark::Conflict { consumer: None, conflict: conflict.clone() });
         let of_consumers = self.consumers.iter().flat_map(|consumer| {
-            consumer.conflicts.iter().map(|conflict| format!("conflict: consumer {}: {conflict}", consumer.name))
+            let name = &consumer.name;
+            let remark =
+                |conflict: &Conflict| Remark::Conflict { consumer: Some(name.clone()), conflict: conflict.clone() };
+            consumer.conflicts.iter().map(remark)
         });
+        let kept = self.kept.iter().cloned().map(Remark::Kept);
         let blind = self.consumers.iter().flat_map(|consumer| {
-            let subjects = consumer.blind_filters.iter();
-            subjects.map(|filter| format!("consumer {}: no message of the stream can match {filter}", consumer.name))
+            let remark = |filter: &String| Remark::Blind { consumer: consumer.name.clone(), filter: filter.clone() };
+            consumer.blind_filters.iter().map(remark)
         });
-        let unknown = (self.action == Action::Unknown)
-            .then(|| "it does not answer: the node that holds it may be away, or its cluster has no leader".to_owned());
-        own.chain(of_consumers).chain(self.kept.iter().map(Change::why_kept)).chain(blind).chain(unknown).collect()
+        let unknown = (self.action == Action::Unknown).then_some(Remark::Unknown);
+        own.chain(of_consumers).chain(kept).chain(blind).chain(unknown).collect()
     }
 }
 
@@ -278,6 +300,22 @@ impl fmt::Display for Conflict {
             ),
             Self::TooMany { what, most, variable } => {
                 write!(f, "{variable} allows {most} {what}, and there are as many already: raise it, or delete some")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict { consumer: None, conflict } => write!(f, "conflict: {conflict}"),
+            Self::Conflict { consumer: Some(name), conflict } => write!(f, "conflict: consumer {name}: {conflict}"),
+            Self::Kept(change) => f.write_str(&change.why_kept()),
+            Self::Blind { consumer, filter } => {
+                write!(f, "consumer {consumer}: no message of the stream can match {filter}")
+            }
+            Self::Unknown => {
+                f.write_str("it does not answer: the node that holds it may be away, or its cluster has no leader")
             }
         }
     }

@@ -233,9 +233,7 @@ impl DesiredStream {
         if !self.subjects.is_empty() {
             config.insert("subjects".into(), self.subjects.iter().map(Subject::as_str).collect());
         }
-        for wanted in self.fields.iter().filter(|wanted| !wanted.value.is_null()) {
-            config.insert(wanted.field.name.into(), wanted.value.clone());
-        }
+        config.extend(given(&self.fields));
         config.entry("num_replicas").or_insert_with(|| 1.into());
         mark(&mut config);
         config
@@ -284,9 +282,7 @@ impl DesiredConsumer {
         if self.durable {
             config.insert("durable_name".into(), self.name.as_str().into());
         }
-        for wanted in self.fields.iter().filter(|wanted| !wanted.value.is_null()) {
-            config.insert(wanted.field.name.into(), wanted.value.clone());
-        }
+        config.extend(given(&self.fields));
         config
     }
 }
@@ -298,6 +294,12 @@ fn wanted(table: &'static [Field], config: &Map<String, Value>, line: impl Fn(&s
         None => Wanted { field, value: Value::Null, by: Origin::Nobody },
     };
     table.iter().map(one).collect()
+}
+
+/// The fields that something is created with.
+fn given(fields: &[Wanted]) -> impl Iterator<Item = (String, Value)> {
+    let given = fields.iter().filter(|wanted| !wanted.value.is_null());
+    given.map(|wanted| (wanted.field.name.to_owned(), wanted.value.clone()))
 }
 
 /// Sets our mark.

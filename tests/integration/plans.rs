@@ -423,6 +423,10 @@ fn plan_apply_and_check_from_the_command_line() {
     let (code, text) = printed(&broker, &["streams", "plan"]);
     assert!(code == Some(1) && text.contains("storage is \"file\" and cannot become \"memory\""), "{text}");
     assert!(text.ends_with("0 to create, 2 to update, 1 conflict\n"), "{text}");
+    let (code, text) = printed(&broker, &["streams", "apply"]);
+    assert!(code == Some(1) && text.ends_with("2 changes, 0 failed, 1 in conflict; 2 streams in place\n"), "{text}");
+    let (code, text) = printed(&broker, &["streams", "check"]);
+    assert!(code == Some(1) && text.contains("FAIL  ORDERS") && text.contains("ok    MARKET_DATA"), "{text}");
     assert_eq!(broker.stop(), Some(0));
     let (code, text) = printed(&broker, &["streams", "plan"]);
     assert!(code == Some(69) && text.contains("cannot connect to NATS"), "{text}");

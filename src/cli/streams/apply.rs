@@ -7,7 +7,7 @@ use crate::cli::Flags;
 use crate::cli::args::ApplyStreams;
 use crate::cli::exit::Code;
 use crate::errors::in_one_line;
-use crate::streams::{Applied, Desired, apply as make_so};
+use crate::streams::{Applied, Desired, Remark, apply as make_so};
 
 /// Between two attempts to reach a server.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,13 +42,13 @@ fn report(applied: &Applied, desired: &Desired, json: bool) -> Code {
     let unfit: Vec<_> =
         desired.streams.iter().filter(|stream| !applied.serves(stream)).map(|stream| stream.name.as_str()).collect();
     let failed: Vec<_> = applied.failed.iter().map(|error| in_one_line(error)).collect();
-    let conflicts = applied.remarks.iter().any(|(_, remark)| remark.starts_with("conflict"));
-    let success = failed.is_empty() && unfit.is_empty() && !conflicts;
+    let conflicts = applied.remarks.iter().filter(|(_, remark)| remark.is_conflict()).count();
+    let success = failed.is_empty() && unfit.is_empty() && conflicts == 0;
     if json {
         let done: Vec<_> =
             applied.done.iter().map(|done| json!({ "stream": done.stream, "what": done.what })).collect();
-        let remarks: Vec<_> =
-            applied.remarks.iter().map(|(stream, remark)| json!({ "stream": stream, "remark": remark })).collect();
+        let remark = |(stream, remark): &(String, Remark)| json!({ "stream": stream, "remark": remark.to_string() });
+        let remarks: Vec<_> = applied.remarks.iter().map(remark).collect();
         let result =
             json!({ "success": success, "done": done, "failed": failed, "remarks": remarks, "not_in_place": unfit });
         say!("{result:#}");
@@ -64,7 +64,6 @@ fn report(applied: &Applied, desired: &Desired, json: bool) -> Code {
         }
         let changes = applied.done.len();
         let plural = if changes == 1 { "change" } else { "changes" };
-        let conflicts = applied.remarks.iter().filter(|(_, remark)| remark.starts_with("conflict")).count();
         say!(
             "{changes} {plural}, {} failed, {conflicts} in conflict; {} streams in place",
             failed.len(),

@@ -98,9 +98,9 @@ impl Subject<'_> {
             _ => {}
         }
         for remark in plan.iter().flat_map(StreamPlan::remarks) {
-            match info.is_none() || remark.starts_with("conflict") {
-                true => failures.push(remark),
-                false => deviations.push(remark),
+            match info.is_none() || remark.is_conflict() {
+                true => failures.push(remark.to_string()),
+                false => deviations.push(remark.to_string()),
             }
         }
         let (changes, missing) = plan.as_ref().map(StreamPlan::pending).unwrap_or_default();

@@ -43,6 +43,12 @@ fn existing(pairs: &[(&str, &str)], messages: u64) -> Existing {
     server(&desired(pairs), messages)
 }
 
+impl StreamPlan {
+    fn sentences(&self) -> Vec<String> {
+        self.remarks().iter().map(Remark::to_string).collect()
+    }
+}
+
 fn only(plan: Plan) -> StreamPlan {
     let [stream] = <[_; 1]>::try_from(plan.streams).unwrap();
     stream
@@ -97,7 +103,7 @@ fn what_cannot_change_is_a_conflict_and_the_rest_is_changed() {
     let wanted = desired(&[("STORAGE_TYPE", "memory"), ("STREAM_MAX_MSGS", "10")]);
     let plan = plan(&wanted, &existing(&[], 1));
     assert!(plan.has_conflicts());
-    let remarks = plan.streams[0].remarks();
+    let remarks = plan.streams[0].sentences();
     assert_eq!(
         remarks,
         [
@@ -219,7 +225,7 @@ fn options_of_newer_servers_are_named() {
     let blocked = only(plan(&of_file, &old));
     assert_eq!(blocked.action, Action::Blocked);
     assert_eq!(
-        blocked.remarks(),
+        blocked.sentences(),
         ["conflict: allow_msg_ttl (s.yml:1) needs nats-server 2.11 and this one is 2.10: upgrade it, or leave \
           allow_msg_ttl out"]
     );
@@ -235,7 +241,7 @@ fn overlapping_subjects_are_found_before_anything_is_sent() {
     assert!(matches!(planned.streams[0].action, Action::Create(_)));
     assert_eq!(planned.streams[1].action, Action::Blocked);
     assert_eq!(
-        planned.streams[1].remarks(),
+        planned.streams[1].sentences(),
         ["conflict: a.b (s.yml:1) belongs to stream A already, which captures a.>: take it out of one of them"]
     );
     // Also with a stream that nobody declared, and where the rest of a change can be made.
@@ -388,7 +394,7 @@ fn a_mirror_that_cannot_be_one_keeps_its_subjects() {
     let mut mirror = server(&file("streams: {A: {mirror: {name: B}}}"), 3);
     mirror.version = (2, 11);
     let planned = only(plan(&file("streams: {A: {subjects: [a]}}"), &mirror));
-    assert!(planned.remarks()[0].contains("mirror is"), "{:?}", planned.remarks());
+    assert!(planned.sentences()[0].contains("mirror is"), "{:?}", planned.sentences());
     let Action::Update { config, .. } = planned.action else { panic!("{planned:?}") };
     assert_eq!(subjects(&config), Vec::<String>::new());
 }
@@ -462,7 +468,7 @@ fn a_window_that_nobody_asked_for_gives_way() {
     let config = refined.streams[0].creation();
     assert_eq!(config["duplicate_window"], config["max_age"]);
     let planned = only(plan(&refined, &with(vec![])));
-    assert!(planned.remarks()[0].contains("overlaps"), "{:?}", planned.remarks());
+    assert!(planned.sentences()[0].contains("overlaps"), "{:?}", planned.sentences());
     let zero = file("streams: {A: {subjects: [a], duplicate_window: 0}}");
     assert!(plan(&zero, &server(&file("streams: {A: {subjects: [a]}}"), 0)).is_nothing());
 }
@@ -496,9 +502,9 @@ fn a_filter_that_no_message_can_match_is_named() {
     let desired =
         file("streams: {A: {subjects: [trade-data.>], consumers: {c: {filter_subjects: [trade.>, trade-data.x]}}}}");
     assert_eq!(
-        only(plan(&desired, &with(vec![]))).remarks(),
+        only(plan(&desired, &with(vec![]))).sentences(),
         ["consumer c: no message of the stream can match trade.>"]
     );
     let sourced = file("streams: {A: {sources: [{name: B}], consumers: {c: {filter_subjects: [b]}}}}");
-    assert_eq!(only(plan(&sourced, &with(vec![]))).remarks(), Vec::<String>::new());
+    assert_eq!(only(plan(&sourced, &with(vec![]))).sentences(), Vec::<String>::new());
 }
