@@ -1,6 +1,8 @@
 //! The JetStream API as JSON. Configurations stay JSON objects, so that fields a newer server knows
 //! and we do not are carried over untouched.
 
+mod answers;
+
 use std::time::Duration;
 
 use async_nats::Client;
@@ -10,123 +12,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::domain::{OLDEST_SERVER, ServerVersion};
+pub use self::answers::{
+    ApiError, ConsumerInfo, Consumers, LostMessages, Stored, StreamInfo, StreamState, Streams, major_minor,
+    parse_answer,
+};
+use crate::domain::ServerVersion;
 
 /// Requests to `$JS.API`, each with a deadline.
 #[derive(Clone)]
 pub struct JetStream {
     client: Client,
     deadline: Duration,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The server answered, and refused.
-    #[error("{description} (JetStream error {err_code})")]
-    Refused { err_code: u64, description: String },
-    #[error("no answer to {subject} within {} s", .deadline.as_secs_f32())]
-    Timeout { subject: String, deadline: Duration },
-    #[error("nobody answers {subject}: JetStream is not enabled or not ready")]
-    NoResponders { subject: String },
-    #[error("cannot ask {subject}: {reason}")]
-    Transport { subject: String, reason: String },
-    #[error("the answer to {subject} cannot be read: {reason}")]
-    Unreadable { subject: String, reason: String },
-}
-
-impl ApiError {
-    /// A stream of that name does not exist (server/errors.json).
-    pub const STREAM_NOT_FOUND: u64 = 10059;
-    /// A stream of that name exists with another configuration.
-    pub const STREAM_NAME_EXISTS: u64 = 10058;
-    /// No message is like that.
-    pub const NO_MESSAGE: u64 = 10037;
-    /// A consumer of that name exists with another configuration.
-    pub const CONSUMER_EXISTS: u64 = 10148;
-    /// A consumer of that name does not exist.
-    pub const CONSUMER_NOT_FOUND: u64 = 10149;
-    /// Consumers have more than the new limits of their stream allow.
-    pub const CONSUMERS_VIOLATE_LIMITS: u64 = 10069;
-
-    /// Whether the same request may succeed a little later.
-    pub fn is_transient(&self) -> bool {
-        /// "JetStream system temporarily unavailable": a cluster without a leader.
-        const UNAVAILABLE: u64 = 10008;
-        match self {
-            Self::Timeout { .. } | Self::NoResponders { .. } | Self::Transport { .. } => true,
-            Self::Refused { .. } => self.is(UNAVAILABLE),
-            Self::Unreadable { .. } => false,
-        }
-    }
-
-    pub fn is(&self, code: u64) -> bool {
-        matches!(self, Self::Refused { err_code, .. } if *err_code == code)
-    }
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub struct StreamInfo {
-    pub config: Map<String, Value>,
-    pub state: StreamState,
-    /// RFC 3339, with nanoseconds.
-    #[serde(default)]
-    pub created: String,
-}
-
-impl StreamInfo {
-    pub fn name(&self) -> &str {
-        self.config.get("name").and_then(Value::as_str).unwrap_or_default()
-    }
-}
-
-/// A consumer and how far it has come.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ConsumerInfo {
-    pub name: String,
-    pub config: Map<String, Value>,
-    #[serde(flatten)]
-    pub state: Map<String, Value>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub struct StreamState {
-    pub messages: u64,
-    pub bytes: u64,
-    pub first_seq: u64,
-    pub last_seq: u64,
-    /// RFC 3339; the year 1 where there has been no message.
-    pub first_ts: String,
-    pub last_ts: String,
-    pub consumer_count: u64,
-    /// Sequences between the first and the last that hold no message.
-    pub num_deleted: u64,
-    /// Those sequences, where they were asked for.
-    pub deleted: Option<Vec<u64>>,
-    /// What this server found damaged and counts as deleted, where deleted sequences were asked for.
-    pub lost: Option<LostMessages>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub struct LostMessages {
-    /// Sequences.
-    pub msgs: Option<Vec<u64>>,
-}
-
-/// The consumers of a stream, as far as the server knows about them.
-#[derive(Clone, Debug, Default)]
-pub struct Consumers {
-    pub known: Vec<ConsumerInfo>,
-    /// Consumers that exist and whose state the server does not know just now.
-    pub unknown: Vec<String>,
-}
-
-/// A message as a stream holds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    pub subject: String,
-    pub payload: Vec<u8>,
 }
 
 /// What becomes of a consumer that is written.
@@ -136,15 +32,6 @@ pub enum Put {
     New,
     /// It must exist.
     Change,
-}
-
-/// The streams of an account, as far as the server knows about them.
-#[derive(Clone, Debug, Default)]
-pub struct Streams {
-    pub known: Vec<StreamInfo>,
-    /// Streams that exist and whose state the server does not know just now, such as one whose only
-    /// node is away.
-    pub unknown: Vec<String>,
 }
 
 impl JetStream {
@@ -432,71 +319,5 @@ impl JetStream {
             Ok(Ok(message)) => message,
         };
         parse_answer(&message.payload).unwrap_or_else(|reason| Err(ApiError::Unreadable { subject, reason }))
-    }
-}
-
-/// `2.15.1` → (2, 15); what cannot be read is taken for the oldest version that is supported.
-/// Public for the fuzz target `monitoring`.
-pub fn major_minor(version: &str) -> ServerVersion {
-    let mut numbers = version.split('.').map(|n| n.parse().ok());
-    match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) => (major, minor),
-        _ => OLDEST_SERVER,
-    }
-}
-
-/// What an answer of the JetStream API holds, or how the server refuses. Public for the fuzz target
-/// `monitoring`.
-pub fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, String> {
-    #[derive(Deserialize)]
-    struct Envelope {
-        error: Option<Refusal>,
-    }
-    #[derive(Deserialize)]
-    struct Refusal {
-        #[serde(default)]
-        err_code: u64,
-        #[serde(default)]
-        description: String,
-    }
-    // Looked at twice rather than taken apart twice: this is what an idle broker does all day.
-    let Envelope { error } = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
-    match error {
-        Some(Refusal { err_code, description }) => Ok(Err(ApiError::Refused { err_code, description })),
-        None => serde_json::from_slice(payload).map(Ok).map_err(|e| e.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions() {
-        assert_eq!(major_minor("2.15.1"), (2, 15));
-        assert_eq!(major_minor("2.12.0-RC.1"), (2, 12));
-        assert_eq!(major_minor("odd"), OLDEST_SERVER);
-    }
-
-    #[test]
-    fn refusals_keep_their_code() {
-        let answer = br#"{"type":"x","error":{"code":404,"err_code":10059,"description":"stream not found"}}"#;
-        let error = parse_answer::<StreamInfo>(answer).unwrap().unwrap_err();
-        assert!(error.is(ApiError::STREAM_NOT_FOUND));
-        assert_eq!(error.to_string(), "stream not found (JetStream error 10059)");
-    }
-
-    #[test]
-    fn other_answers_are_unreadable() {
-        for answer in [&b""[..], b"[]", b"{", b"{\"error\":5}", b"{}"] {
-            assert!(parse_answer::<StreamInfo>(answer).is_err());
-        }
-    }
-
-    #[test]
-    fn fields_that_we_do_not_know_stay_as_they_are() {
-        let config = r#"{"name":"A","of_the_future":-1.8888888888888888e+113,"max_msgs":9223372036854775807}"#;
-        let info: StreamInfo = serde_json::from_str(&format!(r#"{{"config":{config},"state":{{}}}}"#)).unwrap();
-        assert_eq!(serde_json::to_string(&info.config).unwrap(), config);
     }
 }

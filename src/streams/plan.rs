@@ -1,17 +1,18 @@
 //! Desired and existing → what to do. Pure.
 
+mod fields;
+mod subjects;
+mod wording;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::effect::{Circumstances, effect, grouped};
-use super::overlaps::{Claim, Overlaps};
-use super::spec::{Desired, DesiredConsumer, DesiredStream, MANAGED_BY, Origin, Wanted, is_marked, mark};
-use crate::domain::{ServerVersion, Subject};
+use self::fields::{Differences, differences, too_old};
+use self::subjects::{overlap_inside, settle_subjects, subjects_change};
+use super::spec::{Desired, DesiredConsumer, DesiredStream, Origin, is_marked, mark};
+use crate::domain::ServerVersion;
 use crate::nats::{Consumers, StreamInfo, StreamState};
-use crate::settings::declared::options::{Changes, Omitted, readable};
-use crate::settings::declared::{filters_of, subjects_of};
 use crate::settings::variables::{JETSTREAM_MAX_CONSUMERS, JETSTREAM_MAX_STREAMS};
 
 /// What a server has.
@@ -152,19 +153,6 @@ impl StreamPlan {
         }
     }
 
-    /// Leaves the subjects as they are, and does the rest where that can be done without them.
-    fn hold_subjects_back(&mut self, subjects: &[Subject]) {
-        self.action = match std::mem::replace(&mut self.action, Action::Blocked) {
-            Action::Update { mut config, mut changes } => {
-                changes.retain(|change| change.field != "subjects");
-                config.insert("subjects".into(), subjects.iter().map(Subject::as_str).collect());
-                if changes.is_empty() { Action::Nothing } else { Action::Update { config, changes } }
-            }
-            _ => Action::Blocked,
-        };
-        self.block_consumers();
-    }
-
     /// Whether there is nothing to do that can be done.
     pub fn is_nothing(&self) -> bool {
         let idle =
@@ -175,26 +163,6 @@ impl StreamPlan {
     /// Of the stream and its consumers.
     pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
         self.conflicts.iter().chain(self.consumers.iter().flat_map(|consumer| &consumer.conflicts))
-    }
-
-    /// Changes that are wanted, and consumers that are missing, in sentences.
-    pub fn pending(&self) -> (Vec<String>, Vec<String>) {
-        let wanted = |change: &Change| format!("{change} is wanted");
-        let (mut changes, mut missing) = (vec![], vec![]);
-        if let Action::Update { changes: of_stream, .. } = &self.action {
-            changes.extend(of_stream.iter().map(wanted));
-        }
-        for consumer in &self.consumers {
-            match &consumer.action {
-                ConsumerAction::Create(_) => missing.push(format!("consumer {} does not exist", consumer.name)),
-                ConsumerAction::Update { changes: of_consumer, .. } => {
-                    let named = |change: &Change| format!("consumer {}: {}", consumer.name, wanted(change));
-                    changes.extend(of_consumer.iter().map(named));
-                }
-                ConsumerAction::Nothing | ConsumerAction::Blocked => {}
-            }
-        }
-        (changes, missing)
     }
 
     /// What will not be as desired.
@@ -219,105 +187,6 @@ impl StreamPlan {
 impl ConsumerPlan {
     fn to_do(desired: &DesiredConsumer, action: ConsumerAction, conflicts: Vec<Conflict>) -> Self {
         Self { name: desired.name.clone(), action, conflicts, blind_filters: vec![] }
-    }
-
-    fn find_blind_filters(&mut self, desired: &DesiredConsumer, subjects: &[Subject]) {
-        let filters = desired.fields.iter().find(|wanted| wanted.field.name == "filter_subjects");
-        let filters = filters.map(|wanted| filters_of(&wanted.value)).unwrap_or_default();
-        let blind = |filter: &Subject| !subjects.iter().any(|subject| subject.overlaps(filter));
-        self.blind_filters = filters.into_iter().filter(blind).map(|filter| filter.to_string()).collect();
-    }
-}
-
-impl Change {
-    /// For a change that was left out.
-    pub fn why_kept(&self) -> String {
-        let (field, effect) = (self.field, self.effect.as_deref().unwrap_or_default());
-        match &self.by {
-            Origin::DefaultOf(variable) => format!(
-                "{field} stays {}: the default {} {effect}; set {variable} if that is wanted",
-                readable(field, &self.now),
-                readable(field, &self.wanted)
-            ),
-            _ => {
-                let now = readable(field, &self.now);
-                format!("{field} stays {now}: to leave it out {effect}; write {field} down if that is wanted")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} → {}", self.field, readable(self.field, &self.now), readable(self.field, &self.wanted))?;
-        match &self.effect {
-            Some(effect) => write!(f, " ({effect})"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Variable(name) => f.write_str(name),
-            Self::DefaultOf(name) => write!(f, "the default of {name}"),
-            Self::Line(line) => f.write_str(line),
-            Self::Nobody => f.write_str("nobody"),
-        }
-    }
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed { field, now, wanted, by } => write!(
-                f,
-                "{field} is {} and cannot become {} ({by}) while it exists: keep it and change {by} to what it is, or \
-                 back it up, recreate and restore it",
-                readable(field, now),
-                readable(field, wanted)
-            ),
-            Self::TooOld { field, since, version, by } => write!(
-                f,
-                "{field} ({by}) needs nats-server {}.{} and this one is {}.{}: upgrade it, or leave {field} out",
-                since.0, since.1, version.0, version.1
-            ),
-            Self::Overlap { subject, other, other_subject, by } => write!(
-                f,
-                "{subject} ({by}) belongs to stream {other} already, which captures {other_subject}: take it out of one \
-                 of them"
-            ),
-            Self::Inside { subject, other, by } => write!(
-                f,
-                "{subject} ({by}) overlaps {other}, which the stream captures, too, and neither holds the other: take \
-                 one of them out, or set strict_subjects",
-            ),
-            Self::Circle { other } => write!(
-                f,
-                "it takes subjects from stream {other} while that one waits for it: change them in two steps, first \
-                 taking subjects out"
-            ),
-            Self::TooMany { what, most, variable } => {
-                write!(f, "{variable} allows {most} {what}, and there are as many already: raise it, or delete some")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Remark {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Conflict { consumer: None, conflict } => write!(f, "conflict: {conflict}"),
-            Self::Conflict { consumer: Some(name), conflict } => write!(f, "conflict: consumer {name}: {conflict}"),
-            Self::Kept(change) => f.write_str(&change.why_kept()),
-            Self::Blind { consumer, filter } => {
-                write!(f, "consumer {consumer}: no message of the stream can match {filter}")
-            }
-            Self::Unknown => {
-                f.write_str("it does not answer: the node that holds it may be away, or its cluster has no leader")
-            }
-        }
     }
 }
 
@@ -416,145 +285,6 @@ fn with_one_filter(mut config: Map<String, Value>) -> Map<String, Value> {
     config
 }
 
-struct Differences {
-    changes: Vec<Change>,
-    conflicts: Vec<Conflict>,
-    kept: Vec<Change>,
-}
-
-/// What of the fields is not as wanted; what can be changed is changed in `config`.
-fn differences(
-    fields: &[Wanted],
-    config: &mut Map<String, Value>,
-    (state, at): (&StreamState, i64),
-    version: ServerVersion,
-) -> Differences {
-    let mut differences = Differences { changes: vec![], conflicts: vec![], kept: vec![] };
-    for Wanted { field, value, by } in fields {
-        let now = config.get(field.name).cloned().unwrap_or_default();
-        let (is, should) = (field.canonical(&now), field.canonical(&with_mark_of(field.name, &now, value)));
-        let omitted = !by.is_declared() && value.is_null();
-        if is == should || field.changes == Changes::AtCreation || (omitted && field.omitted == Omitted::Stays) {
-            continue;
-        }
-        let by = by.clone();
-        if version < field.since && !should.is_null() {
-            differences.conflicts.push(Conflict::TooOld { field: field.name, since: field.since, version, by });
-            continue;
-        }
-        if !field.can_change(&is, &should, version) {
-            // What nobody asks for stays as somebody else wants it.
-            if !matches!(by, Origin::Nobody) {
-                let (now, wanted) = (field.shown(&is), field.shown(&should));
-                differences.conflicts.push(Conflict::Fixed { field: field.name, now, wanted, by });
-            }
-            continue;
-        }
-        let circumstances = Circumstances { state, now: at, config, wanted: fields };
-        let effect = effect(field.name, &is, &should, &circumstances);
-        let change = Change { field: field.name, now: field.shown(&is), wanted: field.shown(&should), by, effect };
-        // Nothing we do deletes a message except what an operator declared.
-        if change.effect.is_some() && !change.by.is_declared() {
-            differences.kept.push(change);
-            continue;
-        }
-        differences.changes.push(change);
-        match with_mark_of(field.name, &now, value) {
-            Value::Null => _ = config.remove(field.name),
-            value => _ = config.insert(field.name.into(), value),
-        }
-    }
-    differences
-}
-
-/// Labels keep our mark and those of the server.
-fn with_mark_of(field: &str, now: &Value, wanted: &Value) -> Value {
-    if field != "metadata" || wanted.is_null() {
-        return wanted.clone();
-    }
-    let mut labels = wanted.as_object().cloned().unwrap_or_default();
-    for (name, value) in now.as_object().into_iter().flatten() {
-        if name == MANAGED_BY.0 || name.starts_with("_nats.") {
-            labels.insert(name.clone(), value.clone());
-        }
-    }
-    labels.into()
-}
-
-fn too_old(fields: &[Wanted], version: ServerVersion) -> Vec<Conflict> {
-    let conflict = |wanted: &Wanted| {
-        let Wanted { field, value, by } = wanted;
-        (version < field.since && !field.canonical(value).is_null()).then(|| Conflict::TooOld {
-            field: field.name,
-            since: field.since,
-            version,
-            by: by.clone(),
-        })
-    };
-    fields.iter().filter_map(conflict).collect()
-}
-
-/// `config` is what the stream will have but for its subjects.
-fn subjects_change(
-    desired: &DesiredStream,
-    existing: &StreamInfo,
-    config: &Map<String, Value>,
-) -> Result<Option<Change>, Box<Conflict>> {
-    let now = subjects_of(&existing.config);
-    let wanted = wanted_subjects(desired, &now);
-    let same = |a: &[Subject], b: &[Subject]| a.iter().collect::<BTreeSet<_>>() == b.iter().collect::<BTreeSet<_>>();
-    let text = |subjects: &[Subject]| subjects.iter().map(Subject::as_str).collect::<Value>();
-    let by = desired.subjects_by.clone();
-    let has = |field: &str| config.get(field).is_some_and(|value| !value.is_null());
-    if has("mirror") && !wanted.is_empty() {
-        // The servers that can make a stream of it do so by the field itself.
-        let (now, wanted) = (config.get("mirror").cloned().unwrap_or_default(), Value::Null);
-        return Err(Box::new(Conflict::Fixed { field: "mirror", now, wanted, by }));
-    }
-    // Without subjects nor a stream to take messages from a server would make up a subject.
-    let captures_nothing = wanted.is_empty() && !has("mirror") && !has("sources");
-    if same(&now, &wanted) || captures_nothing {
-        return Ok(None);
-    }
-    if let Some(conflict) = overlap_inside(&desired.subjects, &wanted, &by) {
-        return Err(Box::new(conflict));
-    }
-    let removed: Vec<_> =
-        now.iter().filter(|subject| !wanted.iter().any(|other| other.covers(subject))).map(Subject::as_str).collect();
-    let messages = grouped(existing.state.messages);
-    let effect =
-        (!removed.is_empty()).then(|| format!("stops capturing {}; its {messages} messages stay", removed.join(", ")));
-    Ok(Some(Change { field: "subjects", now: text(&now), wanted: text(&wanted), by, effect }))
-}
-
-/// A desired subject that cannot stand beside another one of the same stream.
-fn overlap_inside(desired: &[Subject], all: &[Subject], by: &Origin) -> Option<Conflict> {
-    desired.iter().find_map(|subject| {
-        let other = all.iter().find(|other| *other != subject && other.overlaps(subject))?;
-        Some(Conflict::Inside { subject: subject.to_string(), other: other.to_string(), by: by.clone() })
-    })
-}
-
-/// The subjects that the stream should have in the end, what others added included.
-fn wanted_subjects(desired: &DesiredStream, now: &[Subject]) -> Vec<Subject> {
-    if desired.strict_subjects {
-        return desired.subjects.clone();
-    }
-    let mut subjects = now.to_vec();
-    subjects.retain(|subject| {
-        let retired = desired.retired_subjects.contains(subject);
-        // A stream's subjects must not overlap: a narrower one gives way.
-        let covered = desired.subjects.iter().any(|filter| filter != subject && filter.covers(subject));
-        !retired && !covered
-    });
-    for subject in &desired.subjects {
-        if !subjects.iter().any(|captured| captured.covers(subject)) {
-            subjects.push(subject.clone());
-        }
-    }
-    subjects
-}
-
 /// Holds creations back that would exceed the number of streams or of consumers.
 fn limit(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
     if let Some(most) = desired.max_streams {
@@ -582,164 +312,6 @@ fn limit(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
             }
             room = room.saturating_sub(1);
         }
-    }
-}
-
-/// Finds subjects that two streams would have, and puts those that take a subject after those that
-/// give it up.
-fn settle_subjects(
-    streams: &mut [StreamPlan],
-    desired: &Desired,
-    by_name: &BTreeMap<&str, &StreamInfo>,
-    extra: &[&StreamInfo],
-) {
-    let before: Vec<Vec<Subject>> = streams
-        .iter()
-        .map(|plan| by_name.get(plan.name.as_str()).map(|info| subjects_of(&info.config)).unwrap_or_default())
-        .collect();
-    // What is held back keeps its subjects, which others may have counted on.
-    loop {
-        let afterwards = subjects_afterwards(streams, &before);
-        if hold_overlaps_back(streams, desired, &before, &afterwards, extra) {
-            continue;
-        }
-        order_takers(streams, &before, &afterwards);
-        if !hold_circles_back(streams, &before) {
-            break;
-        }
-    }
-    order_after_sources(streams);
-    let afterwards = subjects_afterwards(streams, &before);
-    for ((plan, stream), subjects) in streams.iter_mut().zip(&desired.streams).zip(&afterwards) {
-        // Where messages come from other streams, nobody knows their subjects.
-        let known = !stream.fields.iter().any(|w| matches!(w.field.name, "mirror" | "sources") && !w.value.is_null());
-        for (consumer, desired) in plan.consumers.iter_mut().zip(&stream.consumers).filter(|_| known) {
-            consumer.find_blind_filters(desired, subjects);
-        }
-    }
-    for plan in streams {
-        plan.after.sort_unstable();
-        plan.after.dedup();
-    }
-}
-
-fn subjects_afterwards(streams: &[StreamPlan], before: &[Vec<Subject>]) -> Vec<Vec<Subject>> {
-    let of = |(plan, before): (&StreamPlan, &Vec<Subject>)| match &plan.action {
-        Action::Create(config) | Action::Update { config, .. } => subjects_of(config),
-        Action::Prune { .. } | Action::Blocked => vec![],
-        Action::Nothing | Action::Unknown => before.clone(),
-    };
-    streams.iter().zip(before).map(of).collect()
-}
-
-/// Whether a plan had to be held back because another stream has one of its subjects.
-fn hold_overlaps_back(
-    streams: &mut [StreamPlan],
-    desired: &Desired,
-    before: &[Vec<Subject>],
-    afterwards: &[Vec<Subject>],
-    extra: &[&StreamInfo],
-) -> bool {
-    let ours = streams.len();
-    let names = streams.iter().map(|plan| plan.name.clone());
-    let names: Vec<String> = names.chain(extra.iter().map(|info| info.name().to_owned())).collect();
-    let others: Vec<Vec<Subject>> = extra.iter().map(|info| subjects_of(&info.config)).collect();
-    let mut then = Overlaps::default();
-    for (number, subject) in numbered(afterwards) {
-        then.claim(number, subject);
-    }
-    for (number, subject) in numbered(&others) {
-        then.claim(ours + number, subject);
-    }
-    let mut held = false;
-    for (number, plan) in streams.iter_mut().enumerate() {
-        let overlap = gained(before, afterwards, number).find_map(|subject| {
-            // Of two that are new the later one gives way.
-            let wins = |other: usize| {
-                other != number && (other < number || other >= ours || !gains(before, afterwards, other, subject))
-            };
-            then.find(subject, &wins).map(|claim| (subject, claim))
-        });
-        let Some((subject, Claim { stream, subject: theirs })) = overlap else { continue };
-        let by = desired.streams.get(number).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
-        let (subject, other_subject) = (subject.to_string(), theirs.to_string());
-        plan.conflicts.push(Conflict::Overlap { subject, other: names[stream].clone(), other_subject, by });
-        plan.hold_subjects_back(&before[number]);
-        held = true;
-    }
-    held
-}
-
-/// Puts those that take a subject after those that give it up.
-fn order_takers(streams: &mut [StreamPlan], before: &[Vec<Subject>], afterwards: &[Vec<Subject>]) {
-    let mut now = Overlaps::default();
-    for (number, subject) in numbered(before) {
-        now.claim(number, subject);
-    }
-    for (number, plan) in streams.iter_mut().enumerate() {
-        plan.after.clear();
-        for subject in gained(before, afterwards, number) {
-            let mut given_up = BTreeSet::new();
-            while let Some(claim) = now.find(subject, &|other| other != number && !given_up.contains(&other)) {
-                given_up.insert(claim.stream);
-            }
-            plan.after.extend(given_up);
-        }
-    }
-}
-
-/// Whether plans had to be held back because each of them waits for another one of them.
-fn hold_circles_back(streams: &mut [StreamPlan], before: &[Vec<Subject>]) -> bool {
-    let mut waiting: BTreeSet<usize> = (0..streams.len()).filter(|number| !streams[*number].after.is_empty()).collect();
-    loop {
-        let waits = |number: &usize| streams[*number].after.iter().any(|other| waiting.contains(other));
-        let left: BTreeSet<usize> = waiting.iter().copied().filter(waits).collect();
-        if left.len() == waiting.len() {
-            break;
-        }
-        waiting = left;
-    }
-    for number in &waiting {
-        let other = streams[*number].after.iter().find(|other| waiting.contains(other)).copied().unwrap_or(*number);
-        let other = streams[other].name.clone();
-        streams[*number].conflicts.push(Conflict::Circle { other });
-        streams[*number].hold_subjects_back(&before[*number]);
-    }
-    !waiting.is_empty()
-}
-
-/// Subjects that a stream gets.
-fn gained<'a>(
-    before: &'a [Vec<Subject>],
-    afterwards: &'a [Vec<Subject>],
-    stream: usize,
-) -> impl Iterator<Item = &'a Subject> {
-    afterwards[stream].iter().filter(move |subject| !before[stream].contains(subject))
-}
-
-/// Whether a stream gets something new there that overlaps.
-fn gains(before: &[Vec<Subject>], afterwards: &[Vec<Subject>], stream: usize, subject: &Subject) -> bool {
-    let kept = |other: &&Subject| before[stream].contains(other) && other.overlaps(subject);
-    !afterwards[stream].iter().any(|other| kept(&other))
-}
-
-fn numbered(lists: &[Vec<Subject>]) -> impl Iterator<Item = (usize, &Subject)> {
-    lists.iter().enumerate().flat_map(|(number, list)| list.iter().map(move |subject| (number, subject)))
-}
-
-/// A mirror of a stream that is created at the same time comes after it.
-fn order_after_sources(streams: &mut [StreamPlan]) {
-    let created: BTreeMap<String, usize> = streams
-        .iter()
-        .enumerate()
-        .filter(|(_, plan)| matches!(plan.action, Action::Create(_)))
-        .map(|(number, plan)| (plan.name.clone(), number))
-        .collect();
-    for (number, plan) in streams.iter_mut().enumerate() {
-        let (Action::Create(config) | Action::Update { config, .. }) = &plan.action else { continue };
-        let sources = config.get("sources").and_then(Value::as_array).into_iter().flatten();
-        let names = sources.chain(config.get("mirror")).filter_map(|source| source.get("name")?.as_str());
-        plan.after.extend(names.filter_map(|name| created.get(name)).filter(|origin| **origin != number));
     }
 }
 

@@ -1,29 +1,30 @@
 use super::*;
 use crate::nats::ConsumerInfo;
 use crate::settings::Settings;
+use crate::settings::declared::subjects_of;
 use crate::settings::read_streams;
 use crate::streams::spec::Desired;
 
 const NEW: ServerVersion = (2, 15);
 
-fn desired(pairs: &[(&str, &str)]) -> Desired {
+pub(super) fn desired(pairs: &[(&str, &str)]) -> Desired {
     Desired::of(&Settings::load(&pairs, &[]).unwrap().settings)
 }
 
 /// Streams of a file.
-fn file(text: &str) -> Desired {
+pub(super) fn file(text: &str) -> Desired {
     let mut problems = Default::default();
     let streams = read_streams("s.yml", text, &mut problems);
     assert!(problems.is_empty(), "{problems}");
     Desired { streams: streams.iter().map(DesiredStream::declared).collect(), ..Desired::default() }
 }
 
-fn with(streams: Vec<StreamInfo>) -> Existing {
+pub(super) fn with(streams: Vec<StreamInfo>) -> Existing {
     Existing { streams, version: NEW, ..Existing::default() }
 }
 
 /// As a server answers: defaults filled in, things of its own added.
-fn server(desired: &Desired, messages: u64) -> Existing {
+pub(super) fn server(desired: &Desired, messages: u64) -> Existing {
     let stream = |stream: &DesiredStream| {
         let mut config = stream.creation();
         for (field, value) in [("retention", json!("limits")), ("max_msgs", json!(-1)), ("allow_direct", json!(false))]
@@ -39,29 +40,29 @@ fn server(desired: &Desired, messages: u64) -> Existing {
     with(desired.streams.iter().map(stream).collect())
 }
 
-fn existing(pairs: &[(&str, &str)], messages: u64) -> Existing {
+pub(super) fn existing(pairs: &[(&str, &str)], messages: u64) -> Existing {
     server(&desired(pairs), messages)
 }
 
 impl StreamPlan {
-    fn sentences(&self) -> Vec<String> {
+    pub(super) fn sentences(&self) -> Vec<String> {
         self.remarks().iter().map(Remark::to_string).collect()
     }
 }
 
-fn only(plan: Plan) -> StreamPlan {
+pub(super) fn only(plan: Plan) -> StreamPlan {
     let [stream] = <[_; 1]>::try_from(plan.streams).unwrap();
     stream
 }
 
-fn updated(plan: Plan) -> (Map<String, Value>, Vec<Change>) {
+pub(super) fn updated(plan: Plan) -> (Map<String, Value>, Vec<Change>) {
     match only(plan).action {
         Action::Update { config, changes } => (config, changes),
         other => panic!("{other:?}"),
     }
 }
 
-fn subjects(config: &Map<String, Value>) -> Vec<String> {
+pub(super) fn subjects(config: &Map<String, Value>) -> Vec<String> {
     subjects_of(config).iter().map(ToString::to_string).collect()
 }
 
@@ -129,20 +130,6 @@ fn what_is_immutable_depends_on_values_and_version() {
 }
 
 #[test]
-fn narrower_and_wider_subjects_of_the_stream_do_not_overlap_the_families() {
-    let mut narrow = existing(&[], 3);
-    narrow.streams[0].config["subjects"] = json!(["trade-data.*.*.*", "orderbook-data.x.>", "other.x"]);
-    let plan_narrow = plan(&desired(&[]), &narrow);
-    assert_eq!(plan_narrow.streams[0].kept, vec![]);
-    let subjects = subjects(&updated(plan_narrow).0);
-    assert_eq!(subjects.len(), 9, "{subjects:?}");
-    assert!(subjects.contains(&"other.x".to_owned()) && !subjects.contains(&"trade-data.*.*.*".to_owned()));
-
-    narrow.streams[0].config["subjects"] = json!([">"]);
-    assert!(plan(&desired(&[]), &narrow).is_nothing());
-}
-
-#[test]
 fn a_default_never_costs_messages() {
     let generous = [
         ("STREAM_MAX_MSGS", "-1"),
@@ -181,23 +168,6 @@ fn replicas_are_never_lowered_by_omission() {
 }
 
 #[test]
-fn a_change_of_style_retires_our_old_subjects_and_leaves_foreign_ones() {
-    let mut suffixed = existing(&[], 3);
-    suffixed.streams[0].config["subjects"].as_array_mut().unwrap().push("custom.>".into());
-    let (config, _) = updated(plan(&desired(&[("STREAM_SUBJECT_STYLE", "both")]), &suffixed));
-    assert_eq!(subjects(&config).len(), 17);
-    let (config, changes) = updated(plan(&desired(&[("STREAM_SUBJECT_STYLE", "plain")]), &suffixed));
-    let subjects = subjects(&config);
-    assert_eq!(subjects.len(), 9);
-    assert!(subjects.contains(&"custom.>".to_owned()) && !subjects.contains(&"trade-data.>".to_owned()));
-    let effect = changes[0].effect.as_ref().unwrap();
-    assert!(
-        effect.starts_with("stops capturing orderbook-data.>") && effect.ends_with("its 3 messages stay"),
-        "{effect}"
-    );
-}
-
-#[test]
 fn a_stream_of_a_file_is_as_it_is_written_and_else_as_jetstream_has_it() {
     let of_file = file("streams: {A: {subjects: [a], max_msgs: 5, metadata: {team: x}}}");
     let mut other = server(&of_file, 0);
@@ -232,41 +202,6 @@ fn options_of_newer_servers_are_named() {
     let without = Existing { version: (2, 10), ..server(&file("streams: {A: {subjects: [a]}}"), 0) };
     let kept = only(plan(&of_file, &without));
     assert_eq!((kept.action, kept.conflicts.len()), (Action::Nothing, 1));
-}
-
-#[test]
-fn overlapping_subjects_are_found_before_anything_is_sent() {
-    let two = file("streams: {A: {subjects: [a.>]}, B: {subjects: [a.b]}}");
-    let planned = plan(&two, &with(vec![]));
-    assert!(matches!(planned.streams[0].action, Action::Create(_)));
-    assert_eq!(planned.streams[1].action, Action::Blocked);
-    assert_eq!(
-        planned.streams[1].sentences(),
-        ["conflict: a.b (s.yml:1) belongs to stream A already, which captures a.>: take it out of one of them"]
-    );
-    // Also with a stream that nobody declared, and where the rest of a change can be made.
-    let foreign = server(&file("streams: {X: {subjects: [c.>]}}"), 0).streams;
-    let mut there = server(&file("streams: {A: {subjects: [a.>]}}"), 0);
-    there.streams.extend(foreign);
-    let planned = only(plan(&file("streams: {A: {subjects: [a.>, c.d], max_msgs: 5}}"), &there));
-    assert_eq!(planned.conflicts.len(), 1);
-    let Action::Update { config, changes } = planned.action else { panic!() };
-    assert_eq!((changes.len(), subjects(&config)), (1, vec!["a.>".to_owned()]));
-}
-
-#[test]
-fn a_subject_that_moves_is_given_up_first() {
-    let before = server(&file("streams: {B: {subjects: [b, x]}, A: {subjects: [a]}}"), 0);
-    let desired = file("strict_subjects: true\nstreams: {A: {subjects: [a, x]}, B: {subjects: [b]}}");
-    let planned = plan(&desired, &before);
-    assert!(!planned.has_conflicts(), "{planned:?}");
-    assert_eq!((planned.streams[0].after.as_slice(), planned.streams[1].after.as_slice()), (&[1][..], &[][..]));
-}
-
-#[test]
-fn a_mirror_comes_after_what_it_mirrors() {
-    let planned = plan(&file("streams: {M: {mirror: {name: A}}, A: {subjects: [a]}}"), &with(vec![]));
-    assert_eq!(planned.streams[0].after, [1]);
 }
 
 #[test]
@@ -384,22 +319,6 @@ fn built_in_sets() {
 }
 
 #[test]
-fn a_mirror_that_cannot_be_one_keeps_its_subjects() {
-    let there = server(&file("key_value: {COPY: {}}"), 3);
-    let planned = only(plan(&file("key_value: {COPY: {mirror: {name: SYMBOLS}}}"), &there));
-    assert_eq!(planned.conflicts.len(), 1, "{planned:?}");
-    let Action::Update { config, .. } = planned.action else { panic!("{planned:?}") };
-    assert_eq!(subjects(&config), ["$KV.COPY.>"]);
-    // A server that cannot make a stream of a mirror is told so by nobody else.
-    let mut mirror = server(&file("streams: {A: {mirror: {name: B}}}"), 3);
-    mirror.version = (2, 11);
-    let planned = only(plan(&file("streams: {A: {subjects: [a]}}"), &mirror));
-    assert!(planned.sentences()[0].contains("mirror is"), "{:?}", planned.sentences());
-    let Action::Update { config, .. } = planned.action else { panic!("{planned:?}") };
-    assert_eq!(subjects(&config), Vec::<String>::new());
-}
-
-#[test]
 fn what_a_full_stream_gives_up_depends_on_what_it_discards() {
     let text =
         |discard: &str, limit: u64| format!("streams: {{A: {{subjects: [a], discard: {discard}, max_msgs: {limit}}}}}");
@@ -422,41 +341,6 @@ fn what_a_bucket_has_by_default_costs_nothing() {
     assert_eq!(planned.kept.iter().map(|change| change.field).collect::<Vec<_>>(), ["max_msgs_per_subject"]);
     let declared = only(plan(&file("key_value: {H: {history: 1}}"), &there));
     assert!(declared.kept.is_empty() && matches!(declared.action, Action::Update { .. }));
-}
-
-#[test]
-fn subjects_that_streams_take_from_each_other_are_a_conflict() {
-    let before = server(&file("streams: {A: {subjects: [a, x]}, B: {subjects: [b, y]}}"), 0);
-    let swapped = file("strict_subjects: true\nstreams: {A: {subjects: [a, y], max_msgs: 5}, B: {subjects: [b, x]}}");
-    let planned = plan(&swapped, &before);
-    assert!(
-        planned.streams.iter().all(|stream| matches!(stream.conflicts[..], [Conflict::Circle { .. }])),
-        "{planned:?}"
-    );
-    let Action::Update { config, changes } = &planned.streams[0].action else { panic!("{planned:?}") };
-    assert_eq!((changes.len(), subjects(config)), (1, vec!["a".to_owned(), "x".to_owned()]));
-    assert_eq!(planned.streams[1].action, Action::Nothing);
-}
-
-#[test]
-fn what_one_stream_cannot_give_up_another_one_does_not_take() {
-    // A would give x up for p, which is somebody else's.
-    let mut before = server(&file("streams: {A: {subjects: [x]}, B: {subjects: [b]}}"), 0);
-    before.streams.extend(server(&file("streams: {FOREIGN: {subjects: [p]}}"), 0).streams);
-    let planned = plan(&file("strict_subjects: true\nstreams: {A: {subjects: [p]}, B: {subjects: [b, x]}}"), &before);
-    let conflicts: Vec<_> = planned.streams.iter().map(|stream| stream.conflicts.len()).collect();
-    assert_eq!(conflicts, [1, 1], "{planned:?}");
-    assert!(planned.is_nothing());
-}
-
-#[test]
-fn subjects_that_cannot_stand_beside_each_other_in_one_stream() {
-    let there = server(&file("streams: {A: {subjects: [o.*.c]}}"), 3);
-    let planned = only(plan(&file("streams: {A: {subjects: [o.b.*], max_msgs: 9}}"), &there));
-    assert!(matches!(planned.conflicts[..], [Conflict::Inside { .. }]), "{planned:?}");
-    assert!(matches!(planned.action, Action::Update { .. }), "the rest is changed");
-    let strict = file("strict_subjects: true\nstreams: {A: {subjects: [o.b.*]}}");
-    assert!(!plan(&strict, &there).has_conflicts());
 }
 
 #[test]
@@ -495,16 +379,4 @@ fn there_are_not_more_consumers_than_there_may_be() {
         text,
         "JETSTREAM_MAX_CONSUMERS allows 3 consumers, and there are as many already: raise it, or delete some"
     );
-}
-
-#[test]
-fn a_filter_that_no_message_can_match_is_named() {
-    let desired =
-        file("streams: {A: {subjects: [trade-data.>], consumers: {c: {filter_subjects: [trade.>, trade-data.x]}}}}");
-    assert_eq!(
-        only(plan(&desired, &with(vec![]))).sentences(),
-        ["consumer c: no message of the stream can match trade.>"]
-    );
-    let sourced = file("streams: {A: {sources: [{name: B}], consumers: {c: {filter_subjects: [b]}}}}");
-    assert_eq!(only(plan(&sourced, &with(vec![]))).sentences(), Vec::<String>::new());
 }
