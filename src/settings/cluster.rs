@@ -48,10 +48,6 @@ impl ClusterSettings {
             // It is also sent to other nodes, so it cannot be hashed for nats-server.
             reader.refuse(&NATS_CLUSTER_PASSWORD, "nats-server takes one that begins with $2 for a bcrypt hash");
         }
-        if password.as_ref().is_some_and(|p| p.expose().starts_with("$2")) {
-            // It is also sent to other nodes, so it cannot be hashed for nats-server.
-            reader.refuse(&NATS_CLUSTER_PASSWORD, "nats-server takes one that begins with $2 for a bcrypt hash");
-        }
         if !enabled {
             return None;
         }
