@@ -3,6 +3,7 @@
 
 mod answers;
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -60,35 +61,8 @@ impl JetStream {
 
     /// Every stream of the account.
     pub async fn streams(&self) -> Result<Streams, ApiError> {
-        #[derive(Deserialize)]
-        struct Page {
-            total: usize,
-            streams: Option<Vec<StreamInfo>>,
-            missing: Option<Vec<String>>,
-            offline: Option<Map<String, Value>>,
-        }
-        let mut streams = Streams::default();
-        let mut offset = 0;
-        loop {
-            let request = serde_json::json!({ "offset": offset });
-            let page: Page = self.ask("$JS.API.STREAM.LIST".into(), &request).await?;
-            let (listed, missing) = (page.streams.unwrap_or_default(), page.missing.unwrap_or_default());
-            // Streams may come and go between two pages.
-            let on_page = listed.len() + missing.len();
-            offset += on_page;
-            streams.known.extend(listed);
-            streams.unknown.extend(missing);
-            streams.unknown.extend(page.offline.into_iter().flatten().map(|(name, _)| name));
-            if on_page == 0 || offset >= page.total {
-                break;
-            }
-        }
-        let mut seen = std::collections::HashSet::new();
-        streams.known.retain(|info| seen.insert(info.name().to_owned()));
-        // A server lists those too, with a state of zeros.
-        let Streams { known, unknown } = &mut streams;
-        known.retain(|info| !unknown.iter().any(|name| name == info.name()));
-        Ok(streams)
+        let (known, unknown) = self.list("$JS.API.STREAM.LIST", StreamInfo::name).await?;
+        Ok(Streams { known, unknown })
     }
 
     /// Creates a stream; does nothing when it exists with this very configuration.
@@ -103,26 +77,48 @@ impl JetStream {
 
     /// Every consumer of a stream.
     pub async fn consumers(&self, stream: &str) -> Result<Consumers, ApiError> {
+        let subject = format!("$JS.API.CONSUMER.LIST.{stream}");
+        let (known, unknown) = self.list(&subject, |info: &ConsumerInfo| &info.name).await?;
+        Ok(Consumers { known, unknown })
+    }
+
+    /// A list that comes in pages, and the names of those that exist and are not known just now.
+    async fn list<T: serde::de::DeserializeOwned>(
+        &self,
+        subject: &str,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<(Vec<T>, Vec<String>), ApiError> {
         #[derive(Deserialize)]
-        struct Page {
+        struct Page<T> {
             total: usize,
-            consumers: Option<Vec<ConsumerInfo>>,
+            #[serde(alias = "streams", alias = "consumers")]
+            listed: Option<Vec<T>>,
             missing: Option<Vec<String>>,
+            offline: Option<Map<String, Value>>,
         }
-        let mut consumers = Consumers::default();
+        let (mut known, mut unknown) = (vec![], BTreeSet::new());
         let mut offset = 0;
         loop {
             let request = serde_json::json!({ "offset": offset });
-            let page: Page = self.ask(format!("$JS.API.CONSUMER.LIST.{stream}"), &request).await?;
-            let (listed, missing) = (page.consumers.unwrap_or_default(), page.missing.unwrap_or_default());
-            let on_page = listed.len() + missing.len();
+            let page: Page<T> = self.ask(subject.to_owned(), &request).await?;
+            let listed = page.listed.unwrap_or_default();
+            let offline = page.offline.into_iter().flatten().map(|(name, _)| name);
+            let missing: Vec<_> = page.missing.into_iter().flatten().chain(offline).collect();
+            // What is missing takes its place on the page whether it is listed as well or not, which
+            // depends on whether its node took leave (measured).
+            let names: HashSet<_> = listed.iter().map(&name).chain(missing.iter().map(String::as_str)).collect();
+            let on_page = names.len();
             offset += on_page;
-            consumers.known.extend(listed);
-            consumers.unknown.extend(missing);
+            known.extend(listed);
+            unknown.extend(missing);
             if on_page == 0 || offset >= page.total {
-                return Ok(consumers);
+                break;
             }
         }
+        // They may come and go between two pages; what is missing is listed with a state of zeros.
+        let mut seen = HashSet::new();
+        known.retain(|info| !unknown.contains(name(info)) && seen.insert(name(info).to_owned()));
+        Ok((known, unknown.into_iter().collect()))
     }
 
     /// Creates a consumer that does not exist, or replaces the whole configuration of one that does.

@@ -11,6 +11,7 @@ mod external;
 mod hangs;
 mod integrity;
 mod lifecycle;
+mod lists;
 mod logs;
 mod plans;
 mod refusals;
