@@ -402,3 +402,34 @@ async fn ready_line(notices: &mut broadcast::Receiver<Notice>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    #[tokio::test(start_paused = true)]
+    async fn files_on_a_disk_that_hangs_suspend_the_repair_until_they_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s.yml");
+        std::fs::write(&path, "streams: {A: {subjects: [a]}}").unwrap();
+        let pairs = [("STREAMS_FILE", path.to_str().unwrap())];
+        let files = Settings::load(&pairs, &[]).unwrap().settings.streams.files;
+        let (comes_back, hangs) = tokio::sync::oneshot::channel::<()>();
+        let mut looking = Some(tokio::spawn(async move {
+            let _ = hangs.await;
+            None
+        }));
+        for _ in 0..2 {
+            let reason = changed_file(&files, &mut looking).await.unwrap();
+            assert!(reason.contains("s.yml cannot be read within 5 s: drift is not repaired"), "{reason}");
+            assert!(looking.is_some(), "nobody asks a disk again that has not answered");
+        }
+        comes_back.send(()).unwrap();
+        assert_eq!(changed_file(&files, &mut looking).await, None);
+        assert!(looking.is_none());
+        std::fs::write(&path, "streams: {}").unwrap();
+        let reason = changed_file(&files, &mut looking).await.unwrap();
+        assert!(reason.contains("s.yml has changed"), "{reason}");
+    }
+}

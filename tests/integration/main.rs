@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
+mod applying;
 mod bare;
 mod cluster;
 mod commands;

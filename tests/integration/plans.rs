@@ -105,7 +105,7 @@ fn file(random: &mut fastrand::Rng) -> String {
     text
 }
 
-fn desired(directory: &std::path::Path, text: &str) -> Option<Desired> {
+pub fn desired(directory: &std::path::Path, text: &str) -> Option<Desired> {
     let path = directory.join("random.yml");
     std::fs::write(&path, text).unwrap();
     let environment = [("STREAMS_DEFAULTS", "none"), ("STREAMS_FILE", path.to_str().unwrap())];
@@ -113,11 +113,11 @@ fn desired(directory: &std::path::Path, text: &str) -> Option<Desired> {
     Settings::load(&environment.as_slice(), &[]).ok().map(|loaded| Desired::of(&loaded.settings))
 }
 
-fn failures(applied: &Applied) -> Vec<String> {
+pub fn failures(applied: &Applied) -> Vec<String> {
     applied.failed.iter().map(|error| format!("{error}: {}", error.source)).collect()
 }
 
-async fn leaves_nothing_to_do(jetstream: &unified_nats::nats::JetStream, desired: &Desired, context: &str) {
+pub async fn leaves_nothing_to_do(jetstream: &unified_nats::nats::JetStream, desired: &Desired, context: &str) {
     let existing = Existing::read(jetstream, desired).await.unwrap();
     let left = plan(desired, &existing);
     let to_do = left.streams.iter().filter(|stream| !stream.is_nothing()).collect::<Vec<_>>();
@@ -201,32 +201,13 @@ fn with_file(text: &str) -> Broker {
 }
 
 #[test]
-fn two_at_once_end_in_the_same_state() {
-    let mut broker = Broker::new();
-    broker.set("STREAMS_DEFAULTS", "none").set("STREAMS_RECONCILE_INTERVAL", 0).start();
-    let directory = tempfile::tempdir().unwrap();
-    let streams: String = (0..50)
-        .map(|i| format!("  S{i}: {{subjects: [s{i}.>], max_msgs: 9, consumers: {{c: {{max_deliver: 3}}}}}}\n"))
-        .collect();
-    let desired = desired(directory.path(), &format!("streams:\n{streams}")).unwrap();
-    block_on(async {
-        let client = async || unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(10));
-        let (one, other) = (client().await, client().await);
-        let (first, second) = tokio::join!(apply(&one, &desired, &|_| ()), apply(&other, &desired, &|_| ()));
-        for applied in [first.unwrap(), second.unwrap()] {
-            assert_eq!(failures(&applied), Vec::<String>::new());
-        }
-        leaves_nothing_to_do(&one, &desired, "").await;
-    });
-}
-
-#[test]
 fn drift_is_repaired() {
     let mut broker = with_file(
         "streams:\n  ORDERS: {subjects: [orders.>], max_msgs: 10, consumers: {desk: {max_deliver: 3}}}\n\
          key_value: {SYMBOLS: {history: 5}}\n",
     );
-    broker.set("STREAMS_RECONCILE_INTERVAL", "200ms").start();
+    broker.set("STREAMS_RECONCILE_INTERVAL", "200ms").set("HEALTH_CHECK_INTERVAL", "1h").start();
+    assert!(broker.health()["checks"]["checked_at"].is_null(), "no examination before its time");
     block_on(async {
         let jetstream = JetStream(broker.client().await);
         let mut config = jetstream.info("ORDERS").await["config"].clone();
@@ -248,6 +229,8 @@ fn drift_is_repaired() {
     assert_eq!(broker.state(), "ready");
     let drift = broker.health()["checks"]["drift"].clone();
     assert!(drift["repaired"].as_u64() >= Some(2) && drift["status"] == "pass", "{drift}");
+    // What was examined before does not hold any more.
+    wait_for("an examination", || broker.health()["checks"]["checked_at"].is_string().then_some(()));
     // So is a bucket that somebody deletes.
     info("$JS.API.STREAM.DELETE.KV_SYMBOLS");
     wait_for("the bucket is there", || info("$JS.API.STREAM.INFO.KV_SYMBOLS")["error"].is_null().then_some(()));
@@ -268,8 +251,23 @@ fn what_was_applied_by_hand_is_not_undone_before_a_reload() {
     assert_eq!(limit(), 1000);
     broker.signal(nix::sys::signal::Signal::SIGHUP);
     wait_for("a reload", || broker.log().contains("reloaded;").then_some(()));
+    wait_for("drift is looked after again", || (broker.health()["checks"]["drift"]["status"] == "pass").then_some(()));
     assert_eq!(limit(), 1000);
     assert_eq!(broker.log().matches("stream ONE changed").count(), 0, "{}", broker.log());
+    // A file that is as it was read again is as good as a reload.
+    let path = broker.path("streams.yml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    wait_for("no file, no repair", || (broker.health()["checks"]["drift"]["status"] == "warn").then_some(()));
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        let mut config = jetstream.info("ONE").await["config"].clone();
+        config["max_msgs"] = 5.into();
+        assert!(jetstream.ask("$JS.API.STREAM.UPDATE.ONE", config).await["error"].is_null());
+    });
+    std::fs::write(&path, text).unwrap();
+    wait_for("a repair", || (limit() == 1000).then_some(()));
+    assert_eq!(broker.health()["checks"]["drift"]["status"], "pass");
     assert_eq!(broker.stop(), Some(0));
 }
 
