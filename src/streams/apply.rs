@@ -165,7 +165,7 @@ async fn carry_out(
 
 /// Plans with something to do, in an order that respects what they wait for; those that wait for each
 /// other come last.
-fn waves(plans: &[StreamPlan]) -> Vec<Vec<&StreamPlan>> {
+pub(super) fn waves(plans: &[StreamPlan]) -> Vec<Vec<&StreamPlan>> {
     let mut waiting: BTreeSet<usize> = (0..plans.len()).filter(|number| !plans[*number].is_nothing()).collect();
     let mut waves = vec![];
     while !waiting.is_empty() {

@@ -96,6 +96,7 @@ fn wanted_subjects(desired: &DesiredStream, now: &[Subject]) -> Vec<Subject> {
     }
     subjects
 }
+
 /// Finds subjects that two streams would have, and puts those that take a subject after those that
 /// give it up.
 pub(super) fn settle_subjects(
@@ -199,24 +200,34 @@ fn order_takers(streams: &mut [StreamPlan], before: &[Vec<Subject>], afterwards:
     }
 }
 
-/// Whether plans had to be held back because each of them waits for another one of them.
+/// Whether plans had to be held back because they wait for each other.
 fn hold_circles_back(streams: &mut [StreamPlan], before: &[Vec<Subject>]) -> bool {
-    let mut waiting: BTreeSet<usize> = (0..streams.len()).filter(|number| !streams[*number].after.is_empty()).collect();
-    loop {
-        let waits = |number: &usize| streams[*number].after.iter().any(|other| waiting.contains(other));
-        let left: BTreeSet<usize> = waiting.iter().copied().filter(waits).collect();
-        if left.len() == waiting.len() {
-            break;
-        }
-        waiting = left;
-    }
-    for number in &waiting {
-        let other = streams[*number].after.iter().find(|other| waiting.contains(other)).copied().unwrap_or(*number);
-        let other = streams[other].name.clone();
+    // What waits for a circle without being a part of it goes on to find who keeps its subjects.
+    let next_on_circle = |number: usize| {
+        let after = &streams[number].after;
+        after.iter().copied().find(|other| waits(streams, *other, number)).map(|other| (number, other))
+    };
+    let on_circles: Vec<_> = (0..streams.len()).filter_map(next_on_circle).collect();
+    for (number, other) in &on_circles {
+        let other = streams[*other].name.clone();
         streams[*number].conflicts.push(Conflict::Circle { other });
         streams[*number].hold_subjects_back(&before[*number]);
     }
-    !waiting.is_empty()
+    !on_circles.is_empty()
+}
+
+/// Whether one waits for the other, at once or through others.
+fn waits(streams: &[StreamPlan], one: usize, other: usize) -> bool {
+    let mut seen = BTreeSet::from([one]);
+    let mut left = vec![one];
+    while let Some(number) = left.pop() {
+        let after = &streams[number].after;
+        if after.contains(&other) {
+            return true;
+        }
+        left.extend(after.iter().filter(|next| seen.insert(**next)));
+    }
+    false
 }
 
 /// Subjects that a stream gets.

@@ -1,6 +1,9 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::streams::apply::waves;
+use crate::streams::plan::Existing;
 use crate::streams::plan::plan;
 use crate::streams::plan::tests::{desired, existing, file, only, server, subjects, updated, with};
 
@@ -101,6 +104,19 @@ fn subjects_that_streams_take_from_each_other_are_a_conflict() {
 }
 
 #[test]
+fn what_waits_for_a_circle_is_told_who_keeps_its_subject() {
+    let before = server(&file("streams: {A: {subjects: [a, x]}, B: {subjects: [b, y]}, C: {subjects: [c]}}"), 0);
+    let text = "strict_subjects: true\nstreams: {A: {subjects: [y]}, B: {subjects: [b, x]}, C: {subjects: [a, c]}}";
+    let planned = plan(&file(text), &before);
+    assert!(planned.is_nothing());
+    let sentences = planned.streams[2].sentences();
+    assert_eq!(
+        sentences,
+        ["conflict: a (s.yml:2) belongs to stream A already, which captures a: take it out of one of them"]
+    );
+}
+
+#[test]
 fn what_one_stream_cannot_give_up_another_one_does_not_take() {
     // A would give x up for p, which is somebody else's.
     let mut before = server(&file("streams: {A: {subjects: [x]}, B: {subjects: [b]}}"), 0);
@@ -131,4 +147,166 @@ fn a_filter_that_no_message_can_match_is_named() {
     );
     let sourced = file("streams: {A: {sources: [{name: B}], consumers: {c: {filter_subjects: [b]}}}}");
     assert_eq!(only(plan(&sourced, &with(vec![]))).sentences(), Vec::<String>::new());
+}
+
+/// What is declared of one stream.
+#[derive(Clone, Debug)]
+struct Declared {
+    subjects: Vec<String>,
+    limit: u8,
+}
+
+/// Streams by name, with their subjects and a limit.
+type State = BTreeMap<String, (Vec<Subject>, u8)>;
+
+fn declared() -> impl Strategy<Value = Declared> {
+    (proptest::collection::vec("[a-e]|[a-c]\\.[ab*>]", 1..4), 1..3u8).prop_map(|(texts, limit)| {
+        let mut subjects: Vec<String> = vec![];
+        for text in texts {
+            let subject: Subject = text.parse().unwrap();
+            // A file with subjects that overlap each other is refused.
+            if !subjects.iter().any(|other| other.parse::<Subject>().unwrap().overlaps(&subject)) {
+                subjects.push(text);
+            }
+        }
+        Declared { subjects, limit }
+    })
+}
+
+/// Some of A to E, each with something declared.
+fn declarations() -> impl Strategy<Value = BTreeMap<String, Declared>> {
+    proptest::collection::vec(proptest::option::of(declared()), 5).prop_map(|streams| {
+        let named = ["A", "B", "C", "D", "E"].iter().zip(streams);
+        named.filter_map(|(name, stream)| Some(((*name).to_owned(), stream?))).collect()
+    })
+}
+
+fn as_file(streams: &BTreeMap<String, Declared>, strict: bool) -> Desired {
+    let stream = |(name, declared): (&String, &Declared)| {
+        let Declared { subjects, limit } = declared;
+        format!("  {name}: {{subjects: {}, max_msgs: {limit}}}\n", json!(subjects))
+    };
+    let streams: String = streams.iter().map(stream).collect();
+    file(&format!("strict_subjects: {strict}\nstreams:\n{}", if streams.is_empty() { "  {}\n" } else { &streams }))
+}
+
+/// A server can have these: no two subjects overlap.
+fn possible(streams: BTreeMap<String, Declared>) -> State {
+    let mut taken: Vec<Subject> = vec![];
+    let mut state = State::new();
+    for (name, declared) in streams {
+        let mut subjects = vec![];
+        for subject in declared.subjects.iter().map(|text| text.parse::<Subject>().unwrap()) {
+            if !taken.iter().any(|other| other.overlaps(&subject)) {
+                taken.push(subject.clone());
+                subjects.push(subject);
+            }
+        }
+        if !subjects.is_empty() {
+            state.insert(name, (subjects, declared.limit));
+        }
+    }
+    state
+}
+
+fn as_existing(state: &State) -> Existing {
+    let streams = state.iter().map(|(name, (subjects, limit))| {
+        let subjects: Vec<_> = subjects.iter().map(Subject::as_str).collect();
+        let text = format!("streams: {{{name}: {{subjects: {}, max_msgs: {limit}}}}}", json!(subjects));
+        server(&file(&text), 0).streams.remove(0)
+    });
+    with(streams.collect())
+}
+
+/// As a server does it: what overlaps is refused, whichever of one wave comes first.
+fn carried_out(plans: &[StreamPlan], state: &State) -> Result<State, TestCaseError> {
+    let mut state = state.clone();
+    for wave in waves(plans) {
+        let mut after = state.clone();
+        for plan in &wave {
+            match &plan.action {
+                Action::Create(config) | Action::Update { config, .. } => {
+                    let limit = config["max_msgs"].as_u64().unwrap() as u8;
+                    after.insert(plan.name.clone(), (subjects_of(config), limit));
+                }
+                Action::Prune { .. } => _ = after.remove(&plan.name),
+                _ => {}
+            }
+        }
+        for plan in &wave {
+            let Some((ours, _)) = after.get(&plan.name) else { continue };
+            for (name, (theirs, _)) in state.iter().chain(&after).filter(|(name, _)| **name != plan.name) {
+                let overlap = ours.iter().find(|ours| theirs.iter().any(|theirs| theirs.overlaps(ours)));
+                prop_assert!(overlap.is_none(), "{} takes {:?} of {}", plan.name, overlap, name);
+            }
+        }
+        state = after;
+    }
+    Ok(state)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_declared_no_step_overlaps_and_nothing_is_left_to_do(
+        there in declarations(), wanted in declarations(), strict: bool, prune: bool,
+    ) {
+        let state = possible(there);
+        let mut desired = as_file(&wanted, strict);
+        desired.prune = prune;
+        let planned = plan(&desired, &as_existing(&state));
+        let end = carried_out(&planned.streams, &state)?;
+        let again = plan(&desired, &as_existing(&end));
+        prop_assert!(again.is_nothing(), "{:?} then {:?}", planned, again);
+        for stream in &desired.streams {
+            let planned = planned.streams.iter().find(|plan| plan.name == stream.name).unwrap();
+            let captured = end.get(&stream.name).map(|(subjects, _)| subjects.clone()).unwrap_or_default();
+            // What stands in the way is there.
+            for conflict in &planned.conflicts {
+                match conflict {
+                    Conflict::Overlap { subject, other, other_subject, .. } => {
+                        let subject: Subject = subject.parse().unwrap();
+                        let declared = desired.stream(other).is_some_and(|other| other.subjects.iter().any(|s| s.as_str() == other_subject));
+                        let there = end.get(other).is_some_and(|(subjects, _)| subjects.iter().any(|s| s.as_str() == other_subject));
+                        prop_assert!(declared || there, "{:?}: {:?}", stream.name, conflict);
+                        prop_assert!(subject.overlaps(&other_subject.parse().unwrap()));
+                    }
+                    Conflict::Circle { other } => {
+                        prop_assert!(there_is_a_circle(&desired, &state, &stream.name, other), "{}: {:?}", stream.name, conflict);
+                    }
+                    Conflict::Inside { .. } => {}
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+            if planned.conflicts.is_empty() {
+                let missing = stream.subjects.iter().find(|wanted| !captured.iter().any(|subject| subject.covers(wanted)));
+                prop_assert!(missing.is_none(), "{} does not get {:?}: {:?}", stream.name, missing, planned);
+            }
+        }
+    }
+}
+
+/// Whether each of the two wants, at once or through others, what the other one has.
+fn there_is_a_circle(desired: &Desired, state: &State, one: &str, other: &str) -> bool {
+    let takes_from = |taker: &str| {
+        let wanted = desired.stream(taker).map(|stream| stream.subjects.clone()).unwrap_or_default();
+        let overlaps = |theirs: &[Subject]| wanted.iter().any(|ours| theirs.iter().any(|theirs| theirs.overlaps(ours)));
+        let others = state.iter().filter(|(name, (subjects, _))| *name != taker && overlaps(subjects));
+        others.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    let reaches = |from: &str, to: &str| {
+        let mut seen = BTreeSet::from([from.to_owned()]);
+        let mut left = vec![from.to_owned()];
+        while let Some(name) = left.pop() {
+            for next in takes_from(&name) {
+                if next == to {
+                    return true;
+                }
+                if seen.insert(next.clone()) {
+                    left.push(next);
+                }
+            }
+        }
+        false
+    };
+    takes_from(one).iter().any(|name| name == other) && reaches(other, one)
 }
