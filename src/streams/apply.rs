@@ -119,11 +119,14 @@ pub async fn apply(
         let read = Existing::read(jetstream, desired).await;
         let existing = read.map_err(|source| ApplyError { verb: "read", object: "the streams".into(), source })?;
         let plan = plan(desired, &existing);
+        let first = plan.first_stage(&existing);
         applied.streams.extend(existing.streams.into_iter().map(|info| (info.name().to_owned(), info)));
-        applied.failed = carry_out(jetstream, &plan, &mut applied, deleting).await;
+        let done_before = applied.done.len();
+        applied.failed = carry_out(jetstream, first.as_ref().unwrap_or(&plan), &mut applied, deleting).await;
         applied.remarks = remarks(&plan);
         applied.some_do_not_answer = plan.streams.iter().any(|plan| plan.action == Action::Unknown);
-        if attempt == ATTEMPTS || !applied.failed.iter().any(ApplyError::is_race) {
+        let more = first.is_some() && applied.done.len() > done_before;
+        if attempt == ATTEMPTS || !(more || applied.failed.iter().any(ApplyError::is_race)) {
             break;
         }
     }

@@ -1,6 +1,7 @@
 //! Desired and existing → what to do. Pure.
 
 mod fields;
+mod stages;
 mod subjects;
 mod wording;
 

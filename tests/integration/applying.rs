@@ -78,3 +78,44 @@ fn what_others_change_between_a_look_and_a_change_is_looked_at_again() {
         ask((delete, nothing.clone()));
     }
 }
+
+#[test]
+fn a_subject_is_given_up_only_to_a_stream_that_can_take_it() {
+    for version in ["2.10.26", CURRENT] {
+        let mut broker = Broker::with_server(version);
+        broker.set("STREAMS_DEFAULTS", "none").set("STREAMS_RECONCILE_INTERVAL", 0);
+        broker.set("JETSTREAM_MAX_FILE", "100MB").set("STREAM_MAX_BYTES", "10MB").start();
+        let directory = tempfile::tempdir().unwrap();
+        let streams =
+            |lines: &str| desired(directory.path(), &format!("strict_subjects: true\nstreams:\n{lines}")).unwrap();
+        block_on(async {
+            let client = JetStream(broker.client().await);
+            let jetstream = Ours::new(client.0.clone(), Duration::from_secs(10));
+            let make = async |lines: &str| apply(&jetstream, &streams(lines), &|_| ()).await.unwrap();
+            let messages =
+                async |stream: &str| client.info(stream).await["state"]["messages"].as_u64().unwrap_or_default();
+            let made = make("  G: {subjects: [g, x, y]}\n  T: {subjects: [t]}\n").await;
+            assert_eq!(failures(&made), Vec::<String>::new());
+
+            // Neither the stream that is to be changed nor the one that is to be created has room.
+            let too_large = "  G: {subjects: [g]}\n  T: {subjects: [t, x], max_bytes: 1GB}\n\
+                            \x20 N: {subjects: [y], max_bytes: 1GB}\n";
+            let failed = failures(&make(too_large).await);
+            assert!(failed.len() == 2 && failed.iter().all(|text| text.contains("insufficient")), "{failed:?}");
+            client.publish("x", "kept").await;
+            client.publish("y", "kept").await;
+            assert_eq!(messages("G").await, 2, "{version}");
+
+            let fitting = too_large.replace("1GB", "1MB");
+            let applied = make(&fitting).await;
+            assert_eq!(failures(&applied), Vec::<String>::new());
+            for subject in ["x", "y", "g"] {
+                client.publish(subject, "at its place").await;
+            }
+            assert_eq!((messages("G").await, messages("T").await, messages("N").await), (3, 1, 1), "{version}");
+            assert_eq!(client.info("N").await["config"]["subjects"], serde_json::json!(["y"]));
+            leaves_nothing_to_do(&jetstream, &streams(&fitting), version).await;
+        });
+        assert_eq!(broker.stop(), Some(0));
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+use super::stages::is_nothing_yet;
 use super::{Action, Change, Conflict, ConsumerPlan, StreamPlan};
 use crate::domain::Subject;
 use crate::nats::StreamInfo;
@@ -14,7 +15,7 @@ use crate::streams::spec::{Desired, DesiredConsumer, DesiredStream, Origin};
 
 impl StreamPlan {
     /// Leaves the subjects as they are, and does the rest where that can be done without them.
-    fn hold_subjects_back(&mut self, subjects: &[Subject]) {
+    pub(super) fn hold_subjects_back(&mut self, subjects: &[Subject]) {
         self.action = match std::mem::replace(&mut self.action, Action::Blocked) {
             Action::Update { mut config, mut changes } => {
                 changes.retain(|change| change.field != "subjects");
@@ -61,8 +62,8 @@ pub(super) fn subjects_change(
     if let Some(conflict) = overlap_inside(&desired.subjects, &wanted, &by) {
         return Err(Box::new(conflict));
     }
-    let removed: Vec<_> =
-        now.iter().filter(|subject| !wanted.iter().any(|other| other.covers(subject))).map(Subject::as_str).collect();
+    let lost = |subject: &&Subject| !is_nothing_yet(subject) && !wanted.iter().any(|other| other.covers(subject));
+    let removed: Vec<_> = now.iter().filter(lost).map(Subject::as_str).collect();
     let messages = grouped(existing.state.messages);
     let effect =
         (!removed.is_empty()).then(|| format!("stops capturing {}; its {messages} messages stay", removed.join(", ")));
@@ -87,7 +88,7 @@ fn wanted_subjects(desired: &DesiredStream, now: &[Subject]) -> Vec<Subject> {
         let retired = desired.retired_subjects.contains(subject);
         // A stream's subjects must not overlap: a narrower one gives way.
         let covered = desired.subjects.iter().any(|filter| filter != subject && filter.covers(subject));
-        !retired && !covered
+        !retired && !covered && !is_nothing_yet(subject)
     });
     for subject in &desired.subjects {
         if !subjects.iter().any(|captured| captured.covers(subject)) {
