@@ -78,6 +78,8 @@ impl Origin {
 
 /// What we put into a stream's metadata.
 pub const MANAGED_BY: (&str, &str) = ("managed-by", "unified-nats");
+/// Beside it, the name of the stream: one that somebody makes with the configuration of ours is not ours.
+pub const MARKED_STREAM: &str = "managed-stream";
 
 /// What nats-server takes for a window that is not given, where messages get as old.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(120);
@@ -304,15 +306,20 @@ fn given(fields: &[Wanted]) -> impl Iterator<Item = (String, Value)> {
 
 /// Sets our mark.
 pub fn mark(config: &mut Map<String, Value>) {
+    let name = config.get("name").cloned().unwrap_or_default();
     let metadata = config.entry("metadata").or_insert_with(|| json!({}));
     if !metadata.is_object() {
         *metadata = json!({});
     }
     metadata[MANAGED_BY.0] = MANAGED_BY.1.into();
+    metadata[MARKED_STREAM] = name;
 }
 
+/// Marks of earlier versions name no stream.
 pub fn is_marked(config: &Map<String, Value>) -> bool {
-    config.get("metadata").and_then(|metadata| metadata.get(MANAGED_BY.0)).is_some_and(|by| by == MANAGED_BY.1)
+    let label = |name: &str| config.get("metadata")?.get(name);
+    let is_its_own = || label(MARKED_STREAM).is_none_or(|marked| Some(marked) == config.get("name"));
+    label(MANAGED_BY.0).is_some_and(|by| by == MANAGED_BY.1) && is_its_own()
 }
 
 /// The variable that stands behind a field of the stream of the eight families.

@@ -306,7 +306,15 @@ fn a_reload_applies_the_file_anew() {
 fn what_is_pruned_at_a_start_is_no_loss() {
     let mut broker = with_file("streams: {OLD: {subjects: [old]}}");
     broker.start();
-    block_on(async { JetStream(broker.client().await).publish("old", "x").await });
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        jetstream.publish("old", "x").await;
+        // Somebody makes one like it, with everything that we have written into it.
+        let mut copy = jetstream.info("OLD").await["config"].clone();
+        copy["name"] = "COPY".into();
+        copy["subjects"] = serde_json::json!(["copy"]);
+        assert!(jetstream.ask("$JS.API.STREAM.CREATE.COPY", copy).await["error"].is_null());
+    });
     wait_for("its message is known", || {
         let book = std::fs::read_dir(broker.store()).unwrap().flatten();
         let known = book.filter_map(|file| std::fs::read_to_string(file.path()).ok());
@@ -322,10 +330,10 @@ fn what_is_pruned_at_a_start_is_no_loss() {
             list["streams"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
         })
     };
-    assert_eq!(streams(&broker), ["MARKET_DATA", "NEW", "OLD"]);
+    assert_eq!(streams(&broker), ["COPY", "MARKET_DATA", "NEW", "OLD"]);
     assert_eq!(broker.stop(), Some(0));
     broker.set("STREAMS_PRUNE", "true").start();
-    assert_eq!(streams(&broker), ["MARKET_DATA", "NEW"]);
+    assert_eq!(streams(&broker), ["COPY", "MARKET_DATA", "NEW"]);
     assert_eq!(broker.health()["status"], "healthy", "{}", broker.health());
     assert!(broker.log().contains("stream OLD deleted with its 1 messages"), "{}", broker.log());
     assert_eq!(broker.stop(), Some(0));

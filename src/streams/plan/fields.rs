@@ -7,7 +7,7 @@ use crate::domain::ServerVersion;
 use crate::nats::StreamState;
 use crate::settings::declared::options::{Changes, Omitted};
 use crate::streams::effect::{Circumstances, effect};
-use crate::streams::spec::{MANAGED_BY, Origin, Wanted};
+use crate::streams::spec::{MANAGED_BY, MARKED_STREAM, Origin, Wanted};
 
 pub(super) struct Differences {
     pub changes: Vec<Change>,
@@ -67,7 +67,7 @@ fn with_mark_of(field: &str, now: &Value, wanted: &Value) -> Value {
     }
     let mut labels = wanted.as_object().cloned().unwrap_or_default();
     for (name, value) in now.as_object().into_iter().flatten() {
-        if name == MANAGED_BY.0 || name.starts_with("_nats.") {
+        if [MANAGED_BY.0, MARKED_STREAM].contains(&name.as_str()) || name.starts_with("_nats.") {
             labels.insert(name.clone(), value.clone());
         }
     }

@@ -185,7 +185,8 @@ fn a_stream_of_a_file_is_as_it_is_written_and_else_as_jetstream_has_it() {
     assert_eq!(fields, ["description", "max_msgs", "allow_rollup_hdrs", "metadata"]);
     assert_eq!((&config["max_msgs"], &config["deny_delete"]), (&json!(5), &json!(true)));
     assert!(!config.contains_key("description"));
-    assert_eq!(config["metadata"], json!({ "team": "x", "managed-by": "unified-nats", "_nats.level": "1" }));
+    let marks = json!({ "team": "x", "managed-by": "unified-nats", "managed-stream": "A", "_nats.level": "1" });
+    assert_eq!(config["metadata"], marks);
 }
 
 #[test]
@@ -219,6 +220,24 @@ fn only_what_bears_our_mark_is_pruned() {
     let planned = plan(&successor, &there);
     assert!(!planned.has_conflicts());
     assert_eq!(planned.streams[0].after, [1]);
+}
+
+#[test]
+fn a_copy_of_ours_is_not_ours_until_it_is_declared() {
+    let mut there = server(&file("streams: {OURS: {subjects: [o]}, OLD: {subjects: [p]}}"), 9);
+    // Marks of earlier versions named no stream.
+    there.streams[1].config["metadata"].as_object_mut().unwrap().remove("managed-stream");
+    let mut copy = there.streams[0].clone();
+    copy.config.insert("name".into(), "COPY".into());
+    copy.config.insert("subjects".into(), json!(["c"]));
+    there.streams.push(copy);
+    let planned = plan(&Desired { prune: true, ..Desired::default() }, &there);
+    let pruned: Vec<_> = planned.streams.iter().map(|stream| stream.name.as_str()).collect();
+    assert_eq!((pruned, planned.extra), (vec!["OURS", "OLD"], vec!["COPY".to_owned()]));
+    // Repaired it is ours.
+    let declared = plan(&file("streams: {COPY: {subjects: [c], max_msgs: 5}}"), &there);
+    let (config, _) = updated(declared);
+    assert_eq!(config["metadata"]["managed-stream"], "COPY");
 }
 
 #[test]
