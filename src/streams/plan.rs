@@ -107,6 +107,8 @@ pub enum Conflict {
     Overlap { subject: String, other: String, other_subject: String, by: Origin },
     /// The stream itself has a subject that cannot stand beside it.
     Inside { subject: String, other: String, by: Origin },
+    /// The stream would give a subject up for another one that cannot take it.
+    Untaken { subject: String, other: String, by: Origin },
     /// Streams take subjects from each other in a circle.
     Circle { other: String },
     /// There are as many streams, or consumers, as there may be.

@@ -116,6 +116,9 @@ pub(super) fn settle_subjects(
         if hold_overlaps_back(streams, desired, &before, &afterwards, extra) {
             continue;
         }
+        if hold_givers_back(streams, desired, &before, &afterwards) {
+            continue;
+        }
         order_takers(streams, &before, &afterwards);
         if !hold_circles_back(streams, &before) {
             break;
@@ -181,6 +184,42 @@ fn hold_overlaps_back(
         held = true;
     }
     held
+}
+
+/// Whether a plan had to be held back because it gives up what another stream is declared to capture and
+/// cannot take: nobody would have it.
+fn hold_givers_back(
+    streams: &mut [StreamPlan],
+    desired: &Desired,
+    before: &[Vec<Subject>],
+    afterwards: &[Vec<Subject>],
+) -> bool {
+    let captures = |subjects: &[Subject], wanted: &Subject| subjects.iter().any(|subject| subject.covers(wanted));
+    let mut given_up = Overlaps::default();
+    for (number, subjects) in before.iter().enumerate() {
+        if !matches!(streams[number].action, Action::Update { .. }) {
+            continue;
+        }
+        for subject in subjects.iter().filter(|subject| !captures(&afterwards[number], subject)) {
+            if !afterwards.iter().any(|subjects| captures(subjects, subject)) {
+                given_up.claim(number, subject);
+            }
+        }
+    }
+    let mut held = BTreeSet::new();
+    for (taker, stream) in desired.streams.iter().enumerate() {
+        for lacking in stream.subjects.iter().filter(|subject| !captures(&afterwards[taker], subject)) {
+            while let Some(claim) = given_up.find(lacking, &|other| other != taker && !held.contains(&other)) {
+                let by = desired.streams.get(claim.stream).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
+                let (subject, other) = (claim.subject.to_string(), stream.name.clone());
+                let giver = &mut streams[claim.stream];
+                giver.conflicts.push(Conflict::Untaken { subject, other, by });
+                giver.hold_subjects_back(&before[claim.stream]);
+                held.insert(claim.stream);
+            }
+        }
+    }
+    !held.is_empty()
 }
 
 /// Puts those that take a subject after those that give it up.

@@ -92,6 +92,11 @@ impl fmt::Display for Conflict {
                 "{subject} ({by}) overlaps {other}, which the stream captures, too, and neither holds the other: take \
                  one of them out, or set strict_subjects",
             ),
+            Self::Untaken { subject, other, by } => write!(
+                f,
+                "{subject} is to go ({by}) to stream {other}, which cannot take it: settle what stands in the way of \
+                 that one first"
+            ),
             Self::Circle { other } => write!(
                 f,
                 "it takes subjects from stream {other} while that one waits for it: change them in two steps, first \

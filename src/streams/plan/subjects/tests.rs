@@ -104,6 +104,48 @@ fn subjects_that_streams_take_from_each_other_are_a_conflict() {
 }
 
 #[test]
+fn what_another_one_cannot_take_is_not_given_up() {
+    // B would take x and p, which is somebody else's.
+    let mut before = server(&file("streams: {A: {subjects: [a, x]}, B: {subjects: [b]}}"), 0);
+    before.streams.extend(server(&file("streams: {FOREIGN: {subjects: [p]}}"), 0).streams);
+    let text = "strict_subjects: true\nstreams: {A: {subjects: [a], max_msgs: 5}, B: {subjects: [b, x, p]}}";
+    let planned = plan(&file(text), &before);
+    assert_eq!(
+        planned.streams[0].sentences(),
+        ["conflict: x is to go (s.yml:2) to stream B, which cannot take it: settle what stands in the way of that \
+          one first"]
+    );
+    let Action::Update { config, changes } = &planned.streams[0].action else { panic!("{planned:?}") };
+    assert_eq!((changes.len(), subjects(config)), (1, vec!["a".to_owned(), "x".to_owned()]), "the rest is changed");
+    before.streams.pop();
+    assert!(!plan(&file(text), &before).has_conflicts());
+}
+
+#[test]
+fn subjects_move_when_nothing_else_is_left_to_refuse() {
+    let there = server(&file("streams: {A: {subjects: [a, x], max_msgs: 2}, B: {subjects: [b], max_msgs: 2}}"), 0);
+    let first_of = |limits: [u8; 2]| {
+        let [a, b] = limits;
+        let text = format!("{{A: {{subjects: [a], max_msgs: {a}}}, B: {{subjects: [b, x], max_msgs: {b}}}}}");
+        plan(&file(&format!("strict_subjects: true\nstreams: {text}")), &there).first_stage(&there)
+    };
+    assert_eq!(first_of([2, 2]), None);
+    for (limits, changed) in [([1, 2], 0), ([2, 1], 1)] {
+        let first = first_of(limits).unwrap();
+        let Action::Update { config, changes } = &first.streams[changed].action else { panic!("{first:?}") };
+        assert_eq!((changes.len(), subjects(config).len()), (1, 2 - changed), "{first:?}");
+        assert_eq!(first.streams[1 - changed].action, Action::Nothing);
+    }
+    // One that is created has what nobody else has, or nothing yet.
+    for (wanted, at_first) in [("[x, n]", "n"), ("[x]", "unified-nats.nothing-yet.N")] {
+        let text = format!("strict_subjects: true\nstreams: {{A: {{subjects: [a]}}, N: {{subjects: {wanted}}}}}");
+        let first = plan(&file(&text), &there).first_stage(&there).unwrap();
+        let Action::Create(config) = &first.streams[1].action else { panic!("{first:?}") };
+        assert_eq!(subjects(config), [at_first]);
+    }
+}
+
+#[test]
 fn what_waits_for_a_circle_is_told_who_keeps_its_subject() {
     let before = server(&file("streams: {A: {subjects: [a, x]}, B: {subjects: [b, y]}, C: {subjects: [c]}}"), 0);
     let text = "strict_subjects: true\nstreams: {A: {subjects: [y]}, B: {subjects: [b, x]}, C: {subjects: [a, c]}}";
@@ -258,6 +300,7 @@ proptest! {
         let again = plan(&desired, &as_existing(&end));
         prop_assert!(again.is_nothing(), "{:?} then {:?}", planned, again);
         for stream in &desired.streams {
+            let planned_all = &planned;
             let planned = planned.streams.iter().find(|plan| plan.name == stream.name).unwrap();
             let captured = end.get(&stream.name).map(|(subjects, _)| subjects.clone()).unwrap_or_default();
             // What stands in the way is there.
@@ -271,6 +314,10 @@ proptest! {
                         (declared || there) && ours.overlaps(&theirs)
                     }
                     Conflict::Circle { other } => there_is_a_circle(&desired, &state, &stream.name, other),
+                    Conflict::Untaken { other, .. } => {
+                        let other = planned_all.streams.iter().find(|plan| plan.name == *other).unwrap();
+                        !other.conflicts.is_empty()
+                    }
                     Conflict::Inside { .. } => true,
                     _ => false,
                 };
@@ -346,8 +393,7 @@ proptest! {
             let planned = plan(&desired, &existing);
             let first = planned.first_stage(&existing);
             let done = carried_out_where_possible(&first.as_ref().unwrap_or(&planned).streams, &mut state, &refused);
-            let takers = desired.streams.iter().zip(&planned.streams).filter(|(_, plan)| plan.conflicts.is_empty());
-            for ((stream, _), probe) in takers.flat_map(|taker| PROBES.map(|probe| (taker, probe))) {
+            for (stream, probe) in desired.streams.iter().flat_map(|stream| PROBES.map(|probe| (stream, probe))) {
                 let probe: Subject = probe.parse().unwrap();
                 let captured = |subjects: &[Subject]| subjects.iter().any(|subject| subject.covers(&probe));
                 let somebody = |state: &State| state.values().any(|(subjects, _)| captured(subjects));
