@@ -195,6 +195,14 @@ fn hold_givers_back(
     afterwards: &[Vec<Subject>],
 ) -> bool {
     let captures = |subjects: &[Subject], wanted: &Subject| subjects.iter().any(|subject| subject.covers(wanted));
+    let lacking = desired.streams.iter().enumerate().flat_map(|(taker, stream)| {
+        let lacking = stream.subjects.iter().filter(move |subject| !captures(&afterwards[taker], subject));
+        lacking.map(move |subject| (taker, subject))
+    });
+    let lacking: Vec<_> = lacking.collect();
+    if lacking.is_empty() {
+        return false;
+    }
     let mut given_up = Overlaps::default();
     for (number, subjects) in before.iter().enumerate() {
         if !matches!(streams[number].action, Action::Update { .. }) {
@@ -207,16 +215,14 @@ fn hold_givers_back(
         }
     }
     let mut held = BTreeSet::new();
-    for (taker, stream) in desired.streams.iter().enumerate() {
-        for lacking in stream.subjects.iter().filter(|subject| !captures(&afterwards[taker], subject)) {
-            while let Some(claim) = given_up.find(lacking, &|other| other != taker && !held.contains(&other)) {
-                let by = desired.streams.get(claim.stream).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
-                let (subject, other) = (claim.subject.to_string(), stream.name.clone());
-                let giver = &mut streams[claim.stream];
-                giver.conflicts.push(Conflict::Untaken { subject, other, by });
-                giver.hold_subjects_back(&before[claim.stream]);
-                held.insert(claim.stream);
-            }
+    for (taker, wanted) in lacking {
+        while let Some(claim) = given_up.find(wanted, &|other| other != taker && !held.contains(&other)) {
+            let by = desired.streams.get(claim.stream).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
+            let (subject, other) = (claim.subject.to_string(), streams[taker].name.clone());
+            let giver = &mut streams[claim.stream];
+            giver.conflicts.push(Conflict::Untaken { subject, other, by });
+            giver.hold_subjects_back(&before[claim.stream]);
+            held.insert(claim.stream);
         }
     }
     !held.is_empty()
@@ -247,13 +253,32 @@ fn hold_circles_back(streams: &mut [StreamPlan], before: &[Vec<Subject>]) -> boo
         let after = &streams[number].after;
         after.iter().copied().find(|other| waits(streams, *other, number)).map(|other| (number, other))
     };
-    let on_circles: Vec<_> = (0..streams.len()).filter_map(next_on_circle).collect();
+    let on_circles: Vec<_> = never_next(streams).filter_map(next_on_circle).collect();
     for (number, other) in &on_circles {
         let other = streams[*other].name.clone();
         streams[*number].conflicts.push(Conflict::Circle { other });
         streams[*number].hold_subjects_back(&before[*number]);
     }
     !on_circles.is_empty()
+}
+
+/// Those that are never next, whatever is done: circles, and what waits for them.
+fn never_next(streams: &[StreamPlan]) -> impl Iterator<Item = usize> {
+    let mut open: Vec<usize> = streams.iter().map(|plan| plan.after.len()).collect();
+    let mut followers: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (number, plan) in streams.iter().enumerate() {
+        plan.after.iter().for_each(|other| followers.entry(*other).or_default().push(number));
+    }
+    let mut next: Vec<usize> = (0..streams.len()).filter(|number| open[*number] == 0).collect();
+    while let Some(done) = next.pop() {
+        for follower in followers.remove(&done).unwrap_or_default() {
+            open[follower] -= 1;
+            if open[follower] == 0 {
+                next.push(follower);
+            }
+        }
+    }
+    open.into_iter().enumerate().filter(|(_, open)| *open > 0).map(|(number, _)| number)
 }
 
 /// Whether one waits for the other, at once or through others.
