@@ -173,6 +173,20 @@ fn what_we_may_not_do_is_told_with_the_subject() {
 }
 
 #[test]
+fn what_may_not_be_looked_at_does_not_hide_the_rest() {
+    let conf = "authorization: { users: [
+        { user: u, password: p, permissions: { publish: { deny: [\"$JS.API.CONSUMER.LIST.MARKET_DATA\"] } } } ] }\n";
+    let mut server = BareServer::new(CURRENT, &format!("{JETSTREAM}{conf}"));
+    server.start();
+    let mut broker = serving(&server);
+    broker.set("NATS_AUTH_USERNAME", "u").set("NATS_AUTH_PASSWORD", "p").set("STREAMS_DEFAULTS", "market-data,broker");
+    broker.start();
+    let (code, text) = command(&broker, &["streams", "check", "--detailed", "--timeout", "1"]);
+    assert_eq!((code, text.matches("ok  ").count()), (Some(1), 3), "{text}");
+    assert!(text.contains("FAIL  MARKET_DATA") && text.contains("it cannot be looked at closer"), "{text}");
+}
+
+#[test]
 fn a_server_without_jetstream_or_with_too_little_room_is_told() {
     let mut server = BareServer::new(CURRENT, "");
     server.start();

@@ -403,6 +403,10 @@ fn plan_apply_and_check_from_the_command_line() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+    let (_, json) = printed(&broker, &["streams", "check", "--detailed", "--json"]);
+    let detailed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let first_time = |index: usize| detailed["streams"][index]["first_time"].as_str();
+    assert!(first_time(0).is_some() && first_time(1).is_none(), "ORDERS never held a message: {detailed}");
     let (_, json) = printed(&broker, &["streams", "check", "--stats", "--json", "--stream", "MARKET_DATA"]);
     let stats: serde_json::Value = serde_json::from_str(&json).unwrap();
     let keys: Vec<_> = stats[0].as_object().unwrap().keys().map(String::as_str).collect();

@@ -1,5 +1,6 @@
 use std::time::SystemTime;
 
+use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,24 +14,23 @@ use crate::nats::{ApiError, ConsumerInfo, StreamInfo};
 use crate::settings::declared::options::readable;
 use crate::streams::{Action, DesiredStream, Existing, StreamPlan, plan};
 
+/// Streams that are looked at at a time.
+const AT_ONCE: usize = 16;
+
 /// Shows the state of the streams against the desired ones.
 pub fn check(flags: &Flags, arguments: &CheckStreams) -> Code {
     with_session(flags, arguments.nats_url.as_deref(), arguments.timeout, async |session| {
-        let looked = async {
-            let existing = Existing::read(&session.jetstream, &session.desired).await?;
-            let mut streams = vec![];
-            for subject in subjects(&session, &existing, arguments.stream.as_deref()) {
-                streams.push(subject.look(&session, arguments.detailed).await?);
-            }
-            Ok::<_, ApiError>(streams)
-        };
-        match looked.await {
-            Ok(streams) => print(&streams, arguments),
+        let existing = match Existing::read(&session.jetstream, &session.desired).await {
+            Ok(existing) => existing,
             Err(error) => {
                 eprintln!("cannot look at the streams: {error}");
-                Code::Failed
+                return Code::Failed;
             }
-        }
+        };
+        let subjects = subjects(&session, &existing, arguments.stream.as_deref()).into_iter();
+        let looks: Vec<_> = subjects.map(|subject| subject.look(&session, arguments.detailed)).collect();
+        let streams: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+        print(&streams, arguments)
     })
 }
 
@@ -85,7 +85,7 @@ struct Family {
 }
 
 impl Subject<'_> {
-    async fn look(self, session: &Session, detailed: bool) -> Result<Looked, ApiError> {
+    async fn look(self, session: &Session, detailed: bool) -> Looked {
         let Self { name, desired, info, plan } = self;
         let (mut failures, mut deviations) = (vec![], vec![]);
         match (&info, desired) {
@@ -107,13 +107,23 @@ impl Subject<'_> {
         deviations.extend(changes);
         failures.extend(missing);
         let mut looked = Looked { name, info, failures, deviations, consumers: vec![], families: vec![] };
-        if detailed && looked.info.is_some() {
-            looked.consumers = session.jetstream.consumers(&looked.name).await?.known;
-            if looked.name == session.settings.market_data.name.as_str() {
-                looked.families = families(session, &looked.name).await?;
-            }
+        if detailed
+            && looked.info.is_some()
+            && let Err(error) = looked.look_closer(session).await
+        {
+            looked.failures.push(format!("it cannot be looked at closer: {error}"));
         }
-        Ok(looked)
+        looked
+    }
+}
+
+impl Looked {
+    async fn look_closer(&mut self, session: &Session) -> Result<(), ApiError> {
+        self.consumers = session.jetstream.consumers(&self.name).await?.known;
+        if self.name == session.settings.market_data.name.as_str() {
+            self.families = families(session, &self.name).await?;
+        }
+        Ok(())
     }
 }
 
@@ -173,8 +183,8 @@ fn as_json(stream: &Looked, detailed: bool) -> Value {
     result["failures"] = stream.failures.clone().into();
     result["deviations"] = stream.deviations.clone().into();
     if let Some(info) = stream.info.as_ref().filter(|_| detailed) {
-        result["first_time"] = info.state.first_ts.clone().into();
-        result["last_time"] = info.state.last_ts.clone().into();
+        result["first_time"] = time(&info.state.first_ts).into();
+        result["last_time"] = time(&info.state.last_ts).into();
         result["used_percent"] = used(info)
             .into_iter()
             .map(|(limit, percent)| (limit.to_owned(), percent.into()))
@@ -185,6 +195,11 @@ fn as_json(stream: &Looked, detailed: bool) -> Value {
         result["families"] = stream.families.iter().map(family).collect();
     }
     result
+}
+
+/// [`None`] for what JetStream says of a stream that never held a message.
+fn time(text: &str) -> Option<&str> {
+    (!text.starts_with("0001-")).then_some(text)
 }
 
 fn consumer_as_json(consumer: &ConsumerInfo) -> Value {
