@@ -2,6 +2,7 @@
 //! The outermost key tells the shape.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::declared::{Declarations, DeclaredStream};
@@ -232,20 +233,55 @@ pub fn read_streams(name: &str, text: &str, problems: &mut Problems) -> Vec<Decl
     SettingsFile::of(name, text, Path::new("."), problems).streams
 }
 
+/// Attempts to read a file that somebody writes to.
+const ATTEMPTS: u32 = 5;
+
 fn read_text(path: &Path) -> Result<String, String> {
-    use std::io::Read;
-    if !std::fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
+    for _ in 0..ATTEMPTS {
+        if let Some(bytes) = read_bytes(path)? {
+            return String::from_utf8(bytes)
+                .map_err(|error| format!("it is not UTF-8 text from byte {} on", error.utf8_error().valid_up_to()));
+        }
+    }
+    Err("it changes while it is read: write another file, and rename it to this one".into())
+}
+
+/// [`None`] for a file that has changed meanwhile: half of what somebody writes may be another meaning.
+fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let told = |error: std::io::Error| error.to_string();
+    if !std::fs::metadata(path).map_err(told)?.is_file() {
         // Opening a pipe would wait for whoever writes to it.
         return Err("it is not a regular file".into());
     }
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut file = std::fs::File::open(path).map_err(told)?;
+    let before = Condition::of(&file).map_err(told)?;
     let mut bytes = Vec::new();
-    file.take(yaml::LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    (&mut file).take(yaml::LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
     if bytes.len() > yaml::LONGEST {
         return Err("it is larger than 4 MiB".into());
     }
-    String::from_utf8(bytes)
-        .map_err(|error| format!("it is not UTF-8 text from byte {} on", error.utf8_error().valid_up_to()))
+    let after = Condition::of(&file).map_err(told)?;
+    Ok(after.is_whole(&before, bytes.len()).then_some(bytes))
+}
+
+/// What tells a file from the same one that was written to.
+#[derive(PartialEq)]
+struct Condition {
+    length: u64,
+    modified: std::time::SystemTime,
+}
+
+impl Condition {
+    fn of(file: &std::fs::File) -> std::io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { length: metadata.len(), modified: metadata.modified()? })
+    }
+
+    /// Whether `read` bytes are all there is, and nothing has changed since `before`. Some file systems
+    /// do not know the length of what they make up.
+    fn is_whole(&self, before: &Self, read: usize) -> bool {
+        self == before && (self.length == 0 || self.length == read as u64)
+    }
 }
 
 struct Walk<'a> {

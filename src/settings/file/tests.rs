@@ -196,6 +196,20 @@ fn a_stream_is_declared_in_one_file() {
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_read_is_not_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s.yml");
+    std::fs::write(&path, "streams: {}").unwrap();
+    let condition = || Condition::of(&std::fs::File::open(&path).unwrap()).unwrap();
+    let before = condition();
+    assert!(condition().is_whole(&before, 11));
+    assert!(!condition().is_whole(&before, 10), "half of it");
+    std::fs::write(&path, "streams: {} ").unwrap();
+    assert!(!condition().is_whole(&before, 12), "it has grown");
+    assert!(read_text(Path::new("/proc/self/mounts")).is_ok(), "it has no length");
+}
+
+#[test]
 fn files_are_read_within_bounds() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s.yml");
