@@ -4,6 +4,7 @@
 mod attend;
 mod bring_up;
 mod directories;
+mod hand_over;
 mod lock;
 mod missing;
 mod phases;
@@ -26,7 +27,8 @@ use crate::api::{self, Views};
 use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
-use crate::settings::Problems;
+use crate::nats::Monitor;
+use crate::settings::{Problems, Settings};
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
     Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, Supervisor, Timing,
@@ -78,6 +80,7 @@ impl Prepared {
             drain_delay: supervision.drain_delay,
             kill_after: kill_after(supervision.shutdown_timeout),
             lame_duck: settings.server.lame_duck_duration + settings.server.lame_duck_grace + LAME_DUCK_MARGIN,
+            hand_over: hands_over(&settings).then(|| hand_over_within(supervision.shutdown_timeout)),
         };
         let policy = RestartPolicy::new(supervision);
         let mut tasks: JoinSet<Ended> = JoinSet::new();
@@ -121,6 +124,9 @@ impl Prepared {
         } else {
             let (period, jetstream) = (settings.health.probe_interval, settings.jetstream.enabled);
             tasks.spawn(name("watch", attend::attend(handle.clone(), client_view.clone(), period, jetstream)));
+        }
+        if hands_over(&settings) {
+            tasks.spawn(name("hand-over", hand_over::watch(handle.clone(), Monitor::new(&settings))));
         }
         if looks_after_messages {
             // A list of all streams is the most that an idle broker does.
@@ -225,6 +231,16 @@ fn into_result(ending: Ending) -> Result<(), Fault> {
 
 /// What lame duck mode may take beyond what it is configured to.
 const LAME_DUCK_MARGIN: Duration = Duration::from_secs(10);
+
+/// Whether there is something to hand over, and somebody who can take it.
+fn hands_over(settings: &Settings) -> bool {
+    settings.cluster.is_some() && settings.jetstream.enabled
+}
+
+/// Time for handing over; nats-server gives itself a second for it.
+fn hand_over_within(shutdown_timeout: Duration) -> Duration {
+    (shutdown_timeout / 2).min(Duration::from_secs(5))
+}
 
 /// Leaves a little of the shutdown time for our own end after the server was killed.
 fn kill_after(shutdown_timeout: Duration) -> Duration {

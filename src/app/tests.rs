@@ -19,7 +19,12 @@ impl crate::supervisor::Launch for NeverLaunches {
 fn supervisor() -> (Supervisor<NeverLaunches>, Handle) {
     let settings = Settings::load(&[("RESTART_MAX", "1000000")], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
-    let timing = Timing { drain_delay: Duration::ZERO, kill_after: Duration::from_secs(1), lame_duck: Duration::ZERO };
+    let timing = Timing {
+        drain_delay: Duration::ZERO,
+        kill_after: Duration::from_secs(1),
+        lame_duck: Duration::ZERO,
+        hand_over: None,
+    };
     Supervisor::new(NeverLaunches, RestartPolicy::new(&settings.supervision), timing, log, None)
 }
 

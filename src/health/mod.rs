@@ -2,6 +2,7 @@
 //! them while the broker runs.
 
 mod checks;
+pub mod cluster;
 mod disk;
 mod examination;
 mod monitor;

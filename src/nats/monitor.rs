@@ -71,6 +71,16 @@ impl Monitor {
         self.json("/jsz", deadline).await
     }
 
+    /// With the streams and consumers that this server has a copy of, and who leads them.
+    pub async fn jsz_of_streams(&self, deadline: Duration) -> Result<Value, MonitorError> {
+        self.json("/jsz?streams=true&consumers=true", deadline).await
+    }
+
+    /// The routes to other nodes.
+    pub async fn routez(&self, deadline: Duration) -> Result<Value, MonitorError> {
+        self.json("/routez", deadline).await
+    }
+
     async fn json(&self, path: &str, deadline: Duration) -> Result<Value, MonitorError> {
         let (url, status, body) = self.get(path, deadline).await?;
         parse_json(url, status, &body)

@@ -65,6 +65,11 @@ impl Handle {
         self.send(Event::Replace(generation, why, reason)).await;
     }
 
+    /// That server leads nothing any more.
+    pub async fn handed_over(&self, generation: Generation) {
+        self.send(Event::HandedOver(generation)).await;
+    }
+
     /// Asks for a graceful stop; asked for again it hurries.
     pub async fn stop(&self) {
         self.send(Event::Stop).await;

@@ -48,6 +48,10 @@ pub enum Notice {
     ReloadRefused(String),
     /// The store could not be written.
     StorageFailed(String),
+    /// A route was refused: the node at its other end has the same name.
+    NameTaken,
+    /// In lame duck mode: what the server led has moved to other nodes, or had its time for that.
+    HandedOver,
 }
 
 /// What the kernel says when a disk is full, broken, read-only or out of bounds.
@@ -70,11 +74,15 @@ impl Notice {
         match line.message {
             "Starting nats-server" => Some(Self::Announced),
             "Server is ready" => Some(Self::Ready),
+            "Initiating JetStream Shutdown..." => Some(Self::HandedOver),
             // With the digest behind it from 2.11 on.
             message if message.starts_with("Reloaded server configuration") => Some(Self::Reloaded),
             message => {
                 if let Some(reason) = message.strip_prefix("Failed to reload server configuration: ") {
                     return Some(Self::ReloadRefused(reason.to_owned()));
+                }
+                if message.contains(" - rid:") && message.contains("Router connection closed: Duplicate Server Name") {
+                    return Some(Self::NameTaken);
                 }
                 // Lines about a client hold words of its own.
                 let of_client = [" - cid:", " - rid:", " - lid:", " - mid:", " - wid:"];
@@ -186,11 +194,16 @@ mod tests {
         for (line, notice) in [
             ("[7] [INF] Server is ready", Some(Notice::Ready)),
             ("[7] [INF] Starting nats-server", Some(Notice::Announced)),
+            ("[7] [INF] Initiating JetStream Shutdown...", Some(Notice::HandedOver)),
             ("[7] [INF] Reloaded server configuration", Some(Notice::Reloaded)),
             ("[7] [INF] Reloaded server configuration (sha256:7eff)", Some(Notice::Reloaded)),
             (
                 "[7] [ERR] Failed to reload server configuration: config reload not supported for MaxPending",
                 Some(Notice::ReloadRefused("config reload not supported for MaxPending".into())),
+            ),
+            (
+                "[7] [INF] 127.0.0.1:58480 - rid:43 - Router connection closed: Duplicate Server Name",
+                Some(Notice::NameTaken),
             ),
             (&format!("[7] [ERR] {full}"), Some(Notice::StorageFailed(full.into()))),
             (&format!("[7] [INF] a client said: {full}"), None),

@@ -48,6 +48,10 @@ pub enum State {
     Draining {
         generation: Generation,
     },
+    /// Gives its leaderships to the other nodes of the cluster, so that nobody has to wait for them.
+    HandingOver {
+        generation: Generation,
+    },
     /// Sends its clients away bit by bit, and then ends by itself.
     LameDuck {
         generation: Generation,
@@ -108,6 +112,8 @@ pub enum Event {
     /// A stop is asked for; asked for again it hurries.
     Stop,
     DrainOver,
+    /// The server leads nothing any more, or had its time for that.
+    HandedOver(Generation),
     /// Lame duck mode is asked for, and the end after it.
     LameDuck,
     /// The time for a graceful end is up.
@@ -129,6 +135,8 @@ pub enum Action {
     Patience,
     /// Report [`Event::Deadline`] when lame duck mode should long be over.
     LameDuckDeadline,
+    /// Ask the server to give up what it leads; report [`Event::HandedOver`] when it had its time.
+    HandOver,
     /// Ask the server to enter lame duck mode.
     EnterLameDuck,
     /// Ask a hung server to end.
@@ -142,6 +150,8 @@ pub enum Action {
 pub struct Surroundings<'a> {
     pub now: Instant,
     pub drain_delay: Duration,
+    /// Whether other nodes can take over what the server leads.
+    pub clustered: bool,
     pub policy: &'a mut RestartPolicy,
     pub troubles: &'a mut Troubles,
     /// From 0 to 1.
@@ -160,6 +170,7 @@ impl State {
             | Self::Degraded { generation, .. }
             | Self::Replacing { generation, .. }
             | Self::Draining { generation }
+            | Self::HandingOver { generation }
             | Self::LameDuck { generation }
             | Self::Stopping { generation, .. } => Some(*generation),
             Self::Restarting { .. } | Self::Stopped | Self::Failed(_) => None,
@@ -173,7 +184,12 @@ impl State {
     pub fn is_stopping(&self) -> bool {
         matches!(
             self,
-            Self::Draining { .. } | Self::LameDuck { .. } | Self::Stopping { .. } | Self::Stopped | Self::Failed(_)
+            Self::Draining { .. }
+                | Self::HandingOver { .. }
+                | Self::LameDuck { .. }
+                | Self::Stopping { .. }
+                | Self::Stopped
+                | Self::Failed(_)
         )
     }
 
@@ -193,7 +209,9 @@ impl State {
             Self::Ready { .. } => "ready",
             Self::Degraded { .. } => "degraded",
             Self::Replacing { .. } | Self::Restarting { .. } => "restarting",
-            Self::Draining { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => "draining",
+            Self::Draining { .. } | Self::HandingOver { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => {
+                "draining"
+            }
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",
         }
@@ -251,9 +269,11 @@ impl State {
             },
             Event::Stop => self.after_stop(surroundings),
             Event::DrainOver => match self {
-                Self::Draining { generation } => {
-                    (Self::Stopping { generation, killed: false }, vec![Action::Interrupt])
-                }
+                Self::Draining { generation } => take_leave(generation, surroundings),
+                other => (other, vec![]),
+            },
+            Event::HandedOver(about) => match self {
+                Self::HandingOver { generation } if generation == about => interrupt(generation),
                 other => (other, vec![]),
             },
             Event::LameDuck => match self {
@@ -312,7 +332,7 @@ impl State {
                 let next = Self::Replacing { generation, why, reason, healthy_for, killed: true };
                 (next, vec![Action::Kill])
             }
-            Self::LameDuck { generation } => {
+            Self::LameDuck { generation } | Self::HandingOver { generation } => {
                 (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
             }
             // The drain delay took the time; the server still gets a moment to stop by itself.
@@ -352,7 +372,9 @@ impl State {
         surroundings: &mut Surroundings,
     ) -> (Self, Vec<Action>) {
         match self {
-            Self::Draining { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => (Self::Stopped, vec![]),
+            Self::Draining { .. } | Self::HandingOver { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => {
+                (Self::Stopped, vec![])
+            }
             Self::Stopped | Self::Failed(_) | Self::Restarting { .. } => (self, vec![]),
             Self::Replacing { generation, why: Replacement::Mending, .. } => successor(generation, surroundings),
             Self::Replacing { generation, .. }
@@ -378,13 +400,18 @@ impl State {
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
-                if surroundings.drain_delay.is_zero() {
-                    (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])
-                } else {
-                    (Self::Draining { generation }, vec![Action::Deadline, Action::Drain])
+                if !surroundings.drain_delay.is_zero() {
+                    return (Self::Draining { generation }, vec![Action::Deadline, Action::Drain]);
                 }
+                let (next, actions) = match self {
+                    // One that has just been launched leads nothing, and would not understand.
+                    Self::Starting { .. } => interrupt(generation),
+                    _ => take_leave(generation, surroundings),
+                };
+                (next, [vec![Action::Deadline], actions].concat())
             }
-            Self::Draining { generation } => (Self::Stopping { generation, killed: false }, vec![Action::Interrupt]),
+            Self::Draining { generation } => take_leave(generation, surroundings),
+            Self::HandingOver { generation } => interrupt(generation),
             Self::LameDuck { generation } => {
                 (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])
             }
@@ -399,6 +426,18 @@ impl State {
             Self::Stopped | Self::Failed(_) => (self, vec![]),
         }
     }
+}
+
+/// Asks the server to stop, after it has handed over what it leads where others can take it.
+fn take_leave(generation: Generation, surroundings: &Surroundings) -> (State, Vec<Action>) {
+    match surroundings.clustered {
+        true => (State::HandingOver { generation }, vec![Action::HandOver]),
+        false => interrupt(generation),
+    }
+}
+
+fn interrupt(generation: Generation) -> (State, Vec<Action>) {
+    (State::Stopping { generation, killed: false }, vec![Action::Interrupt])
 }
 
 fn successor(last: Generation, surroundings: &mut Surroundings) -> (State, Vec<Action>) {

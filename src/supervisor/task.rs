@@ -27,6 +27,8 @@ pub struct Timing {
     pub kill_after: Duration,
     /// What lame duck mode takes at most.
     pub lame_duck: Duration,
+    /// Of a node in a cluster: what handing over to the other nodes takes at most.
+    pub hand_over: Option<Duration>,
 }
 
 /// How supervision ended.
@@ -216,6 +218,7 @@ impl<L: Launch> Supervisor<L> {
         let mut surroundings = Surroundings {
             now: Instant::now(),
             drain_delay: self.timing.drain_delay,
+            clustered: self.timing.hand_over.is_some(),
             policy: &mut self.policy,
             troubles: &mut self.troubles,
             jitter: fastrand::f64(),
@@ -285,6 +288,14 @@ impl<L: Launch> Supervisor<L> {
                 Action::Hurry => self.wake_ups.advance(now + HURRY, Event::Deadline),
                 Action::Patience => self.wake_ups.advance(now + PATIENCE, Event::Deadline),
                 Action::LameDuckDeadline => self.wake_ups.set(now + self.timing.lame_duck, Event::Deadline),
+                // Lame duck mode begins with giving up what the server leads.
+                Action::HandOver => {
+                    if let State::HandingOver { generation } = self.state {
+                        let patience = self.timing.hand_over.unwrap_or_default();
+                        self.wake_ups.set(now + patience, Event::HandedOver(generation));
+                    }
+                    self.signal(Signal::SIGUSR2);
+                }
                 Action::EnterLameDuck => self.signal(Signal::SIGUSR2),
                 Action::Terminate => self.signal(Signal::SIGTERM),
                 // SIGINT, because 2.10 answers SIGTERM with exit code 1 and lame duck mode ignores it.

@@ -16,6 +16,22 @@ fn step(state: State, event: Event) -> (State, Vec<Action>) {
 }
 
 fn step_with(state: State, event: Event, drain_delay: Duration, max: usize, ever_ready: bool) -> (State, Vec<Action>) {
+    step_in(false, state, event, drain_delay, max, ever_ready)
+}
+
+/// A step of a node in a cluster.
+fn step_of_node(state: State, event: Event, drain_delay: Duration) -> (State, Vec<Action>) {
+    step_in(true, state, event, drain_delay, 10, true)
+}
+
+fn step_in(
+    clustered: bool,
+    state: State,
+    event: Event,
+    drain_delay: Duration,
+    max: usize,
+    ever_ready: bool,
+) -> (State, Vec<Action>) {
     let mut policy = policy(max);
     let mut troubles = Troubles::default();
     if let State::Degraded { reason, .. } = &state {
@@ -24,6 +40,7 @@ fn step_with(state: State, event: Event, drain_delay: Duration, max: usize, ever
     let surroundings = &mut Surroundings {
         now: Instant::now(),
         drain_delay,
+        clustered,
         policy: &mut policy,
         troubles: &mut troubles,
         jitter: 0.0,
@@ -60,6 +77,10 @@ fn stopping() -> State {
     State::Stopping { generation: G1, killed: false }
 }
 
+fn handing_over() -> State {
+    State::HandingOver { generation: G1 }
+}
+
 fn every_state() -> Vec<State> {
     vec![
         starting(),
@@ -70,6 +91,7 @@ fn every_state() -> Vec<State> {
         replacing(Replacement::Mending, true),
         restarting(),
         State::Draining { generation: G1 },
+        handing_over(),
         State::LameDuck { generation: G1 },
         stopping(),
         State::Stopping { generation: G1, killed: true },
@@ -98,6 +120,7 @@ fn news_about_another_server_changes_nothing() {
             Event::Sound(G2, Concern::Service),
             Event::Impaired(G2, Concern::Examination, "x".into()),
             Event::Replace(G2, Replacement::Hung, "x".into()),
+            Event::HandedOver(G2),
         ] {
             assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
         }
@@ -168,6 +191,36 @@ fn a_drain_delay_comes_first_and_a_second_signal_cuts_it_short() {
 }
 
 #[test]
+fn a_node_hands_over_before_it_is_interrupted() {
+    for state in [provisioning(), ready(1), degraded()] {
+        let asked = step_of_node(state, Event::Stop, Duration::ZERO);
+        assert_eq!(asked, (handing_over(), vec![Action::Deadline, Action::HandOver]));
+    }
+    let launched = step_of_node(starting(), Event::Stop, Duration::ZERO);
+    assert_eq!(launched, (stopping(), vec![Action::Deadline, Action::Interrupt]), "it leads nothing yet");
+    let expected = (stopping(), vec![Action::Interrupt]);
+    assert_eq!(step_of_node(handing_over(), Event::HandedOver(G1), Duration::ZERO), expected);
+    assert_eq!(step_of_node(handing_over(), Event::Stop, Duration::ZERO), expected, "asked again it hurries");
+    let late = step_of_node(handing_over(), Event::Deadline, Duration::ZERO);
+    assert_eq!(late, (stopping(), vec![Action::Interrupt, Action::Hurry]));
+    assert_eq!(step_of_node(handing_over(), Event::LameDuck, Duration::ZERO), (handing_over(), vec![]));
+    for state in every_state().into_iter().filter(|state| *state != handing_over()) {
+        let told = step_of_node(state.clone(), Event::HandedOver(G1), Duration::ZERO);
+        assert_eq!(told, (state, vec![]));
+    }
+}
+
+#[test]
+fn a_node_drains_before_it_hands_over() {
+    let delay = Duration::from_secs(5);
+    let (state, actions) = step_of_node(ready(1), Event::Stop, delay);
+    assert_eq!((&state, actions), (&State::Draining { generation: G1 }, vec![Action::Deadline, Action::Drain]));
+    for event in [Event::DrainOver, Event::Stop] {
+        assert_eq!(step_of_node(state.clone(), event, delay), (handing_over(), vec![Action::HandOver]));
+    }
+}
+
+#[test]
 fn the_deadline_kills_and_an_impatient_operator_brings_it_nearer() {
     let killed = State::Stopping { generation: G1, killed: true };
     assert_eq!(step(stopping(), Event::Deadline), (killed.clone(), vec![Action::Kill, Action::Hurry]));
@@ -197,6 +250,7 @@ fn time_spent_degraded_is_not_health() {
 fn a_server_that_dies_while_stopping_has_stopped() {
     for state in [
         State::Draining { generation: G1 },
+        handing_over(),
         State::LameDuck { generation: G1 },
         stopping(),
         State::Stopping { generation: G1, killed: true },
@@ -275,18 +329,20 @@ struct Run {
     policy: RestartPolicy,
     troubles: Troubles,
     now: Instant,
+    clustered: bool,
 }
 
 impl Run {
     fn new(restart_max: usize) -> Self {
         let (policy, troubles) = (policy(restart_max), Troubles::default());
-        Self { state: starting(), policy, troubles, now: Instant::now() }
+        Self { state: starting(), policy, troubles, now: Instant::now(), clustered: false }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
         let surroundings = &mut Surroundings {
             now: self.now,
             drain_delay: Duration::ZERO,
+            clustered: self.clustered,
             policy: &mut self.policy,
             troubles: &mut self.troubles,
             jitter: 0.0,
@@ -359,6 +415,7 @@ mod properties {
         LaunchFails,
         BackoffOver,
         DrainOver,
+        HandedOver(bool),
         Deadline,
         Stop,
         LameDuck,
@@ -376,6 +433,7 @@ mod properties {
             1 => Just(Happening::LaunchFails),
             4 => Just(Happening::BackoffOver),
             2 => Just(Happening::DrainOver),
+            2 => current().prop_map(Happening::HandedOver),
             2 => Just(Happening::Deadline),
             1 => Just(Happening::Stop),
             1 => Just(Happening::LameDuck),
@@ -394,8 +452,8 @@ mod properties {
     }
 
     impl World {
-        fn new() -> Self {
-            Self { run: Run::new(3), server: Some(G1), launches: 1, told: Default::default() }
+        fn new(clustered: bool) -> Self {
+            Self { run: Run { clustered, ..Run::new(3) }, server: Some(G1), launches: 1, told: Default::default() }
         }
 
         fn step(&mut self, event: Event) {
@@ -458,6 +516,7 @@ mod properties {
                 Happening::LaunchFails => Event::LaunchFailed("x".into()),
                 Happening::BackoffOver => Event::BackoffOver,
                 Happening::DrainOver => Event::DrainOver,
+                Happening::HandedOver(current) => Event::HandedOver(about(current)),
                 Happening::Deadline => Event::Deadline,
                 Happening::Stop => Event::Stop,
                 Happening::LameDuck => Event::LameDuck,
@@ -474,16 +533,22 @@ mod properties {
         #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
-        fn whatever_happens_no_promise_is_broken(happenings in prop::collection::vec(happening(), 0..60)) {
-            let mut world = World::new();
+        fn whatever_happens_no_promise_is_broken(
+            clustered: bool,
+            happenings in prop::collection::vec(happening(), 0..60),
+        ) {
+            let mut world = World::new(clustered);
             for happening in &happenings {
                 world.happen(happening);
             }
         }
 
         #[test]
-        fn a_stop_always_comes_to_an_end(happenings in prop::collection::vec(happening(), 0..40)) {
-            let mut world = World::new();
+        fn a_stop_always_comes_to_an_end(
+            clustered: bool,
+            happenings in prop::collection::vec(happening(), 0..40),
+        ) {
+            let mut world = World::new(clustered);
             for happening in &happenings {
                 world.happen(happening);
             }

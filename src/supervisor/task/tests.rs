@@ -60,12 +60,21 @@ impl Launch for Recorder {
 }
 
 fn supervise(recorder: &Recorder, restart_max: &str) -> (tokio::task::JoinHandle<Ending>, Handle) {
+    supervise_node(recorder, restart_max, None)
+}
+
+fn supervise_node(
+    recorder: &Recorder,
+    restart_max: &str,
+    hand_over: Option<Duration>,
+) -> (tokio::task::JoinHandle<Ending>, Handle) {
     let settings = Settings::load(&[("RESTART_MAX", restart_max)], &[]).unwrap().settings;
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
     let timing = Timing {
         drain_delay: Duration::from_secs(3),
         kill_after: Duration::from_secs(20),
         lame_duck: Duration::from_secs(50),
+        hand_over,
     };
     let policy = RestartPolicy::new(&settings.supervision);
     let (supervisor, handle) = Supervisor::new(recorder.clone(), policy, timing, log, None);
@@ -87,6 +96,46 @@ async fn a_stop_drains_interrupts_and_ends() {
     assert!(matches!(task.await.unwrap(), Ending::Stopped));
     assert_eq!(asked.elapsed().as_secs(), 3, "the drain delay is kept, and nothing more");
     assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGINT]);
+}
+
+const HAND_OVER: Duration = Duration::from_secs(5);
+
+/// A node of a cluster that is ready, and its stop until it hands over.
+async fn hand_over(recorder: &Recorder) -> (tokio::task::JoinHandle<Ending>, Handle, Instant) {
+    let (task, handle) = supervise_node(recorder, "10", Some(HAND_OVER));
+    handle.sound(Generation(1), Concern::Service).await;
+    until(&handle, |s| s.state.is_ready()).await;
+    handle.stop().await;
+    until(&handle, |s| matches!(s.state, State::HandingOver { .. })).await;
+    (task, handle, Instant::now())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_interrupted_as_soon_as_it_has_handed_over() {
+    let recorder = Recorder::default();
+    let (task, handle, since) = hand_over(&recorder).await;
+    handle.handed_over(Generation(1)).await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(since.elapsed(), Duration::ZERO);
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGUSR2, Signal::SIGINT]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_never_hands_over_is_interrupted_all_the_same() {
+    let recorder = Recorder::default();
+    let (task, _handle, since) = hand_over(&recorder).await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(since.elapsed(), HAND_OVER);
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGUSR2, Signal::SIGINT]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_while_it_hands_over_is_killed_in_time() {
+    let recorder = Recorder { ignores_interrupt: true, ..Recorder::default() };
+    let (task, _handle, since) = hand_over(&recorder).await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!(since.elapsed().as_secs(), 20 - 3, "the drain delay is part of the time");
+    assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGUSR2, Signal::SIGINT, Signal::SIGKILL]);
 }
 
 #[tokio::test(start_paused = true)]
