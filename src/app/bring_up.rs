@@ -13,7 +13,7 @@ use super::phases::Phases;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::integrity::Keeper;
-use crate::nats::{ApiError, Connection, JetStream, Link};
+use crate::nats::{ApiError, Connection, JetStream, Link, Monitor};
 use crate::settings::{ReadFile, Settings};
 use crate::streams::apply::Done;
 use crate::streams::{Applied, ApplyError, Desired, DesiredStream, Drift, apply};
@@ -122,6 +122,7 @@ impl BringUp {
         }
         if self.settings.looks_after_messages() {
             self.look(generation, client).await;
+            self.catch_up().await;
         }
         self.phases.reached("streams");
         self.client.send_replace(Some((generation, client.clone())));
@@ -194,6 +195,20 @@ impl BringUp {
         match self.settings.remote {
             None => self.settings.supervision.init_timeout,
             Some(_) => Duration::ZERO,
+        }
+    }
+
+    /// Until the copies of a node are up to date, which the full `/healthz` tells after a start: who
+    /// restarts the nodes one after another takes readiness for the sign to go on.
+    async fn catch_up(&self) {
+        let (Some(_), Some(monitor)) = (&self.settings.cluster, Monitor::new(&self.settings)) else { return };
+        let started = Instant::now();
+        while let Err(error) = monitor.healthz(LOOK_DEADLINE).await {
+            // What stays broken is told by those who watch.
+            if started.elapsed() >= self.settings.supervision.init_timeout {
+                return tracing::warn!("the copies of this node are not known to be up to date: {error}");
+            }
+            sleep(LAST_PAUSE).await;
         }
     }
 

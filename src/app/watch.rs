@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use super::missing::Connected;
 use super::progress::Progress;
 use crate::domain::Generation;
+use crate::health::cluster::{self, Depth};
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError};
@@ -31,6 +32,7 @@ pub struct Watch {
     disk: DiskWatch,
     keeper: Keeper,
     about: About,
+    name_told: Option<Instant>,
 }
 
 /// What is known about one server; another one starts over.
@@ -51,6 +53,8 @@ struct About {
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Between two full `/healthz`, which look at every stream, and print a line for each complaint.
 const FULL_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two complaints about the name of this node.
+const NAME_TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// Time for the write that shows that writing works.
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -65,6 +69,7 @@ impl Watch {
             disk: DiskWatch::new(settings.jetstream.store_dir.clone()),
             monitor: Monitor::new(&settings),
             about: About::default(),
+            name_told: None,
             settings,
             link,
             handle,
@@ -84,6 +89,10 @@ impl Watch {
             tokio::select! {
                 _ = ticks.tick() => {}
                 notice = notices.recv() => match notice {
+                    Ok(Notice::NameTaken) => {
+                        self.name_is_taken();
+                        continue;
+                    }
                     Ok(Notice::StorageFailed(message)) if !self.storage.is_in_trouble() => self.storage.note(&message),
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => continue,
                     // The supervisor has ended, and everything with it.
@@ -134,11 +143,14 @@ impl Watch {
                 self.handle.replace(self.about.generation, Replacement::Hung, reason).await;
             }
             Verdict::Silent(reason) if in_service => {
-                self.tell(Concern::Answers, Some(format!("nats-server does not answer: {reason}"))).await;
+                let reason = format!("nats-server does not answer: {reason}");
+                let reason = self.quorum_lost().await.unwrap_or(reason);
+                self.tell(Concern::Answers, Some(reason)).await;
             }
             // A store that cannot be written is told as such.
             Verdict::Answers if in_service => {
                 let complaint = self.about.complaint.clone().filter(|complaint| !is_about_storage(complaint));
+                let complaint = self.quorum_lost().await.or(complaint);
                 self.tell(Concern::Answers, complaint).await;
             }
             _ => {}
@@ -170,6 +182,26 @@ impl Watch {
     async fn greeting(&self) -> Result<(), String> {
         let answer = self.link.greeting(self.deadline).await;
         answer.map_err(|error| format!("{} does not answer: {error}", self.link.address()))
+    }
+
+    /// Says so now and then: nats-server tries again all the time.
+    fn name_is_taken(&mut self) {
+        if self.name_told.is_none_or(|at| at.elapsed() > NAME_TOLD_AGAIN) {
+            self.name_told = Some(Instant::now());
+            tracing::error!(
+                "another node of the cluster has the name of this one, so that the two do not connect to each other: \
+                 give each one a NATS_SERVER_NAME of its own"
+            );
+        }
+    }
+
+    /// Why the cluster can decide nothing, where this node is in one. JetStream's API goes on
+    /// answering for a while when it has lost its quorum.
+    async fn quorum_lost(&self) -> Option<String> {
+        let clustered = self.settings.cluster.is_some() && self.settings.jetstream.enabled;
+        let monitor = self.monitor.as_ref().filter(|_| clustered)?;
+        // Who does not answer is told as such.
+        cluster::look(monitor, Depth::Quorum, self.deadline).await.ok()?.quorum().err()
     }
 
     async fn look_after_storage(&mut self, client: Option<Client>) {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::checks;
+use super::cluster;
 use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
 use crate::errors::in_one_line;
@@ -77,6 +78,10 @@ impl Examination<'_> {
                     report.checks.push(Check::run("http", checks::http(monitor, self.timeout)).await);
                 }
                 None => report.checks.push(Check::warning("http", checks::why_no_monitoring(self.settings))),
+            }
+            let clustered = self.settings.cluster.is_some() && self.settings.jetstream.enabled;
+            if let (Some(monitor), true) = (&monitor, clustered && kind == Kind::Full) {
+                report.checks.extend(cluster::examine(monitor, self.timeout).await);
             }
         }
         if kind != Kind::Http {

@@ -6,6 +6,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::checks;
+use super::cluster;
 use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
 use crate::domain::Generation;
@@ -65,6 +66,9 @@ impl HealthMonitor {
                 report.checks.push(Check::run("http", checks::http(monitor, deadline)).await);
             }
             if self.settings.jetstream.enabled {
+                if let (Some(monitor), true) = (&monitor, self.settings.cluster.is_some()) {
+                    report.checks.extend(cluster::examine(monitor, deadline).await);
+                }
                 let api = JetStream::new(client, deadline);
                 let look = checks::jetstream(&api, monitor.as_ref(), deadline);
                 report.checks.push(Check::run("jetstream", look).await);
