@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::Client;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::checks;
 use super::cluster;
@@ -22,6 +22,9 @@ pub struct Examined {
     pub generation: Generation,
     pub report: Report,
 }
+
+/// After an examination that failed: what was wrong may be over long before the next one is due.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Examines the running server again and again, over the connection that the broker holds.
 pub struct HealthMonitor {
@@ -45,14 +48,17 @@ impl HealthMonitor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is immediate; the start has just looked at everything.
         ticks.tick().await;
+        let mut failed = false;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.look.notified() => {}
+                () = sleep(AGAIN), if failed => {}
             }
             // Without a connection a server is starting or restarting, and that is known already.
             let Some((generation, client)) = self.client.borrow().clone() else { continue };
             let report = self.examine(client).await;
+            failed = !report.is_healthy();
             let _ = self.reports.send(Some(Examined { at: SystemTime::now(), generation, report }));
         }
     }
