@@ -236,12 +236,15 @@ lint_yaml() {
 }
 
 compose_config() {
-    # From an empty environment: a machine's own settings must not hide a missing default.
-    env -i PATH="$PATH" HOME="$HOME" \
-        docker compose --env-file /dev/null -f docker-compose.unified.yml config -q 2>"$cache/logs/compose.log"
-    local status=$?
-    cat "$cache/logs/compose.log" >&2
-    [ "$status" -eq 0 ] && ! [ -s "$cache/logs/compose.log" ]
+    local file log=$cache/logs/compose.log
+    for file in docker-compose.unified.yml deploy/compose/cluster.yml; do
+        # From an empty environment: a machine's own settings must not hide a missing default.
+        if ! env -i PATH="$PATH" HOME="$HOME" NATS_CLUSTER_PASSWORD=test \
+            docker compose --env-file /dev/null -f "$file" config -q 2>"$log" || [ -s "$log" ]; then
+            cat "$log" >&2
+            return 1
+        fi
+    done
 }
 
 docs_without_warnings() {

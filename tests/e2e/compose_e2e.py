@@ -606,6 +606,121 @@ def test_a_stock_nats_server_beside_ours(deployment, _seen):
         compose("down", "--volumes", "--timeout", "5")
 
 
+class ClusterDeployment:
+    """The unmodified compose file of three nodes, on the image that the tests before have built."""
+
+    def __init__(self, directory):
+        self.project = f"{RUN}-cluster"
+        self.env_file = directory / "cluster.env"
+        ports = free_ports(9)
+        self.nats_ports = ports[:3]
+        names = [f"{name}_{n}" for name in ("NATS_PORT", "NATS_HTTP_PORT", "API_PORT") for n in (1, 2, 3)]
+        settings = dict(zip(names, ports), VERSION=RUN, NATS_CLUSTER_PASSWORD=PASSWORD)
+        self.env_file.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
+
+    def compose(self, *args, env_file=None, check=True):
+        return docker(
+            "compose",
+            *("--project-name", self.project),
+            *("--env-file", str(env_file or self.env_file)),
+            *("--file", str(REPO / "deploy/compose/cluster.yml")),
+            *args,
+            check=check,
+            timeout=300,
+        )
+
+    def container(self, node):
+        return self.compose("ps", "--all", "--quiet", f"nats-{node}").stdout.strip()
+
+    @property
+    def urls(self):
+        return [f"nats://127.0.0.1:{port}" for port in self.nats_ports]
+
+
+@contextlib.contextmanager
+def cluster(deployment):
+    """The cluster of the compose file, gone at the end."""
+    nodes = ClusterDeployment(deployment.env_file.parent)
+    try:
+        yield nodes
+    finally:
+        nodes.compose("down", "--volumes", "--timeout", "5", check=False)
+
+
+async def publish_until(urls, done):
+    """Publishes as a collector does until done() and gives what was acknowledged."""
+
+    async def ignore(_error):
+        pass
+
+    connection = await nats.connect(urls, reconnect_time_wait=0.1, error_cb=ignore)
+    acknowledged, longest, last = set(), 0.0, time.monotonic()
+    while not done():
+        data = f"during the roll {len(acknowledged)}"
+        while True:
+            try:
+                headers = {"Nats-Msg-Id": data}
+                await connection.jetstream().publish(
+                    SUBJECTS[1], data.encode(), timeout=1, headers=headers
+                )
+                break
+            except (NatsError, OSError):
+                await asyncio.sleep(0.05)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        acknowledged.add(data)
+        await asyncio.sleep(0.01)
+    await connection.close()
+    print(f"  {len(acknowledged)} messages acknowledged, longest gap {longest:.2f} s")
+    return acknowledged
+
+
+def test_cluster_needs_a_password_between_the_nodes(deployment, _seen):
+    with cluster(deployment) as nodes:
+        refused = nodes.compose("config", "-q", env_file="/dev/null", check=False)
+        assert refused.returncode != 0 and "NATS_CLUSTER_PASSWORD" in refused.stderr, refused
+
+
+def test_cluster_of_three_rolls_a_node_under_traffic(deployment, _seen):
+    with cluster(deployment) as nodes:
+        nodes.compose("up", "--detach")
+        for node in (1, 2, 3):
+            container = nodes.container(node)
+            wait_healthy(container)
+            host = inspect(container)["HostConfig"]
+            assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"], host
+            assert "no-new-privileges:true" in host["SecurityOpt"], host["SecurityOpt"]
+
+        rolled = nodes.container(2)
+
+        def roll():
+            stop(rolled)
+            docker("start", rolled)
+            wait_healthy(rolled)
+
+        async def run():
+            async with client(nodes.urls) as connection:
+                published = await publish_all(connection, "cluster")
+                info = await connection.jetstream().stream_info(STREAM)
+                assert info.config.num_replicas == 3 and len(info.cluster.replicas) == 2, info
+            rolling = asyncio.create_task(asyncio.to_thread(roll))
+            acknowledged = await publish_until(nodes.urls, rolling.done)
+            await rolling
+            # Asked of the node that was away.
+            async with client(nodes.urls[1]) as connection:
+                stored = await read_all(connection)
+            assert published.items() <= stored.items(), published
+            lost = acknowledged - {data.decode() for _, data in stored.values()}
+            assert acknowledged and not lost, f"{len(lost)} messages lost, e.g. {next(iter(lost))}"
+
+        asyncio.run(run())
+        full = docker("exec", nodes.container(1), "health_check", "full")
+        assert "3 of 3 nodes are here" in full.stdout, full.stdout
+        logs = "".join(docker("logs", nodes.container(node)).stdout for node in (1, 2, 3))
+        assert "e2e-Secret" not in logs, "the password shows in the logs"
+        for node in (1, 2, 3):
+            stop(nodes.container(node))
+
+
 # ---- runner ----
 
 IMAGE = f"marketprism/unified-nats:{RUN}"
