@@ -78,7 +78,7 @@ work=$(mktemp -d -t unified-nats-faults-XXXXXX)
 # A test that was killed could not clean up after itself.
 # shellcheck disable=SC2317,SC2329  # the trap calls it
 clean_up() {
-    local mount container
+    local mount container network
     while read -r mount; do
         fsfreeze --unfreeze "$mount" 2>/dev/null || true
         umount -l "$mount" || true
@@ -87,6 +87,9 @@ clean_up() {
         while read -r container; do
             docker rm --force --volumes "$container" >/dev/null || true
         done < <(docker ps --all --quiet --filter "label=unified-nats.faults=$work" 2>/dev/null)
+        while read -r network; do
+            docker network rm "$network" >/dev/null || true
+        done < <(docker network ls --quiet --filter "label=unified-nats.faults=$work" 2>/dev/null)
         docker_stop
     fi
     rm -rf "$work"
@@ -97,7 +100,7 @@ trap 'exit 143' TERM HUP
 nats_server_ensure "$nats_version" >/dev/null
 export UNIFIED_NATS_TEST_SERVERS=$cache/nats-server
 
-if [[ -n $docker && -n $only && ! $only =~ docker|memory ]]; then
+if [[ -n $docker && -n $only && ! $only =~ docker|memory|cluster ]]; then
     docker=
 fi
 if [ -n "$docker" ]; then

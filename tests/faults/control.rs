@@ -10,7 +10,7 @@ fn lost_with(name: &'static str, records: Records) -> (Run, Findings) {
     let mut run = Run::of(name);
     run.start();
     let shape = Shape { records, ..Shape::default() };
-    let load = Load::start(run.broker.url(), shape, run.choices.u64(..), run.broker.path("ledger"));
+    let load = Load::start(vec![run.broker.url()], shape, run.choices.u64(..), run.broker.path("ledger"));
     let progress = load.progress.clone();
     wait_within(PATIENCE, || (progress.count() >= 100).then_some(())).expect("the producers work");
     let server = run.broker.server_pid();

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
 mod clock;
+mod cluster;
 mod conf;
 mod control;
 mod corruption;

@@ -11,15 +11,15 @@ use crate::support::cannot_run;
 pub struct Container(String);
 
 /// The image with a shell; scripts/faults.sh builds it.
-fn image() -> String {
+pub(super) fn image() -> String {
     std::env::var("UNIFIED_NATS_FAULTS_IMAGE").unwrap_or_else(|_| "marketprism/unified-nats-debug:faults".into())
 }
 
-fn docker(arguments: &[&str]) -> Option<Output> {
+pub(super) fn docker(arguments: &[&str]) -> Option<Output> {
     Command::new("docker").args(arguments).stdin(Stdio::null()).output().ok()
 }
 
-fn succeeds(arguments: &[&str]) -> bool {
+pub(super) fn succeeds(arguments: &[&str]) -> bool {
     docker(arguments).is_some_and(|output| output.status.success())
 }
 

@@ -1,6 +1,7 @@
 //! What all faults have in common: a broker, producers with a ledger, the invariants, the report.
 
 mod agreement;
+pub mod cluster;
 pub mod container;
 pub mod disk;
 mod dose;
@@ -29,7 +30,7 @@ pub use invariants::{Contents, Findings};
 pub use ledger::Acknowledged;
 pub use processes::{open_descriptors, resident_kilobytes, servers_of, strangers_below};
 pub use producers::{Load, Records, Shape};
-pub use readback::{read_stream, try_read_stream};
+pub use readback::{read_from, read_stream, try_read_stream};
 
 use crate::support::{Broker, CURRENT, http_get};
 
@@ -38,6 +39,9 @@ pub const STREAM: &str = "MARKET_DATA";
 /// Descriptors that a supervisor may open later than its first readiness and keep, such as an idle
 /// connection to the monitoring port. One that leaks with every fault exceeds it soon.
 const LATE_DESCRIPTORS: usize = 3;
+
+/// More acknowledgements than can have been on their way when a fault was injected.
+const ACKNOWLEDGES: u64 = 50;
 
 const SEARCH_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -66,7 +70,7 @@ pub struct Run {
     seed: u64,
     started: Instant,
     injected: usize,
-    load: Option<(Load, Watch)>,
+    load: Option<(Load, Option<Watch>)>,
     loads: usize,
     descriptors: usize,
     totals: Findings,
@@ -125,11 +129,19 @@ impl Run {
     pub fn load(&mut self, shape: Shape) -> &mut Self {
         self.loads += 1;
         let ledger = self.broker.path(&format!("ledger-{}", self.loads));
-        let load = Load::start(self.broker.url(), shape, self.choices.u64(..), ledger);
+        let load = Load::start(vec![self.broker.url()], shape, self.choices.u64(..), ledger);
         let watch = Watch::start(self.broker.api("/health"), load.progress.clone(), self.newcomers);
-        self.load = Some((load, watch));
+        self.load = Some((load, Some(watch)));
         self.wait_for_acknowledged(1);
         self
+    }
+
+    /// The same on a cluster; each node has a health of its own, which the test looks after.
+    pub fn load_on(&mut self, servers: Vec<String>, shape: Shape) {
+        let ledger = self.broker.path("ledger");
+        let load = Load::start(servers, shape, self.choices.u64(..), ledger);
+        self.load = Some((load, None));
+        self.wait_for_acknowledged(1);
     }
 
     /// Waits for `more` messages to be acknowledged from now on.
@@ -141,6 +153,13 @@ impl Run {
             self.violation(format!("{more} more messages were not acknowledged within a minute; {}", self.told()));
         }
         served.is_some()
+    }
+
+    /// Whether messages are acknowledged, and not only those that were on their way.
+    pub fn acknowledges_within(&self, patience: Duration) -> bool {
+        let progress = self.load.as_ref().expect("there is load").0.progress.clone();
+        let wanted = progress.count() + ACKNOWLEDGES;
+        wait_within(patience, || (progress.count() >= wanted).then_some(())).is_some()
     }
 
     /// Whether nothing has been acknowledged for a while although producers wait.
@@ -161,6 +180,12 @@ impl Run {
 
     pub fn note(&mut self, name: &str, value: impl Into<Value>) {
         self.notes.insert(name.into(), value.into());
+    }
+
+    /// Counts something in the notes.
+    pub fn count(&mut self, name: &str) {
+        let counted = self.notes.get(name).and_then(Value::as_u64).unwrap_or_default();
+        self.note(name, counted + 1);
     }
 
     /// Notes the longest of several times.
@@ -227,7 +252,8 @@ impl Run {
     /// Ends the load; gives what was acknowledged.
     pub fn stop_load(&mut self) -> Vec<Acknowledged> {
         let (load, watch) = self.load.take().expect("there is load");
-        self.totals.violations.extend(watch.stop());
+        self.totals.violations.extend(watch.into_iter().flat_map(Watch::stop));
+        self.note_longest("longest_gap_ms", load.progress.longest_gap());
         self.totals.violations.extend(load.progress.violations());
         load.stop()
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_nats::header::HeaderMap;
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use fastrand::Rng;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -57,7 +57,8 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(url: String, shape: Shape, seed: u64, ledger: PathBuf) -> Self {
+    /// `servers` are the nodes of one cluster, or a single server.
+    pub fn start(servers: Vec<String>, shape: Shape, seed: u64, ledger: PathBuf) -> Self {
         let progress = Arc::new(Progress::new(shape.producers));
         let ledger = Ledger::create(ledger);
         let (stop, stopped) = watch::channel(false);
@@ -65,7 +66,7 @@ impl Load {
         let of_all = progress.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(produce(url, shape, seed, entries, of_all, stopped));
+            runtime.block_on(produce(servers, shape, seed, entries, of_all, stopped));
             // Connections that are being made would keep it waiting.
             runtime.shutdown_background();
         });
@@ -81,7 +82,7 @@ impl Load {
 }
 
 async fn produce(
-    url: String,
+    servers: Vec<String>,
     shape: Shape,
     seed: u64,
     entries: Sender<Acknowledged>,
@@ -90,32 +91,43 @@ async fn produce(
 ) {
     let mut tasks = tokio::task::JoinSet::new();
     for producer in 0..shape.producers {
-        let client = connect(&url).await;
+        let client = connect(&servers).await;
         let choices = Rng::with_seed(seed ^ u64::from(producer) << 48);
         let entries = entries.clone();
-        let producer = Producer { number: producer, shape, client, choices, entries, progress: progress.clone() };
+        let (number, clustered, progress) = (producer, servers.len() > 1, progress.clone());
+        let producer = Producer { number, shape, clustered, client, choices, entries, progress };
         tasks.spawn(producer.run());
     }
     drop(entries);
-    tasks.spawn(follow_last_sequence(connect(&url).await, progress));
+    // In a cluster a leader that does not know yet that it is none any more may answer.
+    if servers.len() == 1 {
+        tasks.spawn(follow_last_sequence(connect(&servers).await, progress));
+    }
     let _ = stopped.wait_for(|stopped| *stopped).await;
     tasks.shutdown().await;
 }
 
 /// A connection that is made again for ever; the first one is made behind the scenes as well.
-async fn connect(url: &str) -> Client {
-    ConnectOptions::new()
+///
+/// Of several servers it takes another when one falls silent, as it does without a good-bye when
+/// the network between is gone.
+async fn connect(servers: &[String]) -> Client {
+    let addresses: Vec<ServerAddr> = servers.iter().map(|server| server.parse().unwrap()).collect();
+    let mut options = ConnectOptions::new()
         .retry_on_initial_connect()
         .connection_timeout(ATTEMPT)
-        .reconnect_delay_callback(|_| PAUSE)
-        .connect(url)
-        .await
-        .unwrap()
+        .reconnect_delay_callback(|_| PAUSE);
+    if servers.len() > 1 {
+        options = options.ignore_discovered_servers().ping_interval(Duration::from_secs(1));
+    }
+    options.connect(addresses).await.unwrap()
 }
 
 struct Producer {
     number: u16,
     shape: Shape,
+    /// There are other servers than the one it is connected to.
+    clustered: bool,
     client: Client,
     choices: Rng,
     entries: Sender<Acknowledged>,
@@ -153,6 +165,10 @@ impl Producer {
                     return sequence;
                 }
                 None => self.progress.failed(),
+            }
+            if self.clustered {
+                // A node that is cut off from the others keeps its clients and answers their pings.
+                let _ = self.client.force_reconnect().await;
             }
             sleep(PAUSE).await;
         }

@@ -23,6 +23,7 @@ struct Inner {
     last_acknowledged: Option<Instant>,
     served_since: Option<Instant>,
     acknowledged: u64,
+    longest_gap: Duration,
     last_sequence: u64,
     violations: Vec<String>,
 }
@@ -34,6 +35,7 @@ impl Progress {
             last_acknowledged: None,
             served_since: None,
             acknowledged: 0,
+            longest_gap: Duration::ZERO,
             last_sequence: 0,
             violations: Vec::new(),
         }))
@@ -53,6 +55,8 @@ impl Progress {
         if inner.last_acknowledged.is_none_or(|last| now - last > GAP) {
             inner.served_since = None;
         }
+        let gap = inner.last_acknowledged.map_or(Duration::ZERO, |last| now - last);
+        inner.longest_gap = inner.longest_gap.max(gap);
         inner.served_since.get_or_insert(now);
         inner.last_acknowledged = Some(now);
         inner.waiting[usize::from(producer)] = None;
@@ -76,6 +80,11 @@ impl Progress {
 
     pub fn count(&self) -> u64 {
         self.0.lock().unwrap().acknowledged
+    }
+
+    /// The longest time between two acknowledgements, whoever got them.
+    pub fn longest_gap(&self) -> Duration {
+        self.0.lock().unwrap().longest_gap
     }
 
     pub fn violations(&self) -> Vec<String> {

@@ -21,8 +21,12 @@ pub fn read_stream(broker: &Broker) -> Contents {
 
 /// An error where the server does not give what a client needs to read.
 pub fn try_read_stream(broker: &Broker) -> Result<Contents, String> {
+    read_from(&broker.url())
+}
+
+pub fn read_from(server: &str) -> Result<Contents, String> {
     block_on(async {
-        let client = async_nats::connect(broker.url()).await.map_err(|error| error.to_string())?;
+        let client = async_nats::connect(server).await.map_err(|error| error.to_string())?;
         read_all(client).await
     })
 }
