@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::phases::Phases;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
+use crate::health::cluster;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link, Monitor};
 use crate::settings::{ReadFile, Settings};
@@ -122,7 +123,7 @@ impl BringUp {
         }
         if self.settings.looks_after_messages() {
             self.look(generation, client).await;
-            self.catch_up().await;
+            self.catch_up(client).await;
         }
         self.phases.reached("streams");
         self.client.send_replace(Some((generation, client.clone())));
@@ -198,18 +199,37 @@ impl BringUp {
         }
     }
 
-    /// Until the copies of a node are up to date, which the full `/healthz` tells after a start: who
-    /// restarts the nodes one after another takes readiness for the sign to go on.
-    async fn catch_up(&self) {
-        let (Some(_), Some(monitor)) = (&self.settings.cluster, Monitor::new(&self.settings)) else { return };
+    /// Until the copies of a node are up to date: who restarts the nodes one after another takes
+    /// readiness for the sign to go on.
+    async fn catch_up(&self, client: &Client) {
+        if self.settings.cluster.is_none() {
+            return;
+        }
         let started = Instant::now();
-        while let Err(error) = monitor.healthz(LOOK_DEADLINE).await {
-            // What stays broken is told by those who watch.
+        let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
+        while let Some(reason) = self.what_is_behind(&jetstream).await {
+            // The watch goes on telling it.
             if started.elapsed() >= self.settings.supervision.init_timeout {
-                return tracing::warn!("the copies of this node are not known to be up to date: {error}");
+                return tracing::warn!("the copies of this node are not known to be up to date: {reason}");
             }
+            tracing::debug!("waiting for copies: {reason}");
             sleep(LAST_PAUSE).await;
         }
+    }
+
+    /// The leaders know what they have sent, and `/healthz` whether it is in the store. Either alone
+    /// is content with a copy that has just begun (measured on 2.15.1).
+    async fn what_is_behind(&self, jetstream: &JetStream) -> Option<String> {
+        let node = jetstream.client().server_info().server_name;
+        match jetstream.stream_clusters().await {
+            Ok(clusters) => {
+                if let Some(behind) = cluster::not_up_to_date(&node, &clusters) {
+                    return Some(behind);
+                }
+            }
+            Err(error) => return Some(error.to_string()),
+        }
+        Monitor::new(&self.settings)?.healthz(LOOK_DEADLINE).await.err().map(|error| error.to_string())
     }
 
     async fn connect(&mut self, generation: Generation) -> Connection {

@@ -15,8 +15,9 @@ use crate::nats::{Monitor, MonitorError};
 
 /// A leader hears from its followers every second; who is silent for longer is away.
 const SILENT: Duration = Duration::from_secs(4);
-/// Messages that a copy may be behind: with traffic there are always some on their way.
-const BEHIND: u64 = 1_000;
+/// Entries of the replicated log, each with one or many messages, that a copy may be behind: with
+/// traffic there are always some on their way.
+const BEHIND: u64 = 100;
 /// Streams and consumers that are named in one sentence.
 const MOST_NAMED: usize = 3;
 
@@ -42,7 +43,7 @@ struct Peer {
     offline: bool,
     /// Nanoseconds since it was last heard; only leaders know.
     active: u64,
-    /// Messages that it is behind; only leaders know.
+    /// Entries that it is behind; only leaders know.
     lag: u64,
 }
 
@@ -200,14 +201,29 @@ impl Cluster {
         // What is behind is known to leaders only.
         for group in self.groups.iter().filter(|group| self.leads(&group.leader)) {
             for peer in group.replicas.iter().filter(|peer| !self.is_away(peer, &group.leader)) {
-                if peer.lag > BEHIND || (!peer.current && peer.lag > 0) {
+                if !peer.current && peer.lag > BEHIND {
                     let (name, lag) = (&peer.name, peer.lag);
-                    warnings.push(("replicas", format!("node {name} is {lag} messages behind in {}", group.what)));
+                    warnings.push(("replicas", format!("node {name} is {lag} log entries behind in {}", group.what)));
                 }
             }
         }
         warnings
     }
+}
+
+/// Why the copies that the node of that name has are not up to date, as their leaders see them.
+pub fn not_up_to_date(node: &str, clusters: &[(String, Value)]) -> Option<String> {
+    clusters.iter().find_map(|(stream, cluster)| {
+        let Raft { leader, replicas, .. } = Raft::deserialize(cluster).ok()?;
+        let replicas = replicas.unwrap_or_default();
+        if leader.is_empty() && !replicas.is_empty() {
+            return Some(format!("stream {stream} has no leader"));
+        }
+        let own = replicas.into_iter().find(|peer| peer.name == node)?;
+        // An entry may hold thousands of messages: there is no number of them that does not matter.
+        let lag = own.lag;
+        (own.offline || !own.current).then(|| format!("stream {stream}: its copy here is {lag} log entries behind"))
+    })
 }
 
 fn named<'a>(names: impl Iterator<Item = &'a str>) -> String {

@@ -65,6 +65,36 @@ impl JetStream {
         Ok(Streams { known, unknown })
     }
 
+    /// How the copies of each stream are doing, as their leaders say.
+    pub async fn stream_clusters(&self) -> Result<Vec<(String, Value)>, ApiError> {
+        #[derive(Deserialize)]
+        struct Page {
+            total: usize,
+            streams: Option<Vec<Listed>>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            config: Named,
+            #[serde(default)]
+            cluster: Value,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        let mut clusters = vec![];
+        loop {
+            let request = serde_json::json!({ "offset": clusters.len() });
+            let page: Page = self.ask("$JS.API.STREAM.LIST".into(), &request).await?;
+            let listed = page.streams.unwrap_or_default();
+            let is_last = listed.is_empty() || clusters.len() + listed.len() >= page.total;
+            clusters.extend(listed.into_iter().map(|stream| (stream.config.name, stream.cluster)));
+            if is_last {
+                return Ok(clusters);
+            }
+        }
+    }
+
     /// Creates a stream; does nothing when it exists with this very configuration.
     pub async fn create_stream(&self, name: &str, config: &Map<String, Value>) -> Result<StreamInfo, ApiError> {
         self.ask(format!("$JS.API.STREAM.CREATE.{name}"), config).await

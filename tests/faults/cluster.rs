@@ -91,11 +91,12 @@ fn inject(run: &mut Run, nodes: &Nodes, fault: Fault, node: usize) {
             nodes.go_on(node);
         }
         Fault::Partition(from) => {
+            let began = Instant::now();
             nodes.disconnect(node, from);
-            expect_service(run);
             if from == CutOff::Nodes {
-                expect_to_be_told(run, nodes, node);
+                expect_to_be_told(run, nodes, node, began);
             }
+            expect_service(run);
             run.pause(LASTS);
             nodes.connect(node, from);
         }
@@ -113,8 +114,7 @@ fn expect_service(run: &mut Run) {
 }
 
 /// A node without the others does not pretend to serve.
-fn expect_to_be_told(run: &mut Run, nodes: &Nodes, node: usize) {
-    let began = Instant::now();
+fn expect_to_be_told(run: &mut Run, nodes: &Nodes, node: usize, began: Instant) {
     let told = wait_within(FINDS_OUT, || (!nodes.is_ready(node)).then_some(()));
     run.require(told.is_some(), || format!("node{node} is cut off from the others and says it is ready"));
     run.note_longest("cut_off_told_ms", began.elapsed());

@@ -107,12 +107,12 @@ fn everything_has_moved_when_every_group_has_another_leader() {
 fn a_copy_that_is_behind_is_named_by_its_leader() {
     let behind = json!({ "name": "n2", "current": false, "active": 1, "lag": 70_000 });
     let cluster = Cluster::read(&jsz("n0", &peer("n1"), &behind), &both());
-    let sentence = "replicas: node n2 is 70000 messages behind in";
+    let sentence = "replicas: node n2 is 70000 log entries behind in";
     let expected = [format!("{sentence} stream MARKET_DATA"), format!("{sentence} consumer storage of MARKET_DATA")];
     assert_eq!(warnings(&cluster), expected);
     let elsewhere = Cluster::read(&jsz("n1", &peer("n1"), &behind), &both());
     assert_eq!(warnings(&elsewhere), [""; 0], "a follower does not know");
-    let under_way = json!({ "name": "n2", "current": true, "active": 1, "lag": 12 });
+    let under_way = json!({ "name": "n2", "current": false, "active": 1, "lag": 12 });
     assert_eq!(warnings(&Cluster::read(&jsz("n0", &peer("n1"), &under_way), &both())), [""; 0]);
 }
 
@@ -137,4 +137,21 @@ fn many_copies_are_counted() {
     let cluster = Cluster::read(&jsz, &routes(&[("n1", "B")]));
     let copies = "stream S0, stream S1, stream S2 and 6 more";
     assert_eq!(warnings(&cluster), [format!("replicas: node n2 is away; its copies are not kept up: {copies}")]);
+}
+
+#[test]
+fn the_leader_says_whether_a_copy_is_up_to_date() {
+    let told = |own: Value| {
+        let cluster = json!({ "leader": "n1", "replicas": [peer("n2"), own] });
+        not_up_to_date("n0", &[("A".into(), cluster)])
+    };
+    assert_eq!(told(peer("n0")), None);
+    let behind = |lag| Some(format!("stream A: its copy here is {lag} log entries behind"));
+    assert_eq!(told(json!({ "name": "n0", "current": false, "active": 9, "lag": 3 })), behind(3));
+    assert_eq!(told(json!({ "name": "n0", "current": false, "active": 0 })), behind(0), "not heard of yet");
+    assert_eq!(told(json!({ "name": "n0", "current": true, "offline": true })), behind(0));
+    let without_leader = json!({ "replicas": [peer("n0"), peer("n1")] });
+    assert!(not_up_to_date("n0", &[("A".into(), without_leader)]).is_some());
+    let own = json!({ "leader": "n0", "replicas": [peer("n1")] });
+    assert_eq!(not_up_to_date("n0", &[("A".into(), own), ("B".into(), json!({ "leader": "n1" }))]), None);
 }
