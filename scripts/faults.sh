@@ -16,7 +16,8 @@ hours. Exits with 1 when an invariant was violated.
   --full            the full dose (also with UNIFIED_NATS_FULL=1)
   --only NAME       only the tests with that in their name, such as kill_server
   --seed N          makes the choices of an earlier run again; every run prints its seed
-  --write           put the table into RELIABILITY.md as well
+  --write           put the table into RELIABILITY.md as well; with --only the rows of the other
+                    tests stay
   --without-docker  start no Docker and build no image: what needs them cannot run
 
 Needs a Rust toolchain and python3; root for small disks, process namespaces and Docker; the
@@ -143,6 +144,9 @@ fi
 arguments=(--report "$report" --commit "$commit")
 if [ -n "$write" ]; then
     arguments+=(--write "$repo/RELIABILITY.md")
+    if [ -n "$only" ]; then
+        arguments+=(--beside)
+    fi
 fi
 python3 -I scripts/faults.py "${arguments[@]}"
 exit "$status"
