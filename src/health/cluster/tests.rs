@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -154,4 +155,49 @@ fn the_leader_says_whether_a_copy_is_up_to_date() {
     assert!(not_up_to_date("n0", &[("A".into(), without_leader)]).is_some());
     let own = json!({ "leader": "n0", "replicas": [peer("n1")] });
     assert_eq!(not_up_to_date("n0", &[("A".into(), own), ("B".into(), json!({ "leader": "n1" }))]), None);
+}
+
+/// Documents of nats-server's shape with other things in it.
+fn odd() -> impl Strategy<Value = Value> {
+    const NAMES: [&str; 17] = [
+        "meta_cluster",
+        "leader",
+        "cluster_size",
+        "replicas",
+        "name",
+        "current",
+        "offline",
+        "active",
+        "lag",
+        "routes",
+        "remote_name",
+        "remote_id",
+        "server_name",
+        "account_details",
+        "stream_detail",
+        "consumer_detail",
+        "cluster",
+    ];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        prop_oneof![Just(0), Just(3), any::<u64>()].prop_map(Value::from),
+        prop_oneof![Just(""), Just("n0"), Just("n1")].prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 60, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec((prop::sample::select(&NAMES[..]), inner), 0..8)
+                .prop_map(|fields| Value::Object(fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_answer_panics(jsz in odd(), routez in odd()) {
+        let cluster = Cluster::read(&jsz, &routez);
+        let _ = (cluster.quorum(), cluster.warnings(), cluster.leads_nothing());
+        not_up_to_date("n0", &[("A".into(), jsz)]);
+    }
 }
