@@ -1,12 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
+use super::doubts::Doubts;
 use super::marks::{Book, Circumstances, Loss, Missing, Ranges};
 use crate::domain::Generation;
 use crate::files::write_atomically;
@@ -78,6 +79,8 @@ struct Pages {
     saved: Option<Book>,
     /// What is on its way there, and whether it arrived.
     saving: Option<(Book, JoinHandle<bool>)>,
+    /// Of a node in a cluster: streams that end too early, perhaps only for who answers.
+    doubts: Doubts,
     /// What could not be read of each stream, to be read again from another server.
     suspects: BTreeMap<String, Ranges>,
 }
@@ -149,18 +152,19 @@ impl Keeper {
         let seen = self.take_acknowledgement().await;
         // An answer that is older must not be compared after one that is newer: it is asked for again
         // when another look was faster. Nobody waits for a look over a connection that is dead.
-        let (streams, mut pages, _none_is_deleted) = loop {
-            let (looks, known) = {
+        let (mut streams, resolved, mut pages, _none_is_deleted) = loop {
+            let (looks, known, doubtful) = {
                 let pages = self.0.book.lock().await;
-                (pages.looks, pages.book.marks.keys().cloned().collect::<Vec<_>>())
+                (pages.looks, pages.book.marks.keys().cloned().collect::<Vec<_>>(), pages.doubts.marked(&pages.book))
             };
             let mut streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
             let fewer = self.0.book.lock().await.book.with_fewer(&streams.known, SystemTime::now());
             with_what_was_lost(jetstream, &mut streams, &fewer).await?;
+            let resolved = Doubts::resolve(jetstream, &streams, doubtful).await;
             let none_is_deleted = self.0.deleting.lock().await;
             let pages = self.0.book.lock().await;
             if pages.looks == looks {
-                break (streams, pages, none_is_deleted);
+                break (streams, resolved, pages, none_is_deleted);
             }
         };
         pages.looks += 1;
@@ -179,6 +183,15 @@ impl Keeper {
         pages.seen = generation;
         if restarted {
             self.show_reading(Reading::NotYet);
+        }
+        if self.0.clustered {
+            let Pages { book, doubts, .. } = &mut *pages;
+            for (stream, missing) in doubts.sort(&mut streams, book, resolved, Instant::now()) {
+                let loss = Loss::found_now(&stream, missing);
+                if book.note(loss.clone()) {
+                    tell(&loss);
+                }
+            }
         }
         for loss in pages.book.compare(&streams, &declared, circumstances) {
             tell(&loss);

@@ -19,6 +19,9 @@ pub struct Mark {
     pub messages: u64,
     pub first_seq: u64,
     pub last_seq: u64,
+    /// When the last message came, RFC 3339.
+    #[serde(default)]
+    pub last_ts: String,
     /// Sequences between the first and the last that hold no message.
     pub num_deleted: u64,
     /// Which sequence had been reached when: tells what may have expired since.
@@ -234,12 +237,14 @@ fn max_age(config: &Map<String, Value>) -> Option<Duration> {
 impl Mark {
     pub fn of(info: &StreamInfo) -> Self {
         let StreamState { messages, first_seq, last_seq, num_deleted, .. } = info.state;
+        let last_ts = info.state.last_ts.clone();
         Self {
             created: info.created.clone(),
             config: info.config.clone(),
             messages,
             first_seq,
             last_seq,
+            last_ts,
             num_deleted,
             milestones: VecDeque::new(),
         }
@@ -323,6 +328,12 @@ pub fn lost(info: &StreamInfo) -> Ranges {
 }
 
 impl Book {
+    /// Whether a stream ends before the sequence that it was seen to have.
+    pub fn ends_earlier(&self, info: &StreamInfo) -> bool {
+        let mark = self.marks.get(info.name()).filter(|mark| mark.created == info.created);
+        mark.is_some_and(|mark| info.state.last_seq < mark.last_seq)
+    }
+
     /// Streams that hold less than they did: what has become of it only a closer look tells.
     pub fn with_fewer(&self, streams: &[StreamInfo], now: SystemTime) -> Vec<String> {
         let fewer =

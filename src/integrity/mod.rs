@@ -8,6 +8,7 @@
 
 pub mod acknowledgement;
 mod deletions;
+mod doubts;
 mod keeper;
 pub mod marks;
 mod read_through;

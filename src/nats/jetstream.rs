@@ -232,6 +232,24 @@ impl JetStream {
         }
     }
 
+    /// When the message of that sequence came, in RFC 3339; [`None`] when there is none.
+    pub async fn time_of(&self, stream: &str, seq: u64) -> Result<Option<String>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Timed,
+        }
+        #[derive(Deserialize)]
+        struct Timed {
+            time: String,
+        }
+        let request = serde_json::json!({ "seq": seq });
+        match self.ask::<Answer>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
+            Ok(answer) => Ok(Some(answer.message.time)),
+            Err(error) if error.is(ApiError::NO_MESSAGE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Stores a message and gives its sequence. With the same id it is stored once only.
     pub async fn publish(&self, subject: &str, id: &str, payload: &[u8]) -> Result<u64, ApiError> {
         #[derive(Deserialize)]
