@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::time::sleep;
 
-use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
 use crate::nats::Monitor;
 use crate::supervisor::{Handle, Notice, State};
@@ -20,22 +19,18 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// The leaders move within a tenth of a second (measured on 2.10 and 2.15), which `/jsz` shows;
 /// nats-server itself waits a whole one, and says in its log when that is over.
 pub async fn watch(handle: Handle, monitor: Option<Monitor>) {
-    let mut notices = handle.notices();
     let mut snapshots = handle.watch();
     let handing_over = snapshots.wait_for(|s| matches!(s.state, State::HandingOver { .. })).await;
     if let Some(generation) = handing_over.ok().and_then(|s| s.state.generation()) {
+        // From now on: an earlier server may have said the same when it was replaced.
+        let mut notices = handle.notices();
         tokio::select! {
-            () = leads_nothing(monitor.as_ref()) => {}
-            () = says_so(&mut notices) => {}
+            () = leads_nothing(monitor.as_ref()) => tracing::info!("what this node led is with other nodes"),
+            () = says_so(&mut notices) => tracing::info!("this node has given up what it led"),
         }
-        tell(&handle, generation).await;
+        handle.handed_over(generation).await;
     }
     std::future::pending().await
-}
-
-async fn tell(handle: &Handle, generation: Generation) {
-    tracing::info!("what this node led is with other nodes");
-    handle.handed_over(generation).await;
 }
 
 async fn leads_nothing(monitor: Option<&Monitor>) {
