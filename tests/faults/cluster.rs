@@ -22,6 +22,9 @@ const FAULTS: [(Fault, &str); 5] = [
     (Fault::Partition(CutOff::Everybody), "partitions"),
 ];
 
+/// Messages per second. Each is forced to disk three times and more, here on one and the same disk,
+/// and a node that comes back has to be faster than that.
+const RATE: u32 = 100;
 /// What a fault lasts, besides what it takes to see its effect.
 const LASTS: std::ops::RangeInclusive<u64> = 500..=12_000;
 /// Until every node is ready and every copy is current again.
@@ -42,7 +45,7 @@ fn cluster_nodes_killed_paused_and_cut_off() {
     if !run.wait_until_converged(&nodes, CONVERGES) {
         return run.finish_stopped();
     }
-    run.load_on(nodes.servers(), Shape { rate: 300, ..Shape::default() });
+    run.load_on(nodes.servers(), Shape { rate: RATE, ..Shape::default() });
     // Every fault comes up as often as any other, in an order that the seed decides.
     let mut coming = vec![];
     for _ in 0..dose(5, 100) {
