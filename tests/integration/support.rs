@@ -174,12 +174,18 @@ impl Broker {
 
     pub fn wait_until_ready(&mut self) {
         let url = self.api("/readyz");
-        wait_for(&format!("{url} answers 200\n{}", self.log()), || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the broker ended with {status}\n{}", self.log());
             }
-            (http_get(&url).0 == 200).then_some(())
-        });
+            let (status, body) = http_get(&url);
+            if status == 200 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{url}: {status} {body}, not 200 within {PATIENCE:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     pub fn pid(&self) -> Pid {
