@@ -277,13 +277,28 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, near)| near)
 }
 
-/// Passwords inside URLs (`nats://user:password@host`) are secrets, too.
+/// Passwords inside URLs (`nats://user:password@host`) are secrets, too, also where the scheme is
+/// forgotten or what should be percent-encoded is not.
 pub fn redact_urls(value: &str) -> String {
-    let redact_one = |url: &str| match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, address))) => format!("{scheme}://{REDACTED}@{address}"),
-        _ => url.to_owned(),
+    let redact_one = |url: &String| {
+        let Some((before, address)) = url.rsplit_once('@') else { return url.clone() };
+        let is_scheme = |text: &str| text.trim().bytes().all(|byte| byte.is_ascii_alphanumeric());
+        match before.split_once("://") {
+            Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://{REDACTED}@{address}"),
+            // An address of mail has no colon.
+            None if !url.contains(':') => url.clone(),
+            _ => format!("{REDACTED}@{address}"),
+        }
     };
-    value.split(',').map(redact_one).collect::<Vec<_>>().join(",")
+    let mut urls: Vec<String> = vec![];
+    for piece in value.split(',') {
+        match urls.last_mut() {
+            // The comma may be a part of a password.
+            Some(url) if !piece.contains("://") => *url = format!("{url},{piece}"),
+            _ => urls.push(piece.to_owned()),
+        }
+    }
+    urls.iter().map(redact_one).collect::<Vec<_>>().join(",")
 }
 
 /// What a password-like value looks like in messages.
@@ -307,6 +322,23 @@ mod tests {
         assert_eq!(collected.warnings.len(), 2, "{:?}", collected.warnings);
         assert!(collected.warnings[0].contains("did you mean NATS_PORT?"), "{:?}", collected.warnings);
         assert!(collected.warnings[1].contains("did you mean STREAM_MAX_AGE?"), "{:?}", collected.warnings);
+    }
+
+    #[test]
+    fn nothing_of_a_password_in_a_url_is_shown_however_the_url_is_written() {
+        for (value, expected) in [
+            ("nats://u:tell@h:1,nats://tell@[::1]:2", "nats://(redacted)@h:1,nats://(redacted)@[::1]:2"),
+            ("nats://u:te,ll@h:1, tls://u:tell@i:2", "nats://(redacted)@h:1, tls://(redacted)@i:2"),
+            ("nats://u:te@ll/te?ll#@h:1", "nats://(redacted)@h:1"),
+            ("u:tell@h:1", "(redacted)@h:1"),
+            ("tell@h:1", "(redacted)@h:1"),
+            ("u:te://ll@h:1", "(redacted)@h:1"),
+            ("nats://h:1,u:tell@i:2", "nats://(redacted)@i:2"),
+            ("nats://h:1,nats://i:2", "nats://h:1,nats://i:2"),
+            ("a@example.org,b@example.org", "a@example.org,b@example.org"),
+        ] {
+            assert_eq!(redact_urls(value), expected);
+        }
     }
 
     #[test]
