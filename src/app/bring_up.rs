@@ -128,6 +128,10 @@ impl BringUp {
         self.phases.reached("streams");
         self.client.send_replace(Some((generation, client.clone())));
         self.handle.sound(generation, Concern::Service).await;
+        if self.settings.remote.is_some() {
+            // An examination may have found it gone, and no new generation makes that void.
+            self.look.notify_one();
+        }
         self.announce(generation).await;
         match self.settings.streams.reconcile_interval.filter(|_| self.settings.jetstream.enabled) {
             Some(interval) => self.repair_drift(generation, client, interval).await,

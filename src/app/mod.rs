@@ -114,6 +114,7 @@ impl Prepared {
             tracing::warn!("{}", door.describe());
         }
 
+        let look = Arc::new(Notify::new());
         let (reloads, requests) = mpsc::channel(1);
         let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
@@ -123,7 +124,10 @@ impl Prepared {
             tasks.spawn(name("watch", watch.run()));
         } else {
             let (period, jetstream) = (settings.health.probe_interval, settings.jetstream.enabled);
-            tasks.spawn(name("watch", attend::attend(handle.clone(), client_view.clone(), period, jetstream)));
+            tasks.spawn(name(
+                "watch",
+                attend::attend(handle.clone(), client_view.clone(), look.clone(), period, jetstream),
+            ));
         }
         if hands_over(&settings) {
             tasks.spawn(name("hand-over", hand_over::watch(handle.clone(), Monitor::new(&settings))));
@@ -136,7 +140,6 @@ impl Prepared {
             tasks.spawn(name("read-through", read_through));
         }
         let (link, link_view) = channel(link);
-        let look = Arc::new(Notify::new());
         let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
         let bring_up = BringUp {
             settings: settings.clone(),

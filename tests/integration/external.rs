@@ -1,5 +1,7 @@
 //! A server that others run: found, provisioned, watched, never touched.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use serde_json::json;
@@ -103,6 +105,20 @@ fn a_server_that_hangs_is_told_and_left_alone() {
     server.signal(Signal::SIGCONT);
     until_state(&broker, "ready", "");
     assert_eq!(broker.restarts(), Some(0));
+}
+
+#[test]
+fn what_an_examination_found_of_a_silent_server_is_looked_at_again_when_it_answers() {
+    let mut server = BareServer::new(CURRENT, JETSTREAM);
+    server.start();
+    let mut broker = serving(&server);
+    broker.set("HEALTH_CHECK_INTERVAL", "10").set("HEALTH_CHECK_TIMEOUT", "1").start();
+    server.signal(Signal::SIGSTOP);
+    until_state(&broker, "degraded", "no result within 1 s");
+    server.signal(Signal::SIGCONT);
+    let back = Instant::now();
+    until_state(&broker, "ready", "");
+    assert!(back.elapsed() < Duration::from_secs(5), "{}", broker.log());
 }
 
 #[test]
