@@ -5,7 +5,7 @@ use super::cluster;
 use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
 use crate::errors::in_one_line;
-use crate::nats::{JetStream, Link, Monitor};
+use crate::nats::{JetStream, Link, Monitor, Refused};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -39,14 +39,15 @@ pub struct Examination<'a> {
 impl Examination<'_> {
     /// Makes the checks; what is not done in time is told as such, what is done is kept.
     pub async fn make(&self, kind: Kind) -> Report {
-        let mut report = Report::default();
-        if tokio::time::timeout(self.timeout, self.fill(kind, &mut report)).await.is_err() {
+        let (mut report, mut refused) = (Report::default(), None);
+        if tokio::time::timeout(self.timeout, self.fill(kind, &mut report, &mut refused)).await.is_err() {
             report.checks.extend(Report::late(self.timeout).checks);
         }
+        report.explain(refused);
         report
     }
 
-    async fn fill(&self, kind: Kind, report: &mut Report) {
+    async fn fill(&self, kind: Kind, report: &mut Report, refused: &mut Option<Refused>) {
         let monitor = Monitor::new(self.settings);
         if kind == Kind::Quick {
             let greeting = Check::run("nats", async {
@@ -85,7 +86,7 @@ impl Examination<'_> {
             }
         }
         if kind != Kind::Http {
-            self.over_nats(kind, monitor.as_ref(), report).await;
+            self.over_nats(kind, monitor.as_ref(), report, refused).await;
         }
         if kind == Kind::Full {
             let doors = self.settings.open_doors.iter();
@@ -93,25 +94,31 @@ impl Examination<'_> {
         }
     }
 
-    /// The checks that need a client connection.
-    async fn over_nats(&self, kind: Kind, monitor: Option<&Monitor>, report: &mut Report) {
-        let mut client = None;
+    /// The checks that need a client connection; what is `refused` to it is heard of later.
+    async fn over_nats(
+        &self,
+        kind: Kind,
+        monitor: Option<&Monitor>,
+        report: &mut Report,
+        refused: &mut Option<Refused>,
+    ) {
+        let mut connection = None;
         let connectivity = Check::run("connectivity", async {
             let connected = self.link.connect(self.timeout).await.map_err(|e| in_one_line(&e))?;
-            let connected = connected.client;
-            let info = connected.server_info();
-            client = Some(connected);
+            let info = connected.client.server_info();
+            connection = Some(connected);
             Ok(format!("connected to {} at {}", info.server_name, self.link.address()))
         });
         report.checks.push(connectivity.await);
-        let Some(client) = client else { return };
+        let Some(connection) = connection else { return };
+        *refused = Some(connection.refused());
         if !self.settings.jetstream.enabled {
             if kind != Kind::Connectivity {
                 report.checks.push(Check::warning("jetstream", "JETSTREAM_ENABLED is false: there are no streams"));
             }
             return;
         }
-        let api = JetStream::new(client, self.timeout);
+        let api = JetStream::new(connection.client, self.timeout);
         let wanted = |this: Kind| kind == Kind::Full || kind == this;
         if wanted(Kind::Jetstream) {
             let look = checks::jetstream(&api, monitor, self.timeout);

@@ -2,6 +2,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::nats::Refused;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -52,6 +54,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds to what failed what the connection was refused, which gets no answer otherwise.
+    pub fn explain(&mut self, refused: Option<Refused>) {
+        if !self.is_healthy()
+            && let Some(words) = refused.and_then(|refused| refused.take_words())
+        {
+            self.checks.push(Check::failure("rights", words));
+        }
+    }
+
     /// An examination that did not end within `timeout`.
     pub fn late(timeout: Duration) -> Self {
         let detail = format!("no result within {} s", timeout.as_secs_f32());

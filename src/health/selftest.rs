@@ -24,7 +24,7 @@ impl SelfTest<'_> {
     /// Fails only where the server cannot be reached.
     pub async fn make(&self) -> Result<Report, ConnectError> {
         let connection = self.link.connect(self.timeout).await?;
-        let mut report = Report::default();
+        let (mut report, refused) = (Report::default(), connection.refused());
         let server = connection.client.server_info();
         let connected = format!("connected to {} ({})", server.server_name, server.version);
         report.checks.push(Check::run("connectivity", async { Ok(connected) }).await);
@@ -41,6 +41,7 @@ impl SelfTest<'_> {
         if desired.stream(name).is_some() && self.settings.streams.market_data {
             report.checks.extend(self.families(&jetstream, name).await);
         }
+        report.explain(Some(refused));
         Ok(report)
     }
 

@@ -82,10 +82,16 @@ impl Refused {
         self.0.lock().is_ok_and(|last| last.is_some())
     }
 
+    /// What the server said last, and the way out, once.
+    pub fn take_words(&self) -> Option<String> {
+        let words = self.0.lock().ok()?.take()?;
+        Some(format!("the server says: {words}; grant it to the user that we connect as"))
+    }
+
     /// A request that was refused gets no answer: the reason with what the server says about it.
     pub fn explain(&self, reason: String) -> String {
-        match self.0.lock().ok().and_then(|mut last| last.take()) {
-            Some(words) => format!("{reason}; the server says: {words}; grant it to the user that we connect as"),
+        match self.take_words() {
+            Some(words) => format!("{reason}; {words}"),
             None => reason,
         }
     }

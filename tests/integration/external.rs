@@ -203,6 +203,27 @@ fn what_may_not_be_looked_at_does_not_hide_the_rest() {
 }
 
 #[test]
+fn commands_tell_what_they_may_not_do() {
+    let conf = "authorization: { users: [ { user: u, password: p, permissions: {
+        publish: \"nothing\", subscribe: \"_INBOX.>\" } } ] }\n";
+    let mut server = BareServer::new(CURRENT, &format!("{JETSTREAM}{conf}"));
+    server.start();
+    let mut broker = serving(&server);
+    broker.set("NATS_AUTH_USERNAME", "u").set("NATS_AUTH_PASSWORD", "p");
+    for arguments in [
+        &["streams", "plan"][..],
+        &["streams", "check", "--timeout", "1"],
+        &["streams", "apply", "--timeout", "2"],
+        &["selftest", "--timeout", "1"],
+        &["health-check", "jetstream", "--timeout", "2"],
+    ] {
+        let (code, text) = command(&broker, arguments);
+        assert_ne!(code, Some(0), "{arguments:?}: {text}");
+        assert!(text.contains("Permissions Violation for Publish to \"$JS.API."), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
 fn a_server_without_jetstream_or_with_too_little_room_is_told() {
     let mut server = BareServer::new(CURRENT, "");
     server.start();

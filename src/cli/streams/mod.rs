@@ -26,8 +26,8 @@ struct Session {
     jetstream: JetStream,
 }
 
-/// Runs `work` with the settings and a connection to the server that they name.
-/// Those of `nats_url`, where one is given.
+/// Runs `work` with the settings and a connection to the server that they name, or to that of
+/// `nats_url`, where one is given.
 fn with_session<F: AsyncFnOnce(Session) -> Code>(
     flags: &Flags,
     nats_url: Option<&str>,
@@ -51,12 +51,19 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
             eprintln!("{}", in_one_line(&error));
             Code::Unavailable
         })?;
-        let desired = Desired::of(&settings);
-        Ok(Session { settings, desired, jetstream: JetStream::new(connection.client, timeout) })
+        let (desired, refused) = (Desired::of(&settings), connection.refused());
+        Ok((Session { settings, desired, jetstream: JetStream::new(connection.client, timeout) }, refused))
     };
     block_on(async {
         match tokio::time::timeout(timeout, session).await {
-            Ok(Ok(session)) => work(session).await,
+            Ok(Ok((session, refused))) => {
+                let code = work(session).await;
+                // What is refused gets no answer, which says too little.
+                if let Some(words) = refused.take_words().filter(|_| code != Code::Success) {
+                    eprintln!("{words}");
+                }
+                code
+            }
             Ok(Err(code)) => code,
             Err(_) => {
                 eprintln!("no connection within {} s", timeout.as_secs_f32());
