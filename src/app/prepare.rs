@@ -154,7 +154,9 @@ pub(super) fn render(settings: &Settings, config_file: &Path, own_user: Option<O
     let directory = config_file.parent().unwrap_or(Path::new("/"));
     let certificate = renew_own_certificate(settings, directory)?;
     let own_user = match (&settings.authentication, own_user) {
-        (Authentication::Users(_), None) => Some(OwnUser::make(directory).map_err(anyhow::Error::from)?),
+        (Authentication::Users(_), None) => {
+            Some(OwnUser::make(directory, settings.server.port).map_err(anyhow::Error::from)?)
+        }
         (_, own_user) => own_user,
     };
     let surroundings = Surroundings {

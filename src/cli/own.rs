@@ -13,6 +13,6 @@ pub fn own(settings: &Settings) -> Own {
             .map(OwnCertificate::beside)
             .find(|own| own.cert.is_file())
             .filter(|_| asks_for_certificates),
-        user: directories().find_map(OwnUser::beside),
+        user: directories().find_map(|directory| OwnUser::beside(directory, settings.server.port)),
     }
 }

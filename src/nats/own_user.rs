@@ -4,6 +4,7 @@
 //! our own, with a password made at each start and the rights that our work takes.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -40,19 +41,21 @@ const MAX_FILE: u64 = 4096;
 
 impl OwnUser {
     /// With a new password, which is also written beside nats.conf, mode 0600, for commands.
-    pub fn make(directory: &Path) -> Result<Self, OwnUserError> {
+    ///
+    /// Brokers may share a directory, but no `port`.
+    pub fn make(directory: &Path, port: NonZeroU16) -> Result<Self, OwnUserError> {
         let mut bytes = [0u8; 24];
         let random = rustls::crypto::ring::default_provider().secure_random;
         random.fill(&mut bytes).map_err(|_| OwnUserError::Random)?;
         let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (path, text) = (file(directory), json!({ "user": OWN_USER, "password": password }).to_string());
+        let (path, text) = (file(directory, port), json!({ "user": OWN_USER, "password": password }).to_string());
         write_atomically(&path, text.as_bytes()).map_err(|error| OwnUserError::Write(path, error))?;
         Ok(Self { password: Secret::new(password) })
     }
 
-    /// The one of the broker whose nats.conf lies in `directory`.
-    pub fn beside(directory: &Path) -> Option<Self> {
-        let path = file(directory);
+    /// The one of the broker whose nats.conf lies in `directory` and whose server listens on `port`.
+    pub fn beside(directory: &Path, port: NonZeroU16) -> Option<Self> {
+        let path = file(directory, port);
         let metadata = std::fs::metadata(&path).ok()?;
         if !metadata.is_file() || metadata.len() > MAX_FILE {
             return None;
@@ -74,8 +77,8 @@ impl Rights {
     }
 }
 
-fn file(directory: &Path) -> PathBuf {
-    directory.join("own-user.json")
+fn file(directory: &Path, port: NonZeroU16) -> PathBuf {
+    directory.join(format!("own-user-{port}.json"))
 }
 
 #[cfg(test)]
@@ -85,10 +88,14 @@ mod tests {
     #[test]
     fn each_start_has_another_password_which_commands_find() {
         let directory = tempfile::tempdir().unwrap();
-        assert!(OwnUser::beside(directory.path()).is_none());
-        let [first, second] = [(); 2].map(|()| OwnUser::make(directory.path()).unwrap().password);
+        let [port, other] = [4222, 4223].map(|port| NonZeroU16::new(port).unwrap());
+        let beside = |port| OwnUser::beside(directory.path(), port).map(|user| user.password.expose().to_owned());
+        assert!(beside(port).is_none());
+        let [first, second] = [(); 2].map(|()| OwnUser::make(directory.path(), port).unwrap().password);
         assert_ne!(first.expose(), second.expose());
-        assert_eq!(OwnUser::beside(directory.path()).unwrap().password.expose(), second.expose());
+        assert!(beside(other).is_none());
+        OwnUser::make(directory.path(), other).unwrap();
+        assert_eq!(beside(port).unwrap(), second.expose());
     }
 
     #[test]

@@ -68,9 +68,13 @@ fn each_user_may_do_what_the_file_says_with_every_version() {
     }
 }
 
+fn own_file(broker: &Broker) -> std::path::PathBuf {
+    broker.path(&format!("run/own-user-{}.json", broker.ports.nats))
+}
+
 /// Name and password that the broker connects with.
 fn own_password(broker: &Broker) -> String {
-    let text = std::fs::read_to_string(broker.path("run/own-user.json")).unwrap();
+    let text = std::fs::read_to_string(own_file(broker)).unwrap();
     let read: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(read["user"], "_unified_nats");
     read["password"].as_str().unwrap().to_owned()
@@ -82,7 +86,7 @@ fn our_own_password_is_another_one_at_each_start_and_opens_little() {
     let (mut broker, _) = with_users(CURRENT, &file());
     broker.set("NATS_DEBUG", "true").start();
     let first = own_password(&broker);
-    let mode = std::fs::metadata(broker.path("run/own-user.json")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(own_file(&broker)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let ours = |password: &str| user("_unified_nats", password).custom_inbox_prefix("_INBOX._unified_nats");
     block_on(async {
@@ -113,6 +117,15 @@ fn our_own_password_is_another_one_at_each_start_and_opens_little() {
     for secret in [first.as_str(), &second, "producer_pass", "$2"] {
         assert!(!broker.log().contains(secret), "{secret}");
     }
+}
+
+#[test]
+fn two_brokers_with_one_directory_have_a_password_each() {
+    let [(mut one, _), (mut other, _)] = [(); 2].map(|()| with_users(CURRENT, &file()));
+    one.start();
+    other.set("NATS_CONFIG_FILE", one.path("run/nats.conf").display()).start();
+    is_healthy(&one);
+    is_healthy(&other);
 }
 
 #[test]
