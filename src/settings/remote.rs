@@ -1,5 +1,6 @@
 //! A server that others run: where it is, and how we get in.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -71,6 +72,23 @@ impl RemoteServer {
                 "set both or none",
             );
         }
+        let asks_for_tls = reader.bool(&NATS_TLS_ENABLED);
+        if asks_for_tls && urls.iter().any(|url| url.starts_with("ws://")) {
+            reader.problems.add(
+                "NATS_TLS_ENABLED, NATS_URL",
+                "true with a ws:// URL",
+                "WebSockets over TLS have wss:// URLs",
+                "write wss://, or set NATS_TLS_ENABLED=false",
+            );
+        }
+        if distinct_credentials(&urls) > 1 {
+            reader.problems.add(
+                "NATS_URL",
+                "URLs with different credentials",
+                "all servers are shown the same ones",
+                "give the servers a user in common, and name it in one URL or by NATS_AUTH_USERNAME",
+            );
+        }
         let is_websocket = |url: &&String| url.starts_with("ws");
         if urls.iter().any(|url| is_websocket(&url)) && !urls.iter().all(|url| is_websocket(&url)) {
             reader.problems.add(
@@ -80,13 +98,15 @@ impl RemoteServer {
                 "name nats:// and tls:// URLs, or ws:// and wss:// URLs",
             );
         }
+        // Servers that a server names are known by their addresses alone.
+        let requires_tls = asks_for_tls || (!urls.is_empty() && urls.iter().all(|url| url.starts_with("tls://")));
         Some(Self {
             urls,
             monitor,
             credentials_file,
             certificate: cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key }),
             authorities: reader.readable_file(&NATS_TLS_CA),
-            requires_tls: reader.bool(&NATS_TLS_ENABLED),
+            requires_tls,
         })
     }
 
@@ -94,6 +114,12 @@ impl RemoteServer {
     pub fn shown(&self) -> String {
         redact_urls(&self.urls.join(","))
     }
+}
+
+/// How many users or tokens the URLs name.
+fn distinct_credentials(urls: &[String]) -> usize {
+    let credentials = |url: &String| Some(url.split_once("://")?.1.rsplit_once('@')?.0.to_owned());
+    urls.iter().filter_map(credentials).collect::<BTreeSet<_>>().len()
 }
 
 /// A server elsewhere that nobody would ever connect to.

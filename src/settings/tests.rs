@@ -226,6 +226,8 @@ fn contradictory_pairs_are_refused() {
         &[("AWS_ACCESS_KEY_ID", "x")],
         &[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", OWN_USER), ("NATS_AUTH_PASSWORD", "p")],
         &[("NATS_MODE", "external"), ("NATS_URL", "nats://a:4222,ws://b:80")],
+        &[("NATS_MODE", "external"), ("NATS_URL", "nats://u:p@a,nats://c,nats://u:q@b")],
+        &[("NATS_MODE", "external"), ("NATS_URL", "ws://a"), ("NATS_TLS_ENABLED", "true")],
         &[("NATS_MODE", "external"), ("NATS_AUTH_TOKEN", "t"), ("NATS_AUTH_USERNAME", "u")],
         &[("NATS_MODE", "external"), ("NATS_AUTH_USERNAME", "u")],
         &[("NATS_MODE", "external"), ("NATS_AUTH_TOKEN", "t"), ("NATS_CREDS_FILE", "/etc/hostname")],
@@ -364,6 +366,14 @@ fn what_describes_a_server_of_our_own_does_not_matter_elsewhere() {
     assert!(settings.cluster.is_none() && settings.tls.is_none());
     assert_eq!(settings.market_data.replicas, Some(3));
     assert_eq!(loaded.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn tls_is_asked_of_servers_that_are_discovered_where_every_url_asks_for_it() {
+    for (urls, expected) in [("tls://a,tls://b", true), ("tls://a,nats://b", false), ("nats://a", false)] {
+        let loaded = load(&[("NATS_MODE", "external"), ("NATS_URL", urls)]).unwrap();
+        assert_eq!(loaded.settings.remote.unwrap().requires_tls, expected, "{urls}");
+    }
 }
 
 fn users_of(pairs: &[(&str, &str)], file: &str) -> Result<Vec<User>, Vec<Problem>> {
