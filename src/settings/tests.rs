@@ -431,6 +431,9 @@ fn users_that_cannot_be_meant_are_refused_without_their_passwords() {
         ("users: [{user: a, password: tell-nobody, premissions: {}}]", "did you mean permissions?"),
         ("users: [{user: a, password: tell-nobody, permissions: {publish: [a..b]}}]", "it has an empty token"),
         ("users: [{user: a, password: tell-nobody, permissions: {publish: }}]", "must be a subject"),
+        ("users: [{user: a, password: tell-nobody, permissions: }]", "must say what is open or closed"),
+        ("users: [{user: a, password: tell-nobody, permissions: {}}]", "must say what is open or closed"),
+        ("users: [{user: a, password: tell-nobody, permissions: {subscribe: {}}}]", "must say what is open or closed"),
         ("users: [{user: a, password: tell-nobody, permissions: {publish: {alow: x}}}]", "did you mean allow?"),
         ("users: [{user: a, password: tell-nobody}, {user: a, password: x}]", "twice"),
     ];

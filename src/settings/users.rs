@@ -148,6 +148,12 @@ fn read_permissions(document: &mut Document, node: &Node, path: &str) -> Permiss
             _ => document.unknown_key(entry, path, PERMISSION_KEYS.into_iter()),
         }
     }
+    refuse_empty(
+        document,
+        node,
+        path,
+        "leave it out for everything, or write `publish: []` and `subscribe: []` below it",
+    );
     permissions
 }
 
@@ -165,7 +171,19 @@ fn read_rule(document: &mut Document, node: &Node, path: &str) -> Rule {
             _ => document.unknown_key(entry, path, ["allow", "deny"].into_iter()),
         }
     }
+    refuse_empty(document, node, path, "leave it out for everything, or write [] for none");
     rule
+}
+
+/// To nats-server nothing means everything, and who wrote nothing down may have meant to close.
+fn refuse_empty(document: &mut Document, node: &Node, path: &str, remedy: &str) {
+    let is_empty = match &node.value {
+        yaml::Value::Map(entries) => entries.is_empty(),
+        value => matches!(value, yaml::Value::Null),
+    };
+    if is_empty {
+        document.problem(node.at, path, "nothing", "must say what is open or closed", remedy);
+    }
 }
 
 fn read_subjects(document: &mut Document, node: &Node, path: &str) -> Vec<Subject> {
