@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::marks::{Ranges, union, without};
+use crate::nats::API_ADVISORIES;
 
 /// An advisory follows what it is about that closely.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -43,7 +44,7 @@ impl Deletions {
     /// Listens from now on; a request that is sent next over the same client finds it listening.
     pub async fn of(client: &Client, stream: &str) -> Result<Self, SubscribeError> {
         Ok(Self {
-            advisories: client.subscribe("$JS.EVENT.ADVISORY.API").await?,
+            advisories: client.subscribe(API_ADVISORIES).await?,
             delete: format!("$JS.API.STREAM.MSG.DELETE.{stream}"),
             purge: format!("$JS.API.STREAM.PURGE.{stream}"),
             heard: Heard::default(),

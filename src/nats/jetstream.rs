@@ -19,6 +19,9 @@ pub use self::answers::{
 };
 use crate::domain::ServerVersion;
 
+/// Where nats-server tells of each request to its API, with the answer.
+pub const API_ADVISORIES: &str = "$JS.EVENT.ADVISORY.API";
+
 /// Requests to `$JS.API`, each with a deadline.
 #[derive(Clone)]
 pub struct JetStream {

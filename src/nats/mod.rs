@@ -10,8 +10,8 @@ mod pinned;
 
 pub use client::{ConnectError, Connection, Link, Own, Refused};
 pub use jetstream::{
-    ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState, Streams,
-    major_minor, parse_answer,
+    API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
+    Streams, major_minor, parse_answer,
 };
 pub use monitor::{Monitor, MonitorError, direct_client, get, parse_healthz, parse_json};
 pub use own_certificate::OwnCertificate;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::jetstream::API_ADVISORIES;
 use crate::domain::{DataType, Secret, SubjectStyle};
 use crate::files::write_atomically;
 use crate::settings::OWN_USER;
@@ -73,7 +74,10 @@ impl Rights {
         let families = DataType::ALL.iter().flat_map(|family| family.subjects(SubjectStyle::Both));
         let probes = families.map(|filter| format!("{}._selftest.>", filter.trim_end_matches(".>")));
         let api = ["$JS.API.>".to_owned()];
-        Self { publish: api.into_iter().chain(probes).collect(), subscribe: vec![format!("{INBOX}.>")] }
+        Self {
+            publish: api.into_iter().chain(probes).collect(),
+            subscribe: vec![format!("{INBOX}.>"), API_ADVISORIES.to_owned()],
+        }
     }
 }
 

@@ -120,6 +120,23 @@ fn our_own_password_is_another_one_at_each_start_and_opens_little() {
 }
 
 #[test]
+fn nothing_is_refused_to_us_while_we_read_the_messages_through() {
+    let (mut broker, _) = with_users(CURRENT, &file());
+    broker.start();
+    let producer = user("producer", "producer_pass");
+    assert!(block_on(publishes(&broker, producer, SUBJECTS[1])));
+    assert_eq!(broker.stop(), Some(0));
+    broker.start();
+    wait_for("the message is read through", || {
+        let detail = broker.health()["checks"]["integrity"]["detail"].as_str().unwrap_or_default().to_owned();
+        detail.contains("1 messages were read through").then_some(())
+    });
+    for words in ["NATS refuses", "Permissions Violation"] {
+        assert!(!broker.log().contains(words), "{}", broker.log());
+    }
+}
+
+#[test]
 fn two_brokers_with_one_directory_have_a_password_each() {
     let [(mut one, _), (mut other, _)] = [(); 2].map(|()| with_users(CURRENT, &file()));
     one.start();
