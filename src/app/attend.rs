@@ -1,15 +1,17 @@
 //! The cheap probe of a server that others run. Nothing is restarted and nobody's disk looked at: it is
-//! told whether the server answers, no more.
+//! told whether the server serves, no more.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Client;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::missing::Connected;
 use super::watch::{PROBE_DEADLINE, answers_in_band};
 use crate::domain::Generation;
+use crate::nats::JetStream;
 use crate::supervisor::{Concern, Handle};
 
 /// So many probes in a row fail before it is told: one answer may be lost on the way.
@@ -20,28 +22,40 @@ pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period
     let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failures = 0;
-    let mut told: Option<(Generation, bool)> = None;
+    let mut told: Option<(Generation, Result<(), String>)> = None;
     loop {
         ticks.tick().await;
         // That there is no connection is told by who makes it.
         let Some((generation, client)) = client.borrow().clone() else { continue };
-        let answer = answers_in_band(&client, jetstream, PROBE_DEADLINE).await;
+        let answer = serves(&client, jetstream).await;
         failures = if answer.is_ok() { 0 } else { failures + 1 };
+        let news = Some((generation, answer.clone()));
         match answer {
-            Ok(()) if told != Some((generation, true)) => {
+            Ok(()) if told != news => {
                 handle.sound(generation, Concern::Answers).await;
-                if told == Some((generation, false)) {
+                if matches!(told, Some((_, Err(_)))) {
                     // What was examined meanwhile found nothing but silence.
                     look.notify_one();
                 }
-                told = Some((generation, true));
+                told = news;
             }
-            Err(reason) if failures >= THRESHOLD && told != Some((generation, false)) => {
-                let reason = format!("the NATS server does not answer: {reason}");
+            Err(reason) if failures >= THRESHOLD && told != news => {
+                let reason = format!("the NATS server does not serve: {reason}");
                 handle.impaired(generation, Concern::Answers, reason).await;
-                told = Some((generation, false));
+                told = news;
             }
             _ => {}
         }
+    }
+}
+
+/// A cluster without a leader answers that it cannot.
+async fn serves(client: &Client, jetstream: bool) -> Result<(), String> {
+    if !jetstream {
+        return answers_in_band(client, jetstream, PROBE_DEADLINE).await;
+    }
+    match JetStream::new(client.clone(), PROBE_DEADLINE).answers().await {
+        Err(error) if error.is_transient() => Err(error.to_string()),
+        _ => Ok(()),
     }
 }

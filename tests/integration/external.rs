@@ -101,10 +101,35 @@ fn a_server_that_hangs_is_told_and_left_alone() {
     let mut broker = serving(&server);
     broker.set("HEALTH_HANG_TIMEOUT", "1s").start();
     server.signal(Signal::SIGSTOP);
-    until_state(&broker, "degraded", "does not answer");
+    until_state(&broker, "degraded", "does not serve: no answer");
     server.signal(Signal::SIGCONT);
     until_state(&broker, "ready", "");
     assert_eq!(broker.restarts(), Some(0));
+}
+
+#[test]
+fn a_cluster_without_a_leader_is_told_until_it_has_one() {
+    let mut nodes = [(); 3].map(|()| BareServer::new(CURRENT, ""));
+    let routes = nodes.each_ref().map(|node| format!("\"nats://127.0.0.1:{}\"", node.ports.cluster)).join(", ");
+    for (number, node) in nodes.iter_mut().enumerate() {
+        let port = node.ports.cluster;
+        let cluster = format!("cluster: {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n");
+        node.configure(&format!("server_name: n{number}\n{JETSTREAM}{cluster}")).start();
+    }
+    let leader = wait_for("a leader", || {
+        let (_, jsz) = http_get(&format!("http://127.0.0.1:{}/jsz", nodes[0].ports.http));
+        let jsz: serde_json::Value = serde_json::from_str(&jsz).ok()?;
+        jsz["meta_cluster"]["leader"].as_str()?.strip_prefix('n')?.parse::<usize>().ok()
+    });
+    // Another node misses the leader soon, while the leader itself waits for longer.
+    let last = (leader + 1) % nodes.len();
+    let mut broker = serving(&nodes[last]);
+    broker.set("HEALTH_CHECK_ENABLED", "false").start();
+    let mut away: Vec<_> = nodes.iter_mut().enumerate().filter(|(number, _)| *number != last).collect();
+    away.iter_mut().for_each(|(_, node)| node.kill());
+    until_state(&broker, "degraded", "JetStream system temporarily unavailable");
+    away.iter_mut().for_each(|(_, node)| _ = node.start());
+    until_state(&broker, "ready", "");
 }
 
 #[test]
