@@ -28,15 +28,15 @@ pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period
         // That there is no connection is told by who makes it.
         let Some((generation, client)) = client.borrow().clone() else { continue };
         let answer = serves(&client, jetstream).await;
+        if answer.is_ok() && failures > 0 {
+            // What was examined meanwhile found nothing but silence.
+            look.notify_one();
+        }
         failures = if answer.is_ok() { 0 } else { failures + 1 };
         let news = Some((generation, answer.clone()));
         match answer {
             Ok(()) if told != news => {
                 handle.sound(generation, Concern::Answers).await;
-                if matches!(told, Some((_, Err(_)))) {
-                    // What was examined meanwhile found nothing but silence.
-                    look.notify_one();
-                }
                 told = news;
             }
             Err(reason) if failures >= THRESHOLD && told != news => {

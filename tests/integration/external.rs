@@ -139,6 +139,7 @@ fn what_an_examination_found_of_a_silent_server_is_looked_at_again_when_it_answe
     let mut broker = serving(&server);
     broker.set("HEALTH_CHECK_INTERVAL", "10").set("HEALTH_CHECK_TIMEOUT", "1").start();
     server.signal(Signal::SIGSTOP);
+    until_state(&broker, "degraded", "does not serve: no answer");
     until_state(&broker, "degraded", "no result within 1 s");
     server.signal(Signal::SIGCONT);
     let back = Instant::now();
