@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::settings::Settings;
+use crate::settings::{Settings, redact_urls};
 
 #[derive(Clone)]
 pub struct Monitor {
@@ -149,10 +149,13 @@ fn without_slash(url: &str) -> String {
     url.trim_end_matches('/').to_owned()
 }
 
-/// One GET with a deadline for everything and a bound on the answer's length.
+/// One GET with a deadline for everything and a bound on the answer's length. Gives the URL as it may be
+/// shown, too.
 pub async fn get(client: &Client, url: String, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
+    let request = client.get(&url).timeout(deadline);
+    let url = redact_urls(&url);
     let unreachable = |error: reqwest::Error| MonitorError::Unreachable { url: url.clone(), reason: explain(&error) };
-    let mut answer = client.get(&url).timeout(deadline).send().await.map_err(unreachable)?;
+    let mut answer = request.send().await.map_err(unreachable)?;
     let status = answer.status().as_u16();
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {

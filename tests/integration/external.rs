@@ -133,6 +133,21 @@ fn a_cluster_without_a_leader_is_told_until_it_has_one() {
 }
 
 #[test]
+fn a_password_for_the_monitoring_is_shown_to_nobody() {
+    let mut server = BareServer::new(CURRENT, JETSTREAM);
+    server.start();
+    let mut broker = serving(&server);
+    let monitor = format!("http://u:tell-nobody@127.0.0.1:{}", server.ports.cluster);
+    broker.set("NATS_MONITOR_URL", monitor).launch();
+    until_state(&broker, "degraded", "/healthz");
+    let (_, full) = command(&broker, &["health-check", "full"]);
+    assert!(full.contains("cannot reach"), "{full}");
+    for text in [full, broker.health().to_string(), broker.log()] {
+        assert!(!text.contains("tell-nobody"), "{text}");
+    }
+}
+
+#[test]
 fn what_an_examination_found_of_a_silent_server_is_looked_at_again_when_it_answers() {
     let mut server = BareServer::new(CURRENT, JETSTREAM);
     server.start();
