@@ -153,9 +153,11 @@ impl<S: Subscriber> Layer<S> for Forward {
         let metadata = event.metadata();
         let target = metadata.target();
         let own = target.split("::").next() == Some("unified_nats");
-        // Libraries speak only when something is wrong, unless everything is asked for.
-        let limit = if own || self.0.level == Level::TRACE { self.0.level } else { Level::ERROR };
-        if *metadata.level() > limit {
+        // Libraries speak only when something is wrong, unless everything is asked for. That a connection
+        // cannot be made is told by us.
+        let everything = own || self.0.level == Level::TRACE;
+        let limit = if everything { self.0.level } else { Level::ERROR };
+        if *metadata.level() > limit || (!everything && target.starts_with("async_nats")) {
             return;
         }
         let logger = if own { target.split("::").nth(1).unwrap_or(SERVICE) } else { target };

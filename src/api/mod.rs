@@ -102,12 +102,14 @@ fn judge(integrity: &Integrity) -> (Outcome, String) {
 
 /// Whether streams stay as they are declared.
 fn describe_drift(drift: &Drift) -> Value {
-    let detail = match (&drift.suspended, &drift.last) {
-        (Some(reason), _) => reason.clone(),
-        (None, None) => "nothing had to be repaired".to_owned(),
-        (None, Some((at, what))) => format!("the last repair was at {}: {what}", timestamp(*at)),
+    let (outcome, detail) = match (&drift.suspended, &drift.last) {
+        (Some(reason), _) => (Outcome::Warn, reason.clone()),
+        _ if !drift.remaining.is_empty() => {
+            (Outcome::Warn, format!("not as declared, and not to be repaired: {}", drift.remaining.join("; ")))
+        }
+        (None, None) => (Outcome::Pass, "nothing had to be repaired".to_owned()),
+        (None, Some((at, what))) => (Outcome::Pass, format!("the last repair was at {}: {what}", timestamp(*at))),
     };
-    let outcome = if drift.suspended.is_some() { Outcome::Warn } else { Outcome::Pass };
     json!({ "status": outcome, "detail": detail, "repaired": drift.repaired })
 }
 

@@ -17,7 +17,7 @@ use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link, Monitor};
 use crate::settings::{ReadFile, Settings};
 use crate::streams::apply::Done;
-use crate::streams::{Applied, ApplyError, Desired, DesiredStream, Drift, apply};
+use crate::streams::{Applied, ApplyError, Desired, DesiredStream, Drift, Remark, apply};
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
@@ -357,8 +357,17 @@ impl BringUp {
         let unfit: Vec<_> = desired.streams.iter().filter(|stream| !applied.serves(stream)).collect();
         let transient = applied.failed.iter().any(ApplyError::is_transient) || applied.some_do_not_answer;
         let failed = applied.failed.into_iter().map(|error| in_one_line(&error));
-        let of_streams = applied.remarks.into_iter().map(|(stream, remark)| format!("stream {stream}: {remark}"));
-        let reasons: Vec<_> = failed.chain(of_streams).collect();
+        let of_streams = |of: Vec<(String, Remark)>| -> Vec<String> {
+            of.into_iter().map(|(stream, remark)| format!("stream {stream}: {remark}")).collect()
+        };
+        let (conflicts, kept) = applied.remarks.into_iter().partition(|(_, remark)| remark.is_conflict());
+        let mut reasons: Vec<_> = failed.chain(of_streams(conflicts)).collect();
+        self.drift.send_if_modified(|drift| {
+            let differs = drift.remaining != reasons;
+            drift.remaining.clone_from(&reasons);
+            differs
+        });
+        reasons.extend(of_streams(kept));
         if !unfit.is_empty() {
             let names = unfit.iter().map(|stream| format!("stream {} is not in place", stream.name));
             // What stands in the way says more than that something does.

@@ -154,11 +154,12 @@ pub(super) fn render(settings: &Settings, config_file: &Path, own_user: Option<O
     let directory = config_file.parent().unwrap_or(Path::new("/"));
     let certificate = renew_own_certificate(settings, directory)?;
     let own_user = match (&settings.authentication, own_user) {
-        (Authentication::Users(_), None) => {
-            Some(OwnUser::make(directory, settings.server.port).map_err(anyhow::Error::from)?)
-        }
+        (Authentication::Users(_), None) => Some(OwnUser::make().map_err(anyhow::Error::from)?),
         (_, own_user) => own_user,
     };
+    if let Some(user) = &own_user {
+        user.write(directory, settings.server.port).map_err(anyhow::Error::from)?;
+    }
     let surroundings = Surroundings {
         host_name: host_name(),
         ca_bundle: certificate.as_ref().map(|own| own.bundle.clone()),
@@ -181,7 +182,7 @@ fn renew_own_certificate(settings: &Settings, directory: &Path) -> Result<Option
     let Some(ca) = settings.tls.as_ref().filter(|tls| tls.verify).and_then(|tls| tls.ca.as_ref()) else {
         return Ok(None);
     };
-    let own = OwnCertificate::beside(directory);
+    let own = OwnCertificate::beside(directory, settings.server.port);
     own.renew(ca).map_err(anyhow::Error::from)?;
     Ok(Some(own))
 }

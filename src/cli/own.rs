@@ -10,7 +10,7 @@ pub fn own(settings: &Settings) -> Own {
     let asks_for_certificates = settings.tls.as_ref().is_some_and(|tls| tls.verify);
     Own {
         certificate: directories()
-            .map(OwnCertificate::beside)
+            .map(|directory| OwnCertificate::beside(directory, settings.server.port))
             .find(|own| own.cert.is_file())
             .filter(|_| asks_for_certificates),
         user: directories().find_map(|directory| OwnUser::beside(directory, settings.server.port)),

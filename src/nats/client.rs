@@ -187,7 +187,8 @@ impl Link {
                 authorities: remote.authorities.clone(),
                 certificate: remote.certificate.clone(),
             },
-            discovers: true,
+            // They come without a scheme, which matters here.
+            discovers: !remote.urls.iter().any(|url| url.starts_with("ws")),
             timeout: settings.supervision.connect_timeout,
             max_reconnects: settings.supervision.max_reconnects,
         }

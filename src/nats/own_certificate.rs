@@ -5,6 +5,7 @@
 //! the bundle that nats-server verifies against is the operator's with ours appended.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -31,12 +32,12 @@ pub enum OwnCertificateError {
 }
 
 impl OwnCertificate {
-    /// Where the files are when nats.conf lies in `directory`.
-    pub fn beside(directory: &Path) -> Self {
+    /// Where the files are when nats.conf lies in `directory`. Brokers may share one, but no `port`.
+    pub fn beside(directory: &Path, port: NonZeroU16) -> Self {
         Self {
-            cert: directory.join("client.crt"),
-            key: directory.join("client.key"),
-            bundle: directory.join("client-ca.pem"),
+            cert: directory.join(format!("client-{port}.crt")),
+            key: directory.join(format!("client-{port}.key")),
+            bundle: directory.join(format!("client-ca-{port}.pem")),
         }
     }
 

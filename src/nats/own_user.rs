@@ -41,17 +41,20 @@ pub const INBOX: &str = "_INBOX._unified_nats";
 const MAX_FILE: u64 = 4096;
 
 impl OwnUser {
-    /// With a new password, which is also written beside nats.conf, mode 0600, for commands.
-    ///
-    /// Brokers may share a directory, but no `port`.
-    pub fn make(directory: &Path, port: NonZeroU16) -> Result<Self, OwnUserError> {
+    /// With a new password.
+    pub fn make() -> Result<Self, OwnUserError> {
         let mut bytes = [0u8; 24];
         let random = rustls::crypto::ring::default_provider().secure_random;
         random.fill(&mut bytes).map_err(|_| OwnUserError::Random)?;
         let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (path, text) = (file(directory, port), json!({ "user": OWN_USER, "password": password }).to_string());
-        write_atomically(&path, text.as_bytes()).map_err(|error| OwnUserError::Write(path, error))?;
         Ok(Self { password: Secret::new(password) })
+    }
+
+    /// Writes it beside nats.conf, mode 0600, for commands. Brokers may share a directory, but no `port`.
+    pub fn write(&self, directory: &Path, port: NonZeroU16) -> Result<(), OwnUserError> {
+        let path = file(directory, port);
+        let text = json!({ "user": OWN_USER, "password": self.password.expose() }).to_string();
+        write_atomically(&path, text.as_bytes()).map_err(|error| OwnUserError::Write(path, error))
     }
 
     /// The one of the broker whose nats.conf lies in `directory` and whose server listens on `port`.
@@ -95,10 +98,14 @@ mod tests {
         let [port, other] = [4222, 4223].map(|port| NonZeroU16::new(port).unwrap());
         let beside = |port| OwnUser::beside(directory.path(), port).map(|user| user.password.expose().to_owned());
         assert!(beside(port).is_none());
-        let [first, second] = [(); 2].map(|()| OwnUser::make(directory.path(), port).unwrap().password);
+        let [first, second] = [(); 2].map(|()| {
+            let user = OwnUser::make().unwrap();
+            user.write(directory.path(), port).unwrap();
+            user.password
+        });
         assert_ne!(first.expose(), second.expose());
         assert!(beside(other).is_none());
-        OwnUser::make(directory.path(), other).unwrap();
+        OwnUser::make().unwrap().write(directory.path(), other).unwrap();
         assert_eq!(beside(port).unwrap(), second.expose());
     }
 

@@ -7,6 +7,8 @@ pub struct Drift {
     pub repaired: u64,
     /// The last of them, and when it was made.
     pub last: Option<(SystemTime, String)>,
+    /// What differs from what is declared and cannot be repaired.
+    pub remaining: Vec<String>,
     /// Why drift is not looked after just now.
     pub suspended: Option<String>,
 }

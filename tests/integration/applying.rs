@@ -119,3 +119,32 @@ fn a_subject_is_given_up_only_to_a_stream_that_can_take_it() {
         assert_eq!(broker.stop(), Some(0));
     }
 }
+
+#[test]
+fn a_stream_is_deleted_only_when_its_successor_is_there() {
+    let mut broker = Broker::new();
+    broker.set("STREAMS_DEFAULTS", "none").set("STREAMS_RECONCILE_INTERVAL", 0);
+    broker.set("JETSTREAM_MAX_FILE", "100MB").set("STREAM_MAX_BYTES", "10MB").start();
+    let directory = tempfile::tempdir().unwrap();
+    let streams = |lines: &str| {
+        let mut desired = desired(directory.path(), &format!("streams:\n{lines}")).unwrap();
+        desired.prune = true;
+        desired
+    };
+    block_on(async {
+        let client = JetStream(broker.client().await);
+        let jetstream = Ours::new(client.0.clone(), Duration::from_secs(10));
+        let make = async |lines: &str| apply(&jetstream, &streams(lines), &|_| ()).await.unwrap();
+        make("  OLD: {subjects: [x.>, y]}\n").await;
+        client.publish("x.1", "kept").await;
+        let failed = failures(&make("  NEW: {subjects: [x.>], max_bytes: 1GB}\n").await);
+        assert!(failed.len() == 1 && failed[0].contains("insufficient"), "{failed:?}");
+        assert_eq!(client.info("OLD").await["state"]["messages"], 1);
+        let fitting = "  NEW: {subjects: [x.>], max_bytes: 1MB}\n";
+        assert_eq!(failures(&make(fitting).await), Vec::<String>::new());
+        client.publish("x.1", "at its place").await;
+        assert_eq!(client.info("NEW").await["state"]["messages"], 1);
+        assert!(client.info("OLD").await["error"].is_object());
+        leaves_nothing_to_do(&jetstream, &streams(fitting), CURRENT).await;
+    });
+}

@@ -230,6 +230,32 @@ fn what_we_may_not_do_is_told_with_the_subject() {
 }
 
 #[test]
+fn drift_that_may_not_be_repaired_is_told() {
+    let conf = "authorization: { users: [ { user: a, password: p }, { user: u, password: p, permissions: { publish: {
+        deny: [\"$JS.API.STREAM.UPDATE.>\"] } } } ] }\n";
+    let mut server = BareServer::new(CURRENT, &format!("{JETSTREAM}{conf}"));
+    server.start();
+    let mut broker = serving(&server);
+    broker.set("NATS_AUTH_USERNAME", "u").set("NATS_AUTH_PASSWORD", "p").set("STREAMS_RECONCILE_INTERVAL", "1");
+    broker.start();
+    block_on(async {
+        let administrator = async_nats::ConnectOptions::with_user_and_password("a".into(), "p".into());
+        let client = JetStream(administrator.connect(server.url()).await.unwrap());
+        let mut config = client.info("MARKET_DATA").await["config"].clone();
+        config["description"] = "changed by somebody".into();
+        config["max_msgs"] = 5.into();
+        let answer = client.ask("$JS.API.STREAM.UPDATE.MARKET_DATA", config).await;
+        assert!(answer["error"].is_null(), "{answer}");
+    });
+    let drift = || broker.health()["checks"]["drift"].clone();
+    wait_for("it is told", || {
+        let drift = drift();
+        let detail = drift["detail"].as_str().unwrap_or_default();
+        (drift["status"] == "warn" && detail.contains("MARKET_DATA")).then_some(())
+    });
+}
+
+#[test]
 fn what_may_not_be_looked_at_does_not_hide_the_rest() {
     let conf = "authorization: { users: [
         { user: u, password: p, permissions: { publish: { deny: [\"$JS.API.CONSUMER.LIST.MARKET_DATA\"] } } } ] }\n";

@@ -146,6 +146,18 @@ fn two_brokers_with_one_directory_have_a_password_each() {
 }
 
 #[test]
+fn a_file_with_our_own_password_that_was_removed_comes_back_with_a_reload() {
+    let (mut broker, _) = with_users(CURRENT, &file());
+    broker.start();
+    let path = broker.path(&format!("run/own-user-{}.json", broker.ports.nats));
+    std::fs::remove_file(&path).unwrap();
+    broker.signal(Signal::SIGHUP);
+    wait_for("the file is there", || path.exists().then_some(()));
+    wait_for("reloaded", || broker.log().contains("reloaded; no variable").then_some(()));
+    is_healthy(&broker);
+}
+
+#[test]
 fn another_file_is_taken_over_by_a_reload_and_a_bad_one_changes_nothing() {
     let (mut broker, path) = with_users(CURRENT, &file());
     broker.start();

@@ -18,12 +18,12 @@ pub(super) fn is_nothing_yet(subject: &Subject) -> bool {
 }
 
 impl Plan {
-    /// The part that comes first where subjects move between streams that change in other ways, too, or
-    /// are created: everything but those subjects. A server may refuse the rest, and then nobody would
+    /// The part that comes first where subjects move between streams that change in other ways, too, are
+    /// created or deleted: everything but those subjects, and a stream that has them stays. A server may refuse the rest, and then nobody would
     /// capture them. They move by another plan, when nothing else is left to do with those streams.
     pub fn first_stage(&self, existing: &Existing) -> Option<Self> {
         let streams = &self.streams;
-        let gives = |number: &usize| matches!(streams[*number].action, Action::Update { .. });
+        let gives = |number: &usize| matches!(streams[*number].action, Action::Update { .. } | Action::Prune { .. });
         let takes_from = |number: usize| streams[number].after.iter().copied().filter(gives);
         let can_fail = |number: &usize| match &streams[*number].action {
             Action::Create(_) => true,
@@ -67,6 +67,7 @@ impl Plan {
                     let subjects: Value = if free.is_empty() { vec![nothing.as_str()].into() } else { free.into() };
                     config.insert("subjects".into(), subjects);
                 }
+                Action::Prune { .. } => plan.action = Action::Nothing,
                 _ => plan.hold_subjects_back(&now),
             }
         }
