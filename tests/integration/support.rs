@@ -173,8 +173,12 @@ impl Broker {
     }
 
     pub fn wait_until_ready(&mut self) {
+        self.wait_until_ready_within(PATIENCE);
+    }
+
+    pub fn wait_until_ready_within(&mut self, patience: Duration) {
         let url = self.api("/readyz");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the broker ended with {status}\n{}", self.log());
@@ -183,7 +187,7 @@ impl Broker {
             if status == 200 {
                 return;
             }
-            assert!(Instant::now() < deadline, "{url}: {status} {body}, not 200 within {PATIENCE:?}\n{}", self.log());
+            assert!(Instant::now() < deadline, "{url}: {status} {body}, not 200 within {patience:?}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
