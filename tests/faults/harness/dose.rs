@@ -19,6 +19,15 @@ pub fn dose(ci: usize, full: usize) -> usize {
     }
 }
 
+/// How the dose is called in a report.
+pub fn name_of_dose() -> String {
+    match std::env::var("UNIFIED_NATS_FAULTS_DOSE") {
+        Ok(dose) if !dose.is_empty() => format!("{dose} times"),
+        _ if is_full() => "full".into(),
+        _ => "ci".into(),
+    }
+}
+
 /// The seed of this run: given, so that an earlier run is replayed, or drawn.
 pub fn seed() -> u64 {
     match std::env::var("UNIFIED_NATS_SEED") {

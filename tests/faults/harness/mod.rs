@@ -333,7 +333,7 @@ impl Run {
         self.reported = true;
         let line = json!({
             "fault": self.name,
-            "dose": if is_full() { "full" } else { "ci" },
+            "dose": dose::name_of_dose(),
             "faults": self.injected,
             "seed": self.seed,
             "acknowledged": self.totals.acknowledged,

@@ -94,8 +94,8 @@ async fn produce(
         let client = connect(&servers).await;
         let choices = Rng::with_seed(seed ^ u64::from(producer) << 48);
         let entries = entries.clone();
-        let (number, clustered, progress) = (producer, servers.len() > 1, progress.clone());
-        let producer = Producer { number, shape, clustered, client, choices, entries, progress };
+        let (number, servers, progress) = (producer, servers.clone(), progress.clone());
+        let producer = Producer { number, shape, servers, client, choices, entries, progress };
         tasks.spawn(producer.run());
     }
     drop(entries);
@@ -126,8 +126,7 @@ async fn connect(servers: &[String]) -> Client {
 struct Producer {
     number: u16,
     shape: Shape,
-    /// There are other servers than the one it is connected to.
-    clustered: bool,
+    servers: Vec<String>,
     client: Client,
     choices: Rng,
     entries: Sender<Acknowledged>,
@@ -151,7 +150,7 @@ impl Producer {
         }
     }
 
-    async fn send_until_acknowledged(&self, subject: &'static str, message: Identity) -> u64 {
+    async fn send_until_acknowledged(&mut self, subject: &'static str, message: Identity) -> u64 {
         loop {
             self.progress.attempt(self.number);
             let request = async_nats::Request::new()
@@ -166,9 +165,11 @@ impl Producer {
                 }
                 None => self.progress.failed(),
             }
-            if self.clustered {
-                // A node that is cut off from the others keeps its clients and answers their pings.
-                let _ = self.client.force_reconnect().await;
+            if self.servers.len() > 1 {
+                // A node that is cut off from the others keeps its clients and answers their pings. A
+                // connection that is made anew goes to any of them; one that reconnects would go back
+                // to the one that has failed least.
+                self.client = connect(&self.servers).await;
             }
             sleep(PAUSE).await;
         }
