@@ -74,9 +74,18 @@ fn wait_for_check(node: &Broker, name: &str, status: &str, words: &[&str]) {
 #[test]
 fn three_nodes_find_each_other_and_keep_three_copies() {
     let mut nodes = nodes_of(CURRENT);
+    // All of them apply the same file at once.
+    let file = nodes[0].path("streams.yml");
+    let orders = "streams: {ORDERS: {subjects: [orders.>], num_replicas: 3, consumers: {desk: {num_replicas: 3}}}}";
+    std::fs::write(&file, orders).unwrap();
+    for node in &mut nodes {
+        node.set("STREAMS_FILE", file.display());
+    }
     start(&mut nodes);
     block_on(async {
         let jetstream = JetStream(nodes[0].client().await);
+        let consumer = jetstream.ask("$JS.API.CONSUMER.INFO.ORDERS.desk", Value::Null).await;
+        assert_eq!(consumer["cluster"]["replicas"].as_array().map(Vec::len), Some(2), "{consumer}");
         for subject in SUBJECTS {
             jetstream.publish(subject, "x").await;
         }
