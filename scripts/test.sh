@@ -237,7 +237,7 @@ lint_yaml() {
 
 compose_config() {
     local file log=$cache/logs/compose.log
-    for file in docker-compose.unified.yml deploy/compose/cluster.yml; do
+    for file in docker-compose.unified.yml deploy/compose/*.yml; do
         # From an empty environment: a machine's own settings must not hide a missing default.
         if ! env -i PATH="$PATH" HOME="$HOME" NATS_CLUSTER_PASSWORD=test \
             docker compose --env-file /dev/null -f "$file" config -q 2>"$log" || [ -s "$log" ]; then
