@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
+use async_nats::connection::State;
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -32,7 +33,12 @@ pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period
             // What was examined meanwhile found nothing but silence.
             look.notify_one();
         }
-        failures = if answer.is_ok() { 0 } else { failures + 1 };
+        failures = match &answer {
+            Ok(()) => 0,
+            // Nothing is on its way over a connection that is not there.
+            Err(_) if client.connection_state() != State::Connected => THRESHOLD,
+            Err(_) => failures + 1,
+        };
         let news = Some((generation, answer.clone()));
         match answer {
             Ok(()) if told != news => {
@@ -51,6 +57,9 @@ pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period
 
 /// A cluster without a leader answers that it cannot.
 async fn serves(client: &Client, jetstream: bool) -> Result<(), String> {
+    if client.connection_state() != State::Connected {
+        return Err("the connection to it is lost".to_owned());
+    }
     if !jetstream {
         return answers_in_band(client, jetstream, PROBE_DEADLINE).await;
     }
