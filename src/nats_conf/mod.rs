@@ -1,5 +1,6 @@
 //! Settings → nats.conf. What to write is decided here; the template only lays it out.
 
+mod authorization;
 pub mod fragment;
 mod quote;
 
@@ -11,13 +12,11 @@ use tera::{Context, Tera};
 
 pub use quote::quote;
 
-use crate::domain::{Secret, Subject, format_span};
-use crate::nats::{OwnUser, Rights};
+use crate::domain::format_span;
+use crate::nats::OwnUser;
 use crate::settings::variables::NATS_EXTRA_CONFIG;
-use crate::settings::{
-    Authentication, ClusterSettings, OWN_USER, Password, Permissions, Problem, REDACTED, Rule, Settings, SyncInterval,
-    User,
-};
+use crate::settings::{ClusterSettings, Problem, REDACTED, Settings, SyncInterval};
+use authorization::{Authorization, authorize};
 use fragment::FragmentError;
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
@@ -147,33 +146,6 @@ struct JetStream {
     domain: Option<String>,
 }
 
-#[derive(Default, Serialize)]
-struct Authorization {
-    users: Vec<UserEntry>,
-    token: Option<String>,
-}
-
-#[derive(Serialize)]
-struct UserEntry {
-    user: String,
-    password: String,
-    permissions: Option<PermissionsEntry>,
-}
-
-#[derive(Default, Serialize)]
-struct PermissionsEntry {
-    publish: RuleEntry,
-    subscribe: RuleEntry,
-    allow_responses: bool,
-}
-
-/// Lists in the syntax of nats.conf.
-#[derive(Default, Serialize)]
-struct RuleEntry {
-    allow: Option<String>,
-    deny: Option<String>,
-}
-
 #[derive(Serialize)]
 struct Tls {
     cert_file: String,
@@ -228,7 +200,7 @@ impl Model {
                 },
                 domain: jetstream.domain.as_ref().map(|domain| quote(domain.as_str())),
             }),
-            authorization: authorization(&settings.authentication, surroundings.own_user.as_ref(), secrets)?,
+            authorization: authorize(&settings.authentication, surroundings.own_user.as_ref(), secrets)?,
             tls: settings.tls.as_ref().map(|tls| Tls {
                 cert_file: path(&tls.cert),
                 key_file: path(&tls.key),
@@ -250,80 +222,6 @@ impl Model {
             extra: None,
         })
     }
-}
-
-fn authorization(
-    authentication: &Authentication,
-    own_user: Option<&OwnUser>,
-    secrets: Secrets,
-) -> Result<Option<Authorization>, RenderError> {
-    Ok(match authentication {
-        Authentication::Open => None,
-        Authentication::Users(users) => {
-            let users = users.iter().map(|user| user_entry(user, secrets));
-            let own = own_user.map(|own| own_entry(own, secrets));
-            Some(Authorization { users: users.chain(own).collect::<Result<_, _>>()?, token: None })
-        }
-        Authentication::Token(token) => {
-            Some(Authorization { token: Some(credential(token, secrets)?), ..Authorization::default() })
-        }
-    })
-}
-
-fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
-    let password = match &user.password {
-        Password::Plain(password) => credential(password, secrets)?,
-        Password::Hash(_) if secrets == Secrets::Redacted => quote(REDACTED),
-        Password::Hash(hash) => quote(hash.expose()),
-    };
-    Ok(UserEntry { user: quote(&user.name), password, permissions: user.permissions.as_ref().map(permissions_entry) })
-}
-
-fn own_entry(own: &OwnUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
-    let Rights { publish, subscribe } = Rights::least();
-    let only = |subjects: Vec<String>| RuleEntry { allow: Some(list(&subjects)), deny: None };
-    let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: false };
-    Ok(UserEntry {
-        user: quote(OWN_USER),
-        password: credential(&own.password, secrets)?,
-        permissions: Some(permissions),
-    })
-}
-
-fn permissions_entry(permissions: &Permissions) -> PermissionsEntry {
-    PermissionsEntry {
-        publish: rule_entry(&permissions.publish),
-        subscribe: rule_entry(&permissions.subscribe),
-        allow_responses: permissions.allow_responses,
-    }
-}
-
-fn rule_entry(rule: &Rule) -> RuleEntry {
-    let texts =
-        |subjects: &[Subject]| -> Vec<_> { subjects.iter().map(|subject| subject.as_str().to_owned()).collect() };
-    match &rule.allow {
-        // nats-server takes an empty list of what is allowed for everything.
-        Some(allow) if allow.is_empty() => RuleEntry { allow: None, deny: Some(list(&[">".to_owned()])) },
-        allow => RuleEntry {
-            allow: allow.as_ref().map(|allow| list(&texts(allow))),
-            deny: (!rule.deny.is_empty()).then(|| list(&texts(&rule.deny))),
-        },
-    }
-}
-
-fn list(texts: &[String]) -> String {
-    format!("[{}]", texts.iter().map(quote).collect::<Vec<_>>().join(", "))
-}
-
-fn credential(secret: &Secret, secrets: Secrets) -> Result<String, RenderError> {
-    /// nats-server's own default is 11; a plain text would be no hash at all.
-    const COST: u32 = 10;
-    Ok(match secrets {
-        Secrets::Redacted => quote(REDACTED),
-        // nats-server would take such a text for a hash and let in whoever knows its pre-image.
-        Secrets::Written if secret.expose().starts_with("$2") => quote(bcrypt::hash(secret.expose(), COST)?),
-        Secrets::Written => quote(secret.expose()),
-    })
 }
 
 /// A route with the credentials that the other node asks for. nats-server takes those in
@@ -444,7 +342,7 @@ users:
         std::fs::write(&path, users).unwrap();
         let pairs = [("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.to_str().unwrap())];
         let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-        let own_user = Some(OwnUser { password: Secret::new("tell-nobody".into()) });
+        let own_user = Some(OwnUser { password: crate::domain::Secret::new("tell-nobody".into()) });
         render(&settings, &Surroundings { own_user, ..Surroundings::default() }, secrets).unwrap()
     }
 

@@ -1,0 +1,111 @@
+//! Who gets in: users with their rights, or a token.
+
+use serde::Serialize;
+
+use super::quote::quote;
+use super::{RenderError, Secrets};
+use crate::domain::{Secret, Subject};
+use crate::nats::{OwnUser, Rights};
+use crate::settings::{Authentication, OWN_USER, Password, Permissions, REDACTED, Rule, User};
+
+#[derive(Default, Serialize)]
+pub struct Authorization {
+    users: Vec<UserEntry>,
+    token: Option<String>,
+}
+
+#[derive(Serialize)]
+struct UserEntry {
+    user: String,
+    password: String,
+    permissions: Option<PermissionsEntry>,
+}
+
+#[derive(Default, Serialize)]
+struct PermissionsEntry {
+    publish: RuleEntry,
+    subscribe: RuleEntry,
+    allow_responses: bool,
+}
+
+/// Lists in the syntax of nats.conf.
+#[derive(Default, Serialize)]
+struct RuleEntry {
+    allow: Option<String>,
+    deny: Option<String>,
+}
+
+/// [`None`] where anybody may come.
+pub fn authorize(
+    authentication: &Authentication,
+    own_user: Option<&OwnUser>,
+    secrets: Secrets,
+) -> Result<Option<Authorization>, RenderError> {
+    Ok(match authentication {
+        Authentication::Open => None,
+        Authentication::Users(users) => {
+            let users = users.iter().map(|user| user_entry(user, secrets));
+            let own = own_user.map(|own| own_entry(own, secrets));
+            Some(Authorization { users: users.chain(own).collect::<Result<_, _>>()?, token: None })
+        }
+        Authentication::Token(token) => {
+            Some(Authorization { token: Some(credential(token, secrets)?), ..Authorization::default() })
+        }
+    })
+}
+
+fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
+    let password = match &user.password {
+        Password::Plain(password) => credential(password, secrets)?,
+        Password::Hash(_) if secrets == Secrets::Redacted => quote(REDACTED),
+        Password::Hash(hash) => quote(hash.expose()),
+    };
+    Ok(UserEntry { user: quote(&user.name), password, permissions: user.permissions.as_ref().map(permissions_entry) })
+}
+
+fn own_entry(own: &OwnUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
+    let Rights { publish, subscribe } = Rights::least();
+    let only = |subjects: Vec<String>| RuleEntry { allow: Some(list(&subjects)), deny: None };
+    let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: false };
+    Ok(UserEntry {
+        user: quote(OWN_USER),
+        password: credential(&own.password, secrets)?,
+        permissions: Some(permissions),
+    })
+}
+
+fn permissions_entry(permissions: &Permissions) -> PermissionsEntry {
+    PermissionsEntry {
+        publish: rule_entry(&permissions.publish),
+        subscribe: rule_entry(&permissions.subscribe),
+        allow_responses: permissions.allow_responses,
+    }
+}
+
+fn rule_entry(rule: &Rule) -> RuleEntry {
+    let texts =
+        |subjects: &[Subject]| -> Vec<_> { subjects.iter().map(|subject| subject.as_str().to_owned()).collect() };
+    match &rule.allow {
+        // nats-server takes an empty list of what is allowed for everything.
+        Some(allow) if allow.is_empty() => RuleEntry { allow: None, deny: Some(list(&[">".to_owned()])) },
+        allow => RuleEntry {
+            allow: allow.as_ref().map(|allow| list(&texts(allow))),
+            deny: (!rule.deny.is_empty()).then(|| list(&texts(&rule.deny))),
+        },
+    }
+}
+
+fn list(texts: &[String]) -> String {
+    format!("[{}]", texts.iter().map(quote).collect::<Vec<_>>().join(", "))
+}
+
+fn credential(secret: &Secret, secrets: Secrets) -> Result<String, RenderError> {
+    /// nats-server's own default is 11; a plain text would be no hash at all.
+    const COST: u32 = 10;
+    Ok(match secrets {
+        Secrets::Redacted => quote(REDACTED),
+        // nats-server would take such a text for a hash and let in whoever knows its pre-image.
+        Secrets::Written if secret.expose().starts_with("$2") => quote(bcrypt::hash(secret.expose(), COST)?),
+        Secrets::Written => quote(secret.expose()),
+    })
+}
