@@ -139,7 +139,7 @@ async fn health(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
         checks.insert("drift".into(), describe_drift(&views.drift.borrow()));
     }
     if let Some(refusal) = &*views.refused.borrow() {
-        let detail = format!("the last reload was refused, and a restart would be too: {refusal}");
+        let detail = format!("the last reload was refused, and the old settings stay in force: {refusal}");
         checks.insert("settings".into(), json!({ "status": Outcome::Warn, "detail": detail }));
     }
     if let Some(Examined { at, report, .. }) = &*views.health.borrow() {
