@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::marks::{Book, Loss};
+use super::losses::Loss;
+use super::marks::Book;
 use crate::files::write_atomically;
 
 const BOOK: &str = ".unified-nats-integrity.json";
@@ -71,7 +72,7 @@ mod tests {
     fn a_request_is_taken_up_once() {
         let store = tempfile::tempdir().unwrap();
         assert_eq!(take(store.path()), None);
-        let missing = super::super::marks::Missing::End { was: 3, is: 1, held: None };
+        let missing = super::super::losses::Missing::End { was: 3, is: 1, held: None };
         let seen = [Loss { stream: "A".into(), missing, found_at: "then".into() }];
         request(store.path(), &seen).unwrap();
         assert!(is_pending(store.path()));

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::marks::{Ranges, union, without};
+use super::ranges::{Ranges, union, without};
 use crate::nats::API_ADVISORIES;
 
 /// An advisory follows what it is about that closely.

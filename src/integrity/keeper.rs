@@ -8,7 +8,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
 use super::doubts::Doubts;
-use super::marks::{Book, Circumstances, Loss, Missing, Ranges};
+use super::losses::{Loss, Missing};
+use super::marks::{Book, Circumstances};
+use super::ranges::Ranges;
 use crate::domain::Generation;
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, Streams};

@@ -1,12 +1,13 @@
 //! What each stream was seen to hold, and what follows from what it holds now. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::losses::{Loss, Missing};
+use super::ranges::{Ranges, union, without};
 use crate::nats::{StreamInfo, StreamState, Streams};
 
 /// What a stream held when it was last seen.
@@ -33,142 +34,6 @@ pub struct Milestone {
     pub seq: u64,
     /// Milliseconds since 1970.
     pub at: u64,
-}
-
-/// Messages that are gone though nobody asked for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loss {
-    pub stream: String,
-    pub missing: Missing,
-    /// When it was found, RFC 3339.
-    pub found_at: String,
-}
-
-/// What is missing of a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Missing {
-    /// The last sequence went backwards.
-    End {
-        was: u64,
-        is: u64,
-        /// Messages that it held.
-        #[serde(default)]
-        held: Option<u64>,
-    },
-    /// Sequences between the first and the last hold no message that did.
-    Holes { were: u64, are: u64 },
-    /// Messages at the beginning are gone that no limit has removed.
-    Beginning { expected: u64, is: u64 },
-    /// The stream does not exist any more.
-    Stream { messages: u64, last_seq: u64 },
-    /// Sequences that are counted as messages cannot be read.
-    Unreadable { ranges: Ranges },
-    /// The server itself found them damaged while it ran, and counts them as deleted.
-    Lost { ranges: Ranges },
-    /// The server does not know a stream whose files are there.
-    Unknown { directory: String },
-    /// What had been seen before could not be read any more.
-    Memory { reason: String },
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::End { was, is, held } => {
-                let missing = was.saturating_sub(*is).min(held.unwrap_or(u64::MAX));
-                write!(f, "its last sequence was {was} and is {is}: at least {missing} messages are missing")
-            }
-            Self::Holes { were, are } => {
-                write!(f, "{} messages are missing between its first and its last sequence", are.saturating_sub(*were))
-            }
-            Self::Beginning { expected, is } => write!(
-                f,
-                "it should begin at sequence {expected} and begins at {is}: {} messages are missing",
-                is.saturating_sub(*expected)
-            ),
-            Self::Stream { messages, last_seq } => {
-                write!(f, "it is gone, and held {messages} messages up to sequence {last_seq}")
-            }
-            Self::Unreadable { ranges } => {
-                let first = ranges.first().map_or(0, |(first, _)| *first);
-                write!(f, "{} messages cannot be read, the first of them at sequence {first}", count(ranges))
-            }
-            Self::Lost { ranges } => {
-                let first = ranges.first().map_or(0, |(first, _)| *first);
-                let count = count(ranges);
-                write!(f, "nats-server lost {count} messages in damaged files, the first of them at sequence {first}")
-            }
-            Self::Memory { reason } => {
-                write!(f, "what it held before is not known, so something may be missing: {reason}")
-            }
-            Self::Unknown { directory } => {
-                write!(f, "nats-server cannot recover it; its files are untouched in {directory}")
-            }
-        }
-    }
-}
-
-impl Loss {
-    pub fn found_now(stream: &str, missing: Missing) -> Self {
-        let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
-        Self { stream: stream.to_owned(), missing, found_at }
-    }
-}
-
-impl Missing {
-    /// Whether what was missing is there again. Sequences are used once, so holes that are closed and a
-    /// beginning that is back hold the very messages; what follows a shorter end are others.
-    fn is_back(&self, state: &StreamState) -> bool {
-        match self {
-            Self::Holes { were, .. } => state.num_deleted <= *were,
-            Self::Beginning { expected, .. } => state.first_seq <= *expected,
-            _ => false,
-        }
-    }
-}
-
-/// How many sequences are in ranges.
-pub fn count(ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().fold(0, |sum: u64, (from, to)| sum.saturating_add(to.saturating_sub(*from).saturating_add(1)))
-}
-
-/// First and last of each run of sequences, in order.
-pub type Ranges = Vec<(u64, u64)>;
-
-/// What is in `ranges` and not in `others`; both are in order and without overlaps.
-pub fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
-    let mut rest = Ranges::new();
-    for &(from, to) in ranges {
-        // The first sequence that is not dealt with; nothing follows the last one there can be.
-        let mut next = Some(from);
-        let first = others.partition_point(|(_, end)| *end < from);
-        for &(start, end) in others[first..].iter().take_while(|(start, _)| *start <= to) {
-            rest.extend(next.filter(|from| *from < start).map(|from| (from, start - 1)));
-            next = end.checked_add(1);
-        }
-        rest.extend(next.filter(|from| *from <= to).map(|from| (from, to)));
-    }
-    rest
-}
-
-/// What is in both of two lists of ranges.
-pub fn common(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
-    without(some, &without(some, others))
-}
-
-/// What is in either of two lists of ranges.
-pub fn union(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
-    let mut all = [some, others].concat();
-    all.sort_unstable();
-    let mut merged: Ranges = Vec::new();
-    for (from, to) in all {
-        match merged.last_mut() {
-            Some((_, end)) if from <= end.saturating_add(1) => *end = to.max(*end),
-            _ => merged.push((from, to)),
-        }
-    }
-    merged
 }
 
 /// Marks and losses, as they are kept beside the store.

@@ -10,9 +10,12 @@ pub mod acknowledgement;
 mod deletions;
 mod doubts;
 mod keeper;
+mod losses;
 pub mod marks;
+mod ranges;
 mod read_through;
 mod rescue;
 
 pub use keeper::{Integrity, Keeper, Reading};
-pub use marks::{Book, Loss, Mark, Missing};
+pub use losses::{Loss, Missing};
+pub use marks::{Book, Mark};

@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::deletions::Deletions;
 use super::keeper::{Keeper, MOST_HOLES, Reading};
-use super::marks::{Missing, Ranges, common, count, is_on_disk, keeps_every_message, lost, union, without};
+use super::losses::Missing;
+use super::marks::{is_on_disk, keeps_every_message, lost};
+use super::ranges::{Ranges, common, count, union, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Messages asked for at a time. Only their headers come, but the server reads and checks all of them.

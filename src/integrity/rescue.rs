@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::keeper::Keeper;
-use super::marks::Missing;
+use super::losses::Missing;
 use crate::nats::{ApiError, JetStream};
 
 /// The description of a stream and its checksum.

@@ -181,15 +181,6 @@ fn what_cannot_be_read_is_one_loss_and_known_once_acknowledged() {
 }
 
 #[test]
-fn ranges_are_taken_from_ranges() {
-    assert_eq!(without(&[(1, 10)], &[]), [(1, 10)]);
-    assert_eq!(without(&[(1, 10)], &[(1, 1), (4, 5), (9, 12)]), [(2, 3), (6, 8)]);
-    assert_eq!(without(&[(1, 3), (5, 7)], &[(3, 5)]), [(1, 2), (6, 7)]);
-    assert_eq!(without(&[(5, 7)], &[(1, 20)]), []);
-    assert_eq!(common(&[(1, 5), (8, 9)], &[(4, 8)]), [(4, 5), (8, 8)]);
-}
-
-#[test]
 fn a_stream_that_was_empty_begins_with_its_first_message() {
     let empty = StreamInfo { state: StreamState::default(), ..stream(1, 0, 0) };
     assert_eq!(missing(&empty, &stream(1, 5, 0), restarted()), None);

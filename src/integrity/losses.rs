@@ -1,0 +1,102 @@
+//! What is missing of streams, and how it is told.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::ranges::{Ranges, count};
+use crate::nats::StreamState;
+
+/// Messages that are gone though nobody asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    pub stream: String,
+    pub missing: Missing,
+    /// When it was found, RFC 3339.
+    pub found_at: String,
+}
+
+/// What is missing of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// The last sequence went backwards.
+    End {
+        was: u64,
+        is: u64,
+        /// Messages that it held.
+        #[serde(default)]
+        held: Option<u64>,
+    },
+    /// Sequences between the first and the last hold no message that did.
+    Holes { were: u64, are: u64 },
+    /// Messages at the beginning are gone that no limit has removed.
+    Beginning { expected: u64, is: u64 },
+    /// The stream does not exist any more.
+    Stream { messages: u64, last_seq: u64 },
+    /// Sequences that are counted as messages cannot be read.
+    Unreadable { ranges: Ranges },
+    /// The server itself found them damaged while it ran, and counts them as deleted.
+    Lost { ranges: Ranges },
+    /// The server does not know a stream whose files are there.
+    Unknown { directory: String },
+    /// What had been seen before could not be read any more.
+    Memory { reason: String },
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End { was, is, held } => {
+                let missing = was.saturating_sub(*is).min(held.unwrap_or(u64::MAX));
+                write!(f, "its last sequence was {was} and is {is}: at least {missing} messages are missing")
+            }
+            Self::Holes { were, are } => {
+                write!(f, "{} messages are missing between its first and its last sequence", are.saturating_sub(*were))
+            }
+            Self::Beginning { expected, is } => write!(
+                f,
+                "it should begin at sequence {expected} and begins at {is}: {} messages are missing",
+                is.saturating_sub(*expected)
+            ),
+            Self::Stream { messages, last_seq } => {
+                write!(f, "it is gone, and held {messages} messages up to sequence {last_seq}")
+            }
+            Self::Unreadable { ranges } => {
+                let first = ranges.first().map_or(0, |(first, _)| *first);
+                write!(f, "{} messages cannot be read, the first of them at sequence {first}", count(ranges))
+            }
+            Self::Lost { ranges } => {
+                let first = ranges.first().map_or(0, |(first, _)| *first);
+                let count = count(ranges);
+                write!(f, "nats-server lost {count} messages in damaged files, the first of them at sequence {first}")
+            }
+            Self::Memory { reason } => {
+                write!(f, "what it held before is not known, so something may be missing: {reason}")
+            }
+            Self::Unknown { directory } => {
+                write!(f, "nats-server cannot recover it; its files are untouched in {directory}")
+            }
+        }
+    }
+}
+
+impl Loss {
+    pub fn found_now(stream: &str, missing: Missing) -> Self {
+        let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
+        Self { stream: stream.to_owned(), missing, found_at }
+    }
+}
+
+impl Missing {
+    /// Whether what was missing is there again. Sequences are used once, so holes that are closed and a
+    /// beginning that is back hold the very messages; what follows a shorter end are others.
+    pub(super) fn is_back(&self, state: &StreamState) -> bool {
+        match self {
+            Self::Holes { were, .. } => state.num_deleted <= *were,
+            Self::Beginning { expected, .. } => state.first_seq <= *expected,
+            _ => false,
+        }
+    }
+}
