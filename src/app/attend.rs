@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::missing::Connected;
-use super::watch::{PROBE_DEADLINE, answers_in_band};
+use super::watch::PROBE_DEADLINE;
 use crate::domain::Generation;
-use crate::nats::JetStream;
+use crate::nats::{JetStream, ping};
 use crate::supervisor::{Concern, Handle};
 
 /// So many probes in a row fail before it is told: one answer may be lost on the way.
@@ -61,7 +61,7 @@ async fn serves(client: &Client, jetstream: bool) -> Result<(), String> {
         return Err("the connection to it is lost".to_owned());
     }
     if !jetstream {
-        return answers_in_band(client, jetstream, PROBE_DEADLINE).await;
+        return ping(client, PROBE_DEADLINE).await;
     }
     match JetStream::new(client.clone(), PROBE_DEADLINE).answers().await {
         Err(error) if error.is_transient() => Err(error.to_string()),

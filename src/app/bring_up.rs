@@ -207,8 +207,8 @@ impl BringUp {
             return;
         }
         let started = Instant::now();
-        let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
-        while let Some(reason) = self.what_is_behind(&jetstream).await {
+        let (jetstream, monitor) = (JetStream::new(client.clone(), LOOK_DEADLINE), Monitor::new(&self.settings));
+        while let Some(reason) = what_is_behind(&jetstream, monitor.as_ref()).await {
             // The watch goes on telling it.
             if started.elapsed() >= self.settings.supervision.init_timeout {
                 return tracing::warn!("the copies of this node are not known to be up to date: {reason}");
@@ -216,21 +216,6 @@ impl BringUp {
             tracing::debug!("waiting for copies: {reason}");
             sleep(LAST_PAUSE).await;
         }
-    }
-
-    /// The leaders know what they have sent, and `/healthz` whether it is in the store. Either alone
-    /// is content with a copy that has just begun (measured on 2.15.1).
-    async fn what_is_behind(&self, jetstream: &JetStream) -> Option<String> {
-        let node = jetstream.client().server_info().server_name;
-        match jetstream.stream_clusters().await {
-            Ok(clusters) => {
-                if let Some(behind) = cluster::not_up_to_date(&node, &clusters) {
-                    return Some(behind);
-                }
-            }
-            Err(error) => return Some(error.to_string()),
-        }
-        Monitor::new(&self.settings)?.healthz(LOOK_DEADLINE).await.err().map(|error| error.to_string())
     }
 
     async fn connect(&mut self, generation: Generation) -> Connection {
@@ -270,6 +255,21 @@ impl BringUp {
             self.phases.log(&self.settings);
         }
     }
+}
+
+/// The leaders know what they have sent, and `/healthz` whether it is in the store. Either alone
+/// is content with a copy that has just begun (measured on 2.15.1).
+async fn what_is_behind(jetstream: &JetStream, monitor: Option<&Monitor>) -> Option<String> {
+    let node = jetstream.client().server_info().server_name;
+    match jetstream.stream_clusters().await {
+        Ok(clusters) => {
+            if let Some(behind) = cluster::not_up_to_date(&node, &clusters) {
+                return Some(behind);
+            }
+        }
+        Err(error) => return Some(error.to_string()),
+    }
+    monitor?.healthz(LOOK_DEADLINE).await.err().map(|error| error.to_string())
 }
 
 /// Waits until the server says that it is ready.

@@ -28,7 +28,7 @@ use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
 use crate::nats::Monitor;
-use crate::settings::{Problems, Settings};
+use crate::settings::Problems;
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
     Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, Supervisor, Timing,
@@ -80,7 +80,7 @@ impl Prepared {
             drain_delay: supervision.drain_delay,
             kill_after: kill_after(supervision.shutdown_timeout),
             lame_duck: settings.server.lame_duck_duration + settings.server.lame_duck_grace + LAME_DUCK_MARGIN,
-            hand_over: hands_over(&settings).then(|| hand_over_within(supervision.shutdown_timeout)),
+            hand_over: settings.clusters_jetstream().then(|| hand_over_within(supervision.shutdown_timeout)),
         };
         let policy = RestartPolicy::new(supervision);
         let mut tasks: JoinSet<Ended> = JoinSet::new();
@@ -129,7 +129,7 @@ impl Prepared {
                 attend::attend(handle.clone(), client_view.clone(), look.clone(), period, jetstream),
             ));
         }
-        if hands_over(&settings) {
+        if settings.clusters_jetstream() {
             tasks.spawn(name("hand-over", hand_over::watch(handle.clone(), Monitor::new(&settings))));
         }
         if looks_after_messages {
@@ -234,11 +234,6 @@ fn into_result(ending: Ending) -> Result<(), Fault> {
 
 /// What lame duck mode may take beyond what it is configured to.
 const LAME_DUCK_MARGIN: Duration = Duration::from_secs(10);
-
-/// Whether there is something to hand over, and somebody who can take it.
-fn hands_over(settings: &Settings) -> bool {
-    settings.cluster.is_some() && settings.jetstream.enabled
-}
 
 /// Time for handing over; nats-server gives itself a second for it.
 fn hand_over_within(shutdown_timeout: Duration) -> Duration {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::Client;
 use nix::unistd::Pid;
 use tokio::sync::broadcast;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::missing::Connected;
 use super::progress::Progress;
@@ -15,7 +15,7 @@ use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
 use crate::integrity::Keeper;
-use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError};
+use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError, ping};
 use crate::settings::Settings;
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State, tells_of_storage_fault};
 
@@ -198,8 +198,7 @@ impl Watch {
     /// Why the cluster can decide nothing, where this node is in one. JetStream's API goes on
     /// answering for a while when it has lost its quorum.
     async fn quorum_lost(&self) -> Option<String> {
-        let clustered = self.settings.cluster.is_some() && self.settings.jetstream.enabled;
-        let monitor = self.monitor.as_ref().filter(|_| clustered)?;
+        let monitor = self.monitor.as_ref().filter(|_| self.settings.clusters_jetstream())?;
         // Who does not answer is told as such.
         cluster::look(monitor, Depth::Quorum, self.deadline).await.ok()?.quorum().err()
     }
@@ -261,13 +260,9 @@ impl Watch {
 }
 
 /// Whether NATS answers over a connection that is there.
-pub async fn answers_in_band(client: &Client, jetstream: bool, deadline: Duration) -> Result<(), String> {
+async fn answers_in_band(client: &Client, jetstream: bool, deadline: Duration) -> Result<(), String> {
     if !jetstream {
-        return match timeout(deadline, client.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer to a ping".to_owned()),
-        };
+        return ping(client, deadline).await;
     }
     match JetStream::new(client.clone(), deadline).answers().await {
         Ok(_) | Err(ApiError::Refused { .. }) => Ok(()),

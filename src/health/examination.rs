@@ -80,8 +80,8 @@ impl Examination<'_> {
                 }
                 None => report.checks.push(Check::warning("http", checks::why_no_monitoring(self.settings))),
             }
-            let clustered = self.settings.cluster.is_some() && self.settings.jetstream.enabled;
-            if let (Some(monitor), true) = (&monitor, clustered && kind == Kind::Full) {
+            if let Some(monitor) = monitor.as_ref().filter(|_| self.settings.clusters_jetstream() && kind == Kind::Full)
+            {
                 report.checks.extend(cluster::examine(monitor, self.timeout).await);
             }
         }

@@ -10,7 +10,7 @@ use super::cluster;
 use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
 use crate::domain::Generation;
-use crate::nats::{JetStream, Monitor};
+use crate::nats::{JetStream, Monitor, ping};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -48,6 +48,7 @@ impl HealthMonitor {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is immediate; the start has just looked at everything.
         ticks.tick().await;
+        let monitor = Monitor::new(&self.settings);
         let mut failed = false;
         loop {
             tokio::select! {
@@ -57,32 +58,31 @@ impl HealthMonitor {
             }
             // Without a connection a server is starting or restarting, and that is known already.
             let Some((generation, client)) = self.client.borrow().clone() else { continue };
-            let report = self.examine(client).await;
+            let report = self.examine(client, monitor.as_ref()).await;
             failed = !report.is_healthy();
             let _ = self.reports.send(Some(Examined { at: SystemTime::now(), generation, report }));
         }
     }
 
-    async fn examine(&self, client: Client) -> Report {
+    async fn examine(&self, client: Client, monitor: Option<&Monitor>) -> Report {
         let deadline = self.settings.health.timeout;
         let look = async {
-            let monitor = Monitor::new(&self.settings);
             let mut report = Report::default();
-            if let Some(monitor) = &monitor {
+            if let Some(monitor) = monitor {
                 report.checks.push(Check::run("http", checks::http(monitor, deadline)).await);
             }
             if self.settings.jetstream.enabled {
-                if let (Some(monitor), true) = (&monitor, self.settings.cluster.is_some()) {
+                if let Some(monitor) = monitor.filter(|_| self.settings.clusters_jetstream()) {
                     report.checks.extend(cluster::examine(monitor, deadline).await);
                 }
                 let api = JetStream::new(client, deadline);
-                let look = checks::jetstream(&api, monitor.as_ref(), deadline);
+                let look = checks::jetstream(&api, monitor, deadline);
                 report.checks.push(Check::run("jetstream", look).await);
                 let desired = self.desired.borrow().clone();
                 let name = self.settings.market_data.name.as_str();
                 report.checks.extend(examine_streams(&api, &desired, name, Aspects::ALL).await);
             } else {
-                report.checks.push(Check::run("connectivity", flush(&client, deadline)).await);
+                report.checks.push(Check::run("connectivity", answers(&client, deadline)).await);
             }
             report
         };
@@ -90,11 +90,6 @@ impl HealthMonitor {
     }
 }
 
-/// A round trip to the server.
-async fn flush(client: &Client, deadline: Duration) -> Result<String, String> {
-    match timeout(deadline, client.flush()).await {
-        Ok(Ok(())) => Ok("the server answers".into()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the server does not answer".into()),
-    }
+async fn answers(client: &Client, deadline: Duration) -> Result<String, String> {
+    ping(client, deadline).await.map(|()| "the server answers".into())
 }

@@ -299,6 +299,15 @@ fn first_user(settings: &Settings) -> Identity {
     known.unwrap_or(Identity::Nobody)
 }
 
+/// A round trip to the server.
+pub async fn ping(client: &Client, deadline: Duration) -> Result<(), String> {
+    match timeout(deadline, client.flush()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer to a ping".to_owned()),
+    }
+}
+
 /// Reads the greeting that a nats-server sends to every connection before anything else.
 async fn greeting(address: &str, patience: Duration) -> io::Result<()> {
     let read = async {

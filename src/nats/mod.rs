@@ -8,7 +8,7 @@ mod own_certificate;
 mod own_user;
 mod pinned;
 
-pub use client::{ConnectError, Connection, Link, Own, Refused};
+pub use client::{ConnectError, Connection, Link, Own, Refused, ping};
 pub use jetstream::{
     API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
     Streams, major_minor, parse_answer,

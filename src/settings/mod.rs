@@ -193,6 +193,11 @@ impl Settings {
         self.jetstream.enabled && self.remote.is_none()
     }
 
+    /// Whether JetStream runs on several nodes, of which ours is one.
+    pub fn clusters_jetstream(&self) -> bool {
+        self.jetstream.enabled && self.cluster.is_some()
+    }
+
     /// Whether the server may be one of several, of which some may be away.
     pub fn may_be_clustered(&self) -> bool {
         self.cluster.is_some() || self.remote.is_some()

@@ -89,8 +89,8 @@ impl RemoteServer {
                 "give the servers a user in common, and name it in one URL or by NATS_AUTH_USERNAME",
             );
         }
-        let is_websocket = |url: &&String| url.starts_with("ws");
-        if urls.iter().any(|url| is_websocket(&url)) && !urls.iter().all(|url| is_websocket(&url)) {
+        let websockets = urls.iter().filter(|url| url.starts_with("ws")).count();
+        if (1..urls.len()).contains(&websockets) {
             reader.problems.add(
                 "NATS_URL",
                 "WebSocket URLs beside others",

@@ -1,6 +1,6 @@
 use super::*;
 
-fn load(pairs: &[(&str, &str)]) -> Result<Loaded, Problems> {
+pub fn load(pairs: &[(&str, &str)]) -> Result<Loaded, Problems> {
     Settings::load(&pairs, &[])
 }
 
@@ -374,77 +374,6 @@ fn tls_is_asked_of_servers_that_are_discovered_where_every_url_asks_for_it() {
         let loaded = load(&[("NATS_MODE", "external"), ("NATS_URL", urls)]).unwrap();
         assert_eq!(loaded.settings.remote.unwrap().requires_tls, expected, "{urls}");
     }
-}
-
-fn users_of(pairs: &[(&str, &str)], file: &str) -> Result<Vec<User>, Vec<Problem>> {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("users.yml");
-    std::fs::write(&path, file).unwrap();
-    let mut pairs = pairs.to_vec();
-    pairs.extend([("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.to_str().unwrap())]);
-    let loaded = load(&pairs).map_err(|problems| problems.list)?;
-    assert_eq!(loaded.warnings, Vec::<String>::new());
-    match loaded.settings.authentication {
-        Authentication::Users(users) => Ok(users),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn users_with_permissions_come_from_a_file() {
-    let hash = format!("$2a$04${}", "a".repeat(53));
-    let file = format!(
-        "
-nats:
-  users:
-    - user: producer
-      password: 12345
-      permissions: {{publish: [\"market.>\"], subscribe: {{allow: _INBOX.>, deny: [secret.*]}}}}
-    - {{username: reader, pass: \"{hash}\", permissions: {{publish: [], allow_responses: true}}}}
-"
-    );
-    let users = users_of(&[("NATS_AUTH_USERNAME", "admin"), ("NATS_AUTH_PASSWORD", "p")], &file).unwrap();
-    assert_eq!(users.iter().map(|user| user.name.as_str()).collect::<Vec<_>>(), ["admin", "producer", "reader"]);
-    assert!(users[0].permissions.is_none());
-    let Password::Plain(password) = &users[1].password else { panic!("a plain password") };
-    assert_eq!(password.expose(), "12345");
-    let permissions = users[1].permissions.as_ref().unwrap();
-    assert_eq!(permissions.publish.allow.as_ref().unwrap()[0].as_str(), "market.>");
-    assert_eq!(permissions.subscribe.allow.as_ref().unwrap()[0].as_str(), "_INBOX.>");
-    assert_eq!(permissions.subscribe.deny[0].as_str(), "secret.*");
-    assert!(matches!(&users[2].password, Password::Hash(kept) if kept.expose() == hash));
-    let permissions = users[2].permissions.as_ref().unwrap();
-    assert_eq!((permissions.publish.allow.as_ref().map(Vec::len), permissions.allow_responses), (Some(0), true));
-}
-
-#[test]
-fn users_that_cannot_be_meant_are_refused_without_their_passwords() {
-    let cases = [
-        ("users: {a: b}", "must be a list of users"),
-        ("users: []", "it declares no user"),
-        ("users: [{user: a}]", "must have a password"),
-        ("users: [{password: tell-nobody}]", "must have a user"),
-        ("users: [{user: _unified_nats, password: tell-nobody}]", "other than _unified_nats"),
-        ("users: [{user: a, password: $2a$10$tell-nobody}]", "is none"),
-        ("users: [{user: a, password: [tell-nobody]}]", "must be one text"),
-        ("users: [{user: a, password: \"\"}]", "1 to 1024 bytes"),
-        ("users: [{user: a, password: tell-nobody, premissions: {}}]", "did you mean permissions?"),
-        ("users: [{user: a, password: tell-nobody, permissions: {publish: [a..b]}}]", "it has an empty token"),
-        ("users: [{user: a, password: tell-nobody, permissions: {publish: }}]", "must be a subject"),
-        ("users: [{user: a, password: tell-nobody, permissions: }]", "must say what is open or closed"),
-        ("users: [{user: a, password: tell-nobody, permissions: {}}]", "must say what is open or closed"),
-        ("users: [{user: a, password: tell-nobody, permissions: {subscribe: {}}}]", "must say what is open or closed"),
-        ("users: [{user: a, password: tell-nobody, permissions: {publish: {alow: x}}}]", "did you mean allow?"),
-        ("users: [{user: a, password: tell-nobody}, {user: a, password: x}]", "twice"),
-    ];
-    for (file, part) in cases {
-        let problems = users_of(&[], file).expect_err(file);
-        assert_eq!(problems.len(), 1, "{file}: {problems:?}");
-        let told = Problems::from(problems).to_string();
-        assert!(told.contains(part) && !told.contains("nobody"), "{file}: {told}");
-    }
-    let beside_a_token = users_of(&[("NATS_AUTH_TOKEN", "t")], "users: [{user: a, password: b}]");
-    assert_eq!(beside_a_token.unwrap_err().len(), 1);
 }
 
 #[test]

@@ -205,3 +205,6 @@ fn read_subjects(document: &mut Document, node: &Node, path: &str) -> Vec<Subjec
     }
     subjects
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,22 +46,23 @@ fn gomemlimit_reaches_nats_server_as_it_is_set() {
     assert_eq!(broker.stop(), Some(0));
 }
 
-/// The program with control groups as a container sees them, with a limit of 512 MiB; needs root.
-fn in_a_small_container(broker: &Broker) -> Command {
+/// A broker with control groups as a container sees them, with a limit of 512 MiB; needs root.
+fn in_a_small_container(test: &str) -> Option<Broker> {
+    if !is_root() {
+        cannot_run(test, "a mount namespace needs root");
+        return None;
+    }
+    let mut broker = Broker::new();
     let script = "mount -t tmpfs tmpfs /sys/fs/cgroup && echo 536870912 > /sys/fs/cgroup/memory.max && exec \"$@\"";
-    broker.unshared(&["--mount", "--", "sh", "-c", script, "sh"])
+    let command = broker.unshared(&["--mount", "--", "sh", "-c", script, "sh"]);
+    broker.launch_as(command);
+    broker.wait_until_ready();
+    Some(broker)
 }
 
 #[test]
 fn gomemlimit_follows_the_container_s_memory_limit() {
-    const TEST: &str = "gomemlimit_follows_the_container_s_memory_limit";
-    if !is_root() {
-        return cannot_run(TEST, "a mount namespace needs root");
-    }
-    let mut broker = Broker::new();
-    let command = in_a_small_container(&broker);
-    broker.launch_as(command);
-    broker.wait_until_ready();
+    let Some(mut broker) = in_a_small_container("gomemlimit_follows_the_container_s_memory_limit") else { return };
     assert_eq!(variable_of(broker.server_pid(), "GOMEMLIMIT").as_deref(), Some("429496728"));
     assert!(broker.log().contains("the container may use 512.0MB"), "{}", broker.log());
     assert_eq!(broker.stop(), Some(0));
@@ -70,13 +71,7 @@ fn gomemlimit_follows_the_container_s_memory_limit() {
 #[test]
 fn our_own_code_stays_in_memory_where_memory_is_limited() {
     const TEST: &str = "our_own_code_stays_in_memory_where_memory_is_limited";
-    if !is_root() {
-        return cannot_run(TEST, "a mount namespace needs root");
-    }
-    let mut broker = Broker::new();
-    let command = in_a_small_container(&broker);
-    broker.launch_as(command);
-    broker.wait_until_ready();
+    let Some(mut broker) = in_a_small_container(TEST) else { return };
     let locked = |pid: Pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
