@@ -1,13 +1,39 @@
 //! Writing files that are whole or not there.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Written into a directory to see whether that works, and removed again. Always the same, so that
 /// a process that is killed leaves one behind at most.
 pub const PROBE_FILE: &str = ".unified-nats.probe";
+
+/// A file and what it is to hold, mode 0600.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FileContent {
+    pub path: PathBuf,
+    pub content: Vec<u8>,
+}
+
+impl FileContent {
+    pub fn new(path: PathBuf, content: impl Into<Vec<u8>>) -> Self {
+        Self { path, content: content.into() }
+    }
+
+    /// See [`write_atomically`].
+    pub fn write(&self) -> io::Result<()> {
+        write_atomically(&self.path, &self.content)
+    }
+}
+
+impl fmt::Debug for FileContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It may hold passwords and keys.
+        write!(f, "{} ({} bytes)", self.path.display(), self.content.len())
+    }
+}
 
 /// Removes what a process that was killed while it wrote `path` has left beside it.
 pub fn remove_leftovers(path: &Path) {
@@ -24,6 +50,11 @@ pub fn remove_leftovers(path: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Whether room that is made elsewhere mends it.
+pub fn is_out_of_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Writes `bytes` to `path` with mode 0600: into a temporary file beside it, then renamed.

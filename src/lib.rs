@@ -6,7 +6,7 @@
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
 //! has to change, [`nats`] speaks to the server, [`health`] looks at it, [`integrity`] knows what the
 //! store must hold, [`api`] answers probes.
-//! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`] and [`files`] write.
+//! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
 
@@ -22,6 +22,7 @@ pub mod line_queue;
 pub mod logging;
 pub mod nats;
 pub mod nats_conf;
+pub mod off_thread;
 pub mod settings;
 pub mod streams;
 pub mod supervisor;

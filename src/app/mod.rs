@@ -13,7 +13,7 @@ mod prepare;
 mod progress;
 mod reload;
 mod resources;
-mod signals;
+pub mod signals;
 mod watch;
 
 use std::sync::Arc;
@@ -85,8 +85,9 @@ impl Prepared {
         let policy = RestartPolicy::new(supervision);
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let (handle, own) = match server {
-            Server::Own(server, own_user) => {
-                let own = OwnServer::new(&server, own_user, reaper.clone());
+            Server::Own(own) => {
+                let (server, rendered) = *own;
+                let own = OwnServer::new(&server, rendered, reaper.clone());
                 (spawn(&mut tasks, Supervisor::new(server, policy, timing, log, log_file)), Some(own))
             }
             Server::Elsewhere => {
@@ -165,6 +166,7 @@ impl Prepared {
             desired,
             requests,
             refused,
+            disk: reload::Disk::default(),
         };
         tasks.spawn(name("reload", reload.run()));
         let monitor =

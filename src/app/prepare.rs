@@ -3,18 +3,21 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
+
+use anyhow::Context;
 
 use super::phases::Phases;
 use super::reload::Reread;
 use super::resources::Resources;
 use super::{Fault, directories, lock, ports};
-use crate::files::remove_leftovers;
+use crate::files::{FileContent, remove_leftovers};
 use crate::integrity::acknowledgement;
-use crate::nats::{Link, Own, OwnCertificate, OwnUser};
+use crate::nats::{IssuedCertificate, Link, Own, OwnCertificate, OwnUser};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Authentication, Effective, Problems, Settings, variables};
-use crate::supervisor::{Executable, LogFile, NatsServer, Reaper};
+use crate::supervisor::{ConfigFiles, Executable, LogFile, NatsServer, Reaper};
 
 /// Everything a start needs, ready to run.
 pub struct Prepared {
@@ -32,7 +35,7 @@ pub struct Prepared {
 
 /// Whom to supervise.
 pub enum Server {
-    Own(NatsServer, Option<OwnUser>),
+    Own(Box<(NatsServer, Rendered)>),
     /// One that others run.
     Elsewhere,
 }
@@ -82,12 +85,14 @@ pub fn prepare(
     let server = NatsServer {
         executable: executable.path,
         config_file,
-        config: rendered.conf,
+        files: ConfigFiles::new(rendered.files.clone()),
+        condition: Arc::new(|| Ok(())),
         environment: environment.collect(),
         reaper: reaper.clone(),
         inherited: lock,
     };
-    let (server, link) = (Server::Own(server, rendered.own_user), rendered.link);
+    let link = rendered.link.clone();
+    let server = Server::Own(Box::new((server, rendered)));
     Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread })
 }
 
@@ -137,37 +142,64 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
     let config_file = directories::choose_config_file(settings)?;
     remove_leftovers(&config_file);
     remove_leftovers(&acknowledgement::book_file(&settings.jetstream.store_dir));
-    let rendered = render(settings, &config_file, None)?;
+    let rendered = render(settings, &config_file, Identity::default())?;
     Ok(Surrounded { listener, config_file, rendered, lock })
 }
 
 /// A configuration, and how to reach a server that runs with it.
 pub(super) struct Rendered {
-    pub conf: String,
+    /// nats.conf last: it names the others.
+    pub files: Vec<FileContent>,
     pub link: Link,
-    /// Whom we connect as, where users are asked for.
-    pub own_user: Option<OwnUser>,
+    pub identity: Identity,
 }
 
-/// `own_user` is the one that we are already.
-pub(super) fn render(settings: &Settings, config_file: &Path, own_user: Option<OwnUser>) -> Result<Rendered, Fault> {
-    let directory = config_file.parent().unwrap_or(Path::new("/"));
-    let certificate = renew_own_certificate(settings, directory)?;
-    let own_user = match (&settings.authentication, own_user) {
-        (Authentication::Users(_), None) => Some(OwnUser::make().map_err(anyhow::Error::from)?),
-        (_, own_user) => own_user,
-    };
-    if let Some(user) = &own_user {
-        user.write(directory, settings.server.port).map_err(anyhow::Error::from)?;
+/// Whom we are known as to our own server; made once, where it is asked for.
+#[derive(Clone, Default)]
+pub(super) struct Identity {
+    pub user: Option<OwnUser>,
+    certificate: Option<IssuedCertificate>,
+}
+
+impl Identity {
+    /// With what these settings ask for.
+    fn completed(mut self, settings: &Settings) -> anyhow::Result<Self> {
+        if self.user.is_none() && matches!(settings.authentication, Authentication::Users(_)) {
+            self.user = Some(OwnUser::make()?);
+        }
+        if self.certificate.is_none() && operator_ca(settings).is_some() {
+            let issued = IssuedCertificate::issue();
+            self.certificate = Some(issued.context("cannot make a client certificate for our own connection")?);
+        }
+        Ok(self)
+    }
+}
+
+/// Reads files that the settings name, but writes none.
+pub(super) fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, Fault> {
+    let (directory, port) = (config_file.parent().unwrap_or(Path::new("/")), settings.server.port);
+    let identity = identity.completed(settings)?;
+    let mut files: Vec<_> = identity.user.iter().map(|user| user.file(directory, port)).collect();
+    let mut certificate = None;
+    if let (Some(issued), Some(ca)) = (&identity.certificate, operator_ca(settings)) {
+        let own = OwnCertificate::beside(directory, port);
+        files.extend(own.files(issued, ca).with_context(|| format!("cannot read {}", ca.display()))?);
+        certificate = Some(own);
     }
     let surroundings = Surroundings {
         host_name: host_name(),
         ca_bundle: certificate.as_ref().map(|own| own.bundle.clone()),
-        own_user: own_user.clone(),
+        own_user: identity.user.clone(),
     };
     let conf = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
-    let link = Link::new(settings, Own { certificate, user: own_user.clone() });
-    Ok(Rendered { conf, link, own_user })
+    files.push(FileContent::new(config_file.to_owned(), conf));
+    let link = Link::new(settings, Own { certificate, user: identity.user.clone() });
+    Ok(Rendered { files, link, identity })
+}
+
+/// The authorities that clients are verified against, where they are.
+fn operator_ca(settings: &Settings) -> Option<&Path> {
+    settings.tls.as_ref().filter(|tls| tls.verify)?.ca.as_deref()
 }
 
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.
@@ -176,15 +208,6 @@ fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
         Some(problem) => Fault::Settings(Problems::from(vec![problem])),
         None => Fault::Internal(error.into()),
     }
-}
-
-fn renew_own_certificate(settings: &Settings, directory: &Path) -> Result<Option<OwnCertificate>, Fault> {
-    let Some(ca) = settings.tls.as_ref().filter(|tls| tls.verify).and_then(|tls| tls.ca.as_ref()) else {
-        return Ok(None);
-    };
-    let own = OwnCertificate::beside(directory, settings.server.port);
-    own.renew(ca).map_err(anyhow::Error::from)?;
-    Ok(Some(own))
 }
 
 /// The name of this machine, as other nodes of a cluster tell it apart by.

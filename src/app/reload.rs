@@ -18,16 +18,17 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Fault;
-use super::prepare::{Rendered, render};
-use crate::files::write_atomically;
-use crate::nats::{Link, Monitor, Own, OwnUser};
+use super::prepare::{Identity, Rendered, render};
+use crate::files::FileContent;
+use crate::nats::{Link, Monitor, Own};
+use crate::off_thread::OffThread;
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
 use crate::streams::Desired;
 use crate::supervisor::{Handle, Installed, NatsServer, Notice, Reaper};
 
 /// Reads the settings from where they came from.
-pub type Reread = Box<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
+pub type Reread = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 
 pub struct Reload {
     pub reread: Reread,
@@ -44,38 +45,51 @@ pub struct Reload {
     pub requests: mpsc::Receiver<()>,
     /// Why the last reload did not happen, until one does.
     pub refused: watch::Sender<Option<String>>,
+    /// What is read and written goes through a disk that may hang.
+    pub disk: Disk,
+}
+
+/// Reading and writing for a reload.
+#[derive(Default)]
+pub struct Disk {
+    settings: OffThread<Result<Loaded, Problems>>,
+    rendered: OffThread<Result<Rendered, Fault>>,
+    written: OffThread<io::Result<()>>,
+    files: OffThread<u64>,
 }
 
 /// The server that we run, as it is configured.
 pub struct OwnServer {
-    config: String,
+    /// What is in force, nats.conf last.
+    files: Vec<FileContent>,
     config_file: PathBuf,
     executable: PathBuf,
     reaper: Reaper,
-    /// Whom we connect as.
-    user: Option<OwnUser>,
+    identity: Identity,
 }
 
 impl OwnServer {
-    pub fn new(server: &NatsServer, user: Option<OwnUser>, reaper: Reaper) -> Self {
+    pub fn new(server: &NatsServer, rendered: Rendered, reaper: Reaper) -> Self {
         Self {
-            config: server.config.clone(),
+            files: rendered.files,
             config_file: server.config_file.clone(),
             executable: server.executable.clone(),
             reaper,
-            user,
+            identity: rendered.identity,
         }
     }
 
     /// Has nats-server check a configuration (`-t`); gives the digest it computes, which 2.10 does not.
-    async fn check(&self, config: &str) -> Result<Option<String>, Refusal> {
-        let mut candidate = self.config_file.clone().into_os_string();
-        candidate.push(".candidate");
-        let candidate = PathBuf::from(candidate);
-        write_atomically(&candidate, config.as_bytes()).map_err(Refusal::Check)?;
+    async fn check(&self, files: &[FileContent], disk: &mut Disk) -> Result<Option<String>, Refusal> {
+        let candidate = candidate(&self.config_file);
+        // What nats.conf names has to be in its place for that.
+        let Some((conf, beside)) = files.split_last() else { return Ok(None) };
+        let conf = FileContent::new(candidate.clone(), conf.content.as_slice());
+        let to_write: Vec<_> = beside.iter().cloned().chain([conf]).collect();
+        disk.write(move || to_write.iter().try_for_each(FileContent::write)).await.map_err(Refusal::Check)?;
         let answer = timeout(CHECK_DEADLINE, self.ask_about(&candidate)).await;
         // Nothing is lost with a file that cannot be removed: the next check writes it anew.
-        let _ = fs::remove_file(&candidate);
+        let _ = disk.write(move || fs::remove_file(&candidate)).await;
         let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (valid, words) = answer.map_err(Refusal::Check)?;
         if !valid {
@@ -148,6 +162,8 @@ const CONFIRMATION_POLL: Duration = Duration::from_millis(50);
 const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// What is read at most of what it says about the file.
 const MAX_ANSWER: u64 = 64 * 1024;
+/// Time for reading and writing files. A secret may come from a network.
+const DISK_DEADLINE: Duration = Duration::from_secs(10);
 /// What is looked at of a certificate file at most.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -162,6 +178,10 @@ enum Refusal {
     Prepare(#[from] Fault),
     #[error("nats-server would not accept it: {0}")]
     Invalid(String),
+    #[error(
+        "the files that the settings name cannot be read within {} s: see to the disk that they are on", .0.as_secs()
+    )]
+    Unreadable(Duration),
     #[error("cannot have nats-server check it")]
     Check(#[source] io::Error),
     #[error("no nats-server answers that could take it over")]
@@ -199,7 +219,7 @@ impl Reload {
     pub async fn run(mut self) {
         let mut ticks = interval(FILES_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut in_force = self.files();
+        let mut in_force = self.files().await;
         let mut seen = in_force;
         // Files that were refused, and when.
         let mut failed = None;
@@ -207,18 +227,19 @@ impl Reload {
             tokio::select! {
                 Some(()) = self.requests.recv() => {}
                 _ = ticks.tick(), if self.settings.tls.is_some() => {
-                    let now = self.files();
+                    // Of files that cannot be read nobody knows whether they have changed.
+                    let now = self.files().await.or(seen);
                     // Certificate and key are two files: only what stays the same for a while is whole.
                     let settled = now == std::mem::replace(&mut seen, now);
                     let just_refused =
-                        failed.is_some_and(|(files, at): (u64, Instant)| files == now && at.elapsed() < RETRY);
+                        failed.is_some_and(|(files, at): (Option<u64>, Instant)| files == now && at.elapsed() < RETRY);
                     if !settled || now == in_force || just_refused {
                         continue;
                     }
                     tracing::info!("certificate files have changed: reloading");
                 }
             }
-            let files = self.files();
+            let files = self.files().await;
             match self.reload().await {
                 Ok(changed) => {
                     in_force = files;
@@ -241,7 +262,9 @@ impl Reload {
 
     /// Gives the variables that changed.
     async fn reload(&mut self) -> Result<Vec<&'static str>, Refusal> {
-        let Loaded { settings, warnings, effective } = (self.reread)()?;
+        let reread = self.reread.clone();
+        let loaded = self.disk.settings.run(DISK_DEADLINE, move || reread()).await;
+        let Loaded { settings, warnings, effective } = loaded.ok_or(Refusal::Unreadable(DISK_DEADLINE))??;
         for warning in warnings {
             tracing::warn!("{warning}");
         }
@@ -252,12 +275,14 @@ impl Reload {
         if !fixed.is_empty() {
             return Err(Refusal::NotReloadable(fixed));
         }
-        let link = match &self.own {
+        let link = match self.own.take() {
             Some(own) => {
-                let rendered = self.reload_server(own, &settings).await?;
-                let link = rendered.link.clone();
-                self.own =
-                    self.own.take().map(|own| OwnServer { config: rendered.conf, user: rendered.own_user, ..own });
+                let rendered = self.reload_server(&own, &settings).await;
+                let Ok(Rendered { files, link, identity }) = rendered else {
+                    self.own = Some(own);
+                    return Err(rendered.err().unwrap_or(Refusal::NoServer));
+                };
+                self.own = Some(OwnServer { files, identity, ..own });
                 link
             }
             None => Link::new(&settings, Own::default()),
@@ -271,9 +296,20 @@ impl Reload {
     }
 
     /// Has our own server take the settings over, and gives what is in force then.
-    async fn reload_server(&self, own: &OwnServer, settings: &Settings) -> Result<Rendered, Refusal> {
-        let rendered = render(settings, &own.config_file, own.user.clone())?;
-        let digest = own.check(&rendered.conf).await?;
+    async fn reload_server(&mut self, own: &OwnServer, settings: &Settings) -> Result<Rendered, Refusal> {
+        let (wanted, config_file, identity) = (settings.clone(), own.config_file.clone(), own.identity.clone());
+        let work = move || render(&wanted, &config_file, identity);
+        let rendered = self.disk.rendered.run(DISK_DEADLINE, work).await;
+        let rendered = rendered.ok_or(Refusal::Unreadable(DISK_DEADLINE))??;
+        let digest = match own.check(&rendered.files, &mut self.disk).await {
+            Ok(digest) => digest,
+            Err(refusal) => {
+                // What nats.conf names was put in place for the check.
+                let files = own.files.clone();
+                let _ = self.disk.write(move || files.iter().try_for_each(FileContent::write)).await;
+                return Err(refusal);
+            }
+        };
         self.wait_for_server().await?;
 
         let monitor = Monitor::new(settings);
@@ -285,9 +321,9 @@ impl Reload {
         let notices = self.handle.notices();
         // The server sends those away that came with old credentials, and they come back at once.
         let old = self.link.borrow().clone();
-        let kept = Link::new(&self.settings, Own { certificate: None, user: own.user.clone() });
+        let kept = Link::new(&self.settings, Own { certificate: None, user: own.identity.user.clone() });
         old.take_credentials_of(&rendered.link);
-        let installed = match self.handle.install(rendered.conf.clone()).await {
+        let installed = match self.handle.install(rendered.files.clone()).await {
             Ok(installed) => installed,
             Err(error) => {
                 old.take_credentials_of(&kept);
@@ -304,13 +340,13 @@ impl Reload {
 
     /// Puts the configuration in force back, also for a server that was started with the new one.
     async fn put_back(&self, own: &OwnServer) {
-        match self.handle.install(own.config.clone()).await {
+        match self.handle.install(own.files.clone()).await {
             Ok(Installed::Signalled(_)) => return,
             Ok(Installed::ForTheNextLaunch) => {}
             Err(error) => return tracing::error!("cannot put the old nats.conf back: {error}"),
         }
         if self.wait_for_server().await.is_ok()
-            && let Err(error) = self.handle.install(own.config.clone()).await
+            && let Err(error) = self.handle.install(own.files.clone()).await
         {
             tracing::error!("cannot put the old nats.conf back: {error}");
         }
@@ -364,18 +400,37 @@ impl Reload {
         Err(Refusal::NotConfirmed(CONFIRMATION_DEADLINE))
     }
 
-    /// What tells the certificate files as they are now from others.
-    fn files(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        if let Some(tls) = &self.settings.tls {
-            for path in [Some(&tls.cert), Some(&tls.key), tls.ca.as_ref()].into_iter().flatten() {
-                let size = fs::metadata(path).map(|metadata| metadata.len()).unwrap_or_default();
-                let content = if size > MAX_FILE { None } else { fs::read(path).ok() };
-                (size, content).hash(&mut hasher);
-            }
-        }
-        hasher.finish()
+    /// What tells the certificate files as they are now from others; [`None`] where that cannot be said.
+    async fn files(&mut self) -> Option<u64> {
+        let paths: Vec<_> = match &self.settings.tls {
+            Some(tls) => [&tls.cert, &tls.key].into_iter().chain(&tls.ca).cloned().collect(),
+            None => return Some(0),
+        };
+        self.disk.files.run(DISK_DEADLINE, move || fingerprint(&paths)).await
     }
+}
+
+impl Disk {
+    async fn write(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        self.written.run(DISK_DEADLINE, work).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+fn fingerprint(paths: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for path in paths {
+        let size = fs::metadata(path).map(|metadata| metadata.len()).unwrap_or_default();
+        let content = if size > MAX_FILE { None } else { fs::read(path).ok() };
+        (size, content).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// Where nats-server finds a configuration that is to be checked.
+pub fn candidate(config_file: &Path) -> PathBuf {
+    let mut candidate = config_file.as_os_str().to_owned();
+    candidate.push(".candidate");
+    candidate.into()
 }
 
 fn changed(before: &[Effective], after: &[Effective]) -> Vec<&'static str> {

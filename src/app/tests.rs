@@ -1,6 +1,8 @@
 use super::*;
+use crate::files::FileContent;
 use crate::logging::Output;
 use crate::settings::{LogFormat, Settings};
+use crate::supervisor::{Hindrance, Work};
 
 struct NeverLaunches;
 
@@ -11,8 +13,12 @@ impl crate::supervisor::Launch for NeverLaunches {
 
     fn signal(&mut self, _: Option<nix::unistd::Pid>, _: nix::sys::signal::Signal) {}
 
-    fn install(&mut self, _: String) -> std::io::Result<()> {
-        Ok(())
+    fn preparation(&mut self) -> Option<Work<(), Hindrance>> {
+        None
+    }
+
+    fn installation(&mut self, _: Vec<FileContent>) -> Work<(), std::io::Error> {
+        Box::new(|| Ok(()))
     }
 }
 

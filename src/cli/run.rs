@@ -37,7 +37,9 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let outcome = async { app::prepare(settings, effective, Box::new(read), started)?.run(signals, log.clone()).await };
+    let outcome = async {
+        app::prepare(settings, effective, std::sync::Arc::new(read), started)?.run(signals, log.clone()).await
+    };
     let code = match outcome.await {
         Ok(()) => {
             tracing::info!("stopped");

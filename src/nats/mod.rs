@@ -14,5 +14,5 @@ pub use jetstream::{
     Streams, major_minor, parse_answer,
 };
 pub use monitor::{Monitor, MonitorError, direct_client, get, parse_healthz, parse_json};
-pub use own_certificate::OwnCertificate;
-pub use own_user::{OwnUser, OwnUserError, Rights};
+pub use own_certificate::{IssuedCertificate, OwnCertificate};
+pub use own_user::{NoRandomness, OwnUser, Rights};

@@ -12,7 +12,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 
-use crate::files::write_atomically;
+use crate::domain::Secret;
+use crate::files::FileContent;
 
 /// Files of the certificate, beside nats.conf.
 #[derive(Clone, Debug)]
@@ -23,12 +24,12 @@ pub struct OwnCertificate {
     pub bundle: PathBuf,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum OwnCertificateError {
-    #[error("cannot make a client certificate for our own connection")]
-    Generate(#[from] rcgen::Error),
-    #[error("cannot write the client certificate for our own connection")]
-    Write(#[from] io::Error),
+/// The certificate itself, and the authority that vouches for it.
+#[derive(Clone, Debug)]
+pub struct IssuedCertificate {
+    authority: String,
+    cert: String,
+    key: Secret,
 }
 
 impl OwnCertificate {
@@ -41,8 +42,21 @@ impl OwnCertificate {
         }
     }
 
-    /// Makes a new certificate and writes the files, mode 0600.
-    pub fn renew(&self, operator_ca: &Path) -> Result<(), OwnCertificateError> {
+    /// What the files are to hold, beside the operator's authorities as they are now.
+    pub fn files(&self, issued: &IssuedCertificate, operator_ca: &Path) -> io::Result<[FileContent; 3]> {
+        let mut bundle = std::fs::read(operator_ca)?;
+        bundle.push(b'\n');
+        bundle.extend_from_slice(issued.authority.as_bytes());
+        Ok([
+            FileContent::new(self.bundle.clone(), bundle),
+            FileContent::new(self.key.clone(), issued.key.expose()),
+            FileContent::new(self.cert.clone(), issued.cert.as_str()),
+        ])
+    }
+}
+
+impl IssuedCertificate {
+    pub fn issue() -> Result<Self, rcgen::Error> {
         let mut authority = CertificateParams::default();
         authority.distinguished_name.push(DnType::CommonName, "unified-nats own connection");
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -55,13 +69,10 @@ impl OwnCertificate {
         client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let client_key = KeyPair::generate()?;
         let client_cert = client.signed_by(&client_key, &Issuer::new(authority, authority_key))?;
-
-        let mut bundle = std::fs::read(operator_ca)?;
-        bundle.push(b'\n');
-        bundle.extend_from_slice(authority_cert.pem().as_bytes());
-        write_atomically(&self.bundle, &bundle)?;
-        write_atomically(&self.key, client_key.serialize_pem().as_bytes())?;
-        write_atomically(&self.cert, client_cert.pem().as_bytes())?;
-        Ok(())
+        Ok(Self {
+            authority: authority_cert.pem(),
+            cert: client_cert.pem(),
+            key: Secret::new(client_key.serialize_pem()),
+        })
     }
 }

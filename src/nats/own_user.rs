@@ -3,7 +3,6 @@
 //! The operator's users may have any rights, and passwords that only they know. So we are a user of
 //! our own, with a password made at each start and the rights that our work takes.
 
-use std::io;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use serde_json::json;
 
 use super::jetstream::API_ADVISORIES;
 use crate::domain::{DataType, Secret, SubjectStyle};
-use crate::files::write_atomically;
+use crate::files::FileContent;
 use crate::settings::OWN_USER;
 
 #[derive(Clone, Debug)]
@@ -26,12 +25,8 @@ pub struct Rights {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum OwnUserError {
-    #[error("cannot make a password for our own connection: there is no randomness")]
-    Random,
-    #[error("cannot write the password of our own connection to {}", .0.display())]
-    Write(PathBuf, #[source] io::Error),
-}
+#[error("cannot make a password for our own connection: there is no randomness")]
+pub struct NoRandomness;
 
 /// Where answers to our requests go: below what operators grant to clients that make requests, and apart
 /// from the answers that others get.
@@ -42,19 +37,18 @@ const MAX_FILE: u64 = 4096;
 
 impl OwnUser {
     /// With a new password.
-    pub fn make() -> Result<Self, OwnUserError> {
+    pub fn make() -> Result<Self, NoRandomness> {
         let mut bytes = [0u8; 24];
         let random = rustls::crypto::ring::default_provider().secure_random;
-        random.fill(&mut bytes).map_err(|_| OwnUserError::Random)?;
+        random.fill(&mut bytes).map_err(|_| NoRandomness)?;
         let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { password: Secret::new(password) })
     }
 
-    /// Writes it beside nats.conf, mode 0600, for commands. Brokers may share a directory, but no `port`.
-    pub fn write(&self, directory: &Path, port: NonZeroU16) -> Result<(), OwnUserError> {
-        let path = file(directory, port);
+    /// For commands, beside nats.conf. Brokers may share a directory, but no `port`.
+    pub fn file(&self, directory: &Path, port: NonZeroU16) -> FileContent {
         let text = json!({ "user": OWN_USER, "password": self.password.expose() }).to_string();
-        write_atomically(&path, text.as_bytes()).map_err(|error| OwnUserError::Write(path, error))
+        FileContent::new(file(directory, port), text)
     }
 
     /// The one of the broker whose nats.conf lies in `directory` and whose server listens on `port`.
@@ -100,12 +94,12 @@ mod tests {
         assert!(beside(port).is_none());
         let [first, second] = [(); 2].map(|()| {
             let user = OwnUser::make().unwrap();
-            user.write(directory.path(), port).unwrap();
+            user.file(directory.path(), port).write().unwrap();
             user.password
         });
         assert_ne!(first.expose(), second.expose());
         assert!(beside(other).is_none());
-        OwnUser::make().unwrap().write(directory.path(), other).unwrap();
+        OwnUser::make().unwrap().file(directory.path(), other).write().unwrap();
         assert_eq!(beside(port).unwrap(), second.expose());
     }
 

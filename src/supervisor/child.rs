@@ -3,6 +3,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::prctl;
@@ -11,18 +12,21 @@ use nix::unistd::{Pid, getpid, getppid};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
+use super::preparation::{ConfigFiles, Hindrance, Work};
 use super::reaper::{Exit, Reaper};
-use crate::files::write_atomically;
+use crate::files::FileContent;
 
 /// Starts servers and sends them signals. The real one runs nats-server; tests of the supervisor's
 /// logic record what was asked for.
 pub trait Launch {
+    /// What comes before a launch, if anything does.
+    fn preparation(&mut self) -> Option<Work<(), Hindrance>>;
     /// Must be called from a thread that lives as long as the program.
     fn launch(&mut self) -> io::Result<Launched>;
     /// `pid` is the one that `launch` gave.
     fn signal(&mut self, pid: Option<Pid>, signal: Signal);
-    /// Puts another configuration in place, for a reload and for every launch from now on.
-    fn install(&mut self, config: String) -> io::Result<()>;
+    /// Puts another configuration in place, for a reload and for every launch from then on.
+    fn installation(&mut self, files: Vec<FileContent>) -> Work<(), io::Error>;
 }
 
 /// A server that has just been started.
@@ -38,9 +42,11 @@ pub struct Launched {
 pub struct NatsServer {
     pub executable: PathBuf,
     pub config_file: PathBuf,
-    /// What nats.conf holds. Written before each launch: whatever happened to the file meanwhile,
+    /// nats.conf and what it names. Written before each launch: whatever happened to them meanwhile,
     /// the server gets the configuration that was validated.
-    pub config: String,
+    pub files: ConfigFiles,
+    /// What else has to be so before each launch.
+    pub condition: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// The whole environment of the child.
     pub environment: Vec<(&'static str, String)>,
     pub reaper: Reaper,
@@ -49,8 +55,15 @@ pub struct NatsServer {
 }
 
 impl Launch for NatsServer {
+    fn preparation(&mut self) -> Option<Work<(), Hindrance>> {
+        let (files, condition) = (self.files.clone(), self.condition.clone());
+        Some(Box::new(move || {
+            condition().map_err(Hindrance::Passing)?;
+            files.write()
+        }))
+    }
+
     fn launch(&mut self) -> io::Result<Launched> {
-        write_atomically(&self.config_file, self.config.as_bytes())?;
         let (reader, writer) = io::pipe()?;
         let supervisor = getpid();
         let inherited = self.inherited.as_ref().map(|descriptor| descriptor.as_raw_fd());
@@ -99,9 +112,8 @@ impl Launch for NatsServer {
         }
     }
 
-    fn install(&mut self, config: String) -> io::Result<()> {
-        write_atomically(&self.config_file, config.as_bytes())?;
-        self.config = config;
-        Ok(())
+    fn installation(&mut self, files: Vec<FileContent>) -> Work<(), io::Error> {
+        let present = self.files.clone();
+        Box::new(move || present.replace(files))
     }
 }

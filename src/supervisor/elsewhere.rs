@@ -5,7 +5,9 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 use super::child::{Launch, Launched};
+use super::preparation::{Hindrance, Work};
 use super::reaper::Exit;
+use crate::files::FileContent;
 
 /// A server that others run. What is launched is our attachment to it, which any signal that would
 /// end a server of our own lets go of; the server itself hears nothing.
@@ -13,6 +15,10 @@ use super::reaper::Exit;
 pub struct Elsewhere(Option<oneshot::Sender<Exit>>);
 
 impl Launch for Elsewhere {
+    fn preparation(&mut self) -> Option<Work<(), Hindrance>> {
+        None
+    }
+
     fn launch(&mut self) -> io::Result<Launched> {
         let (attachment, exit) = oneshot::channel();
         self.0 = Some(attachment);
@@ -27,7 +33,7 @@ impl Launch for Elsewhere {
         }
     }
 
-    fn install(&mut self, _: String) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn installation(&mut self, _: Vec<FileContent>) -> Work<(), io::Error> {
+        Box::new(|| Err(io::ErrorKind::Unsupported.into()))
     }
 }

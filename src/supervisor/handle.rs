@@ -7,6 +7,7 @@ use super::output::Notice;
 use super::state::{Event, Replacement, State};
 use super::trouble::Concern;
 use crate::domain::Generation;
+use crate::files::FileContent;
 
 /// What can be seen of the supervisor from outside.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct Snapshot {
 /// What the task that owns the server is asked for.
 pub(super) enum Message {
     Event(Event),
-    Install { config: String, done: oneshot::Sender<io::Result<Installed>> },
+    Install { files: Vec<FileContent>, done: oneshot::Sender<io::Result<Installed>> },
     ReopenLogs,
 }
 
@@ -80,10 +81,11 @@ impl Handle {
         self.send(Event::LameDuck).await;
     }
 
-    /// Writes nats.conf and asks the server to reload it. Whether it took is for the caller to see.
-    pub async fn install(&self, config: String) -> io::Result<Installed> {
+    /// Writes nats.conf and what it names, and asks the server to reload it. Whether it took is for the
+    /// caller to see.
+    pub async fn install(&self, files: Vec<FileContent>) -> io::Result<Installed> {
         let (done, answer) = oneshot::channel();
-        let _ = self.messages.send(Message::Install { config, done }).await;
+        let _ = self.messages.send(Message::Install { files, done }).await;
         answer.await.unwrap_or_else(|_| Err(io::Error::other("the supervisor is stopping")))
     }
 

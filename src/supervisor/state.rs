@@ -11,6 +11,13 @@ use crate::domain::Generation;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum State {
+    /// No server yet: what has to be done before a launch is being done, again and again while it is
+    /// hindered.
+    Preparing {
+        next: Generation,
+        /// Why it could not be done so far.
+        hindrance: Option<String>,
+    },
     /// Launched, does not answer yet: recovery of a large store can take minutes.
     Starting {
         generation: Generation,
@@ -107,6 +114,10 @@ pub enum Event {
         exit: Exit,
         cause: Cause,
     },
+    /// What has to be done before a launch is done.
+    Prepared,
+    /// What has to be done before a launch cannot be done yet.
+    Hindered(String),
     LaunchFailed(String),
     BackoffOver,
     /// A stop is asked for; asked for again it hurries.
@@ -122,6 +133,8 @@ pub enum Event {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
+    /// Do what comes before a launch; report [`Event::Prepared`] or [`Event::Hindered`].
+    Prepare,
     Launch,
     /// Report [`Event::BackoffOver`] after this time.
     Backoff(Duration),
@@ -145,6 +158,9 @@ pub enum Action {
     Interrupt,
     Kill,
 }
+
+/// Between two attempts to do what comes before a launch.
+const HINDERED: Duration = Duration::from_secs(1);
 
 /// What the transition depends on besides state and event.
 pub struct Surroundings<'a> {
@@ -173,7 +189,7 @@ impl State {
             | Self::HandingOver { generation }
             | Self::LameDuck { generation }
             | Self::Stopping { generation, .. } => Some(*generation),
-            Self::Restarting { .. } | Self::Stopped | Self::Failed(_) => None,
+            Self::Preparing { .. } | Self::Restarting { .. } | Self::Stopped | Self::Failed(_) => None,
         }
     }
 
@@ -204,7 +220,9 @@ impl State {
 
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Starting { .. } => "starting",
+            Self::Preparing { hindrance: None, .. } | Self::Starting { .. } => "starting",
+            // What was promised does not hold, and that no server runs is only a part of it.
+            Self::Preparing { hindrance: Some(_), .. } => "degraded",
             Self::Provisioning { .. } => "provisioning",
             Self::Ready { .. } => "ready",
             Self::Degraded { .. } => "degraded",
@@ -224,6 +242,7 @@ impl State {
             | Self::Replacing { reason, .. }
             | Self::Restarting { reason, .. }
             | Self::Failed(Failure::CrashLoop { reason }) => Some(reason),
+            Self::Preparing { hindrance, .. } => hindrance.as_deref(),
             Self::Failed(Failure::PortTaken) => Some("a port is taken"),
             Self::Failed(Failure::ConfigurationRefused) => Some("nats-server refuses its configuration"),
             _ => None,
@@ -262,9 +281,20 @@ impl State {
                 self.after_news(event, surroundings)
             }
             Event::Exited { exit, cause } => self.after_exit(exit, cause, surroundings),
+            Event::Prepared => match self {
+                Self::Preparing { next, .. } => (Self::Starting { generation: next }, vec![Action::Launch]),
+                other => (other, vec![]),
+            },
+            Event::Hindered(reason) => match self {
+                Self::Preparing { next, .. } => {
+                    (Self::Preparing { next, hindrance: Some(reason) }, vec![Action::Backoff(HINDERED)])
+                }
+                other => (other, vec![]),
+            },
             Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
             Event::BackoffOver => match self {
                 Self::Restarting { last, .. } => successor(last, surroundings),
+                Self::Preparing { .. } => (self, vec![Action::Prepare]),
                 other => (other, vec![]),
             },
             Event::Stop => self.after_stop(surroundings),
@@ -283,7 +313,9 @@ impl State {
                 | Self::Degraded { generation, .. } => {
                     (Self::LameDuck { generation }, vec![Action::LameDuckDeadline, Action::EnterLameDuck])
                 }
-                Self::Replacing { .. } | Self::Restarting { .. } => self.after_stop(surroundings),
+                Self::Preparing { .. } | Self::Replacing { .. } | Self::Restarting { .. } => {
+                    self.after_stop(surroundings)
+                }
                 other => (other, vec![]),
             },
             Event::Deadline => self.after_deadline(),
@@ -378,6 +410,7 @@ impl State {
             Self::Stopped | Self::Failed(_) | Self::Restarting { .. } => (self, vec![]),
             Self::Replacing { generation, why: Replacement::Mending, .. } => successor(generation, surroundings),
             Self::Replacing { generation, .. }
+            | Self::Preparing { next: generation, .. }
             | Self::Starting { generation }
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
@@ -422,7 +455,7 @@ impl State {
                 (Self::Stopping { generation, killed: true }, vec![Action::Deadline])
             }
             Self::Stopping { .. } => (self, vec![Action::Hurry]),
-            Self::Restarting { .. } => (Self::Stopped, vec![]),
+            Self::Preparing { .. } | Self::Restarting { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) => (self, vec![]),
         }
     }
@@ -442,7 +475,7 @@ fn interrupt(generation: Generation) -> (State, Vec<Action>) {
 
 fn successor(last: Generation, surroundings: &mut Surroundings) -> (State, Vec<Action>) {
     surroundings.troubles.forget_server();
-    (State::Starting { generation: Generation(last.0 + 1) }, vec![Action::Launch])
+    (State::Preparing { next: Generation(last.0 + 1), hindrance: None }, vec![Action::Prepare])
 }
 
 #[cfg(test)]

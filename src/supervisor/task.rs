@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::child::{Launch, Launched};
@@ -13,10 +14,12 @@ use super::handle::{Handle, Installed, Message, Snapshot};
 use super::log_file::LogFile;
 use super::output::{Lines, Notice, Recent, ServerLine};
 use super::policy::RestartPolicy;
+use super::preparation::Hindrance;
 use super::reaper::Exit;
 use super::state::{Action, Cause, Event, Failure, Replacement, State, Surroundings};
 use super::trouble::Troubles;
 use crate::domain::Generation;
+use crate::files::FileContent;
 use crate::logging::Log;
 
 /// Times that the supervisor keeps.
@@ -54,6 +57,10 @@ pub struct Supervisor<L> {
     notices: broadcast::Sender<Notice>,
     state: State,
     troubles: Troubles,
+    /// What comes before a launch, while it is done.
+    preparing: Option<JoinHandle<Result<(), Hindrance>>>,
+    /// Another configuration, while it is written.
+    installing: Option<Installing>,
     child: Option<Child>,
     /// What the server prints, while it prints.
     output: Option<pipe::Receiver>,
@@ -62,6 +69,11 @@ pub struct Supervisor<L> {
     announced: bool,
     ever_ready: bool,
     wake_ups: WakeUps,
+}
+
+struct Installing {
+    writing: JoinHandle<io::Result<()>>,
+    done: oneshot::Sender<io::Result<Installed>>,
 }
 
 struct Child {
@@ -99,6 +111,12 @@ impl WakeUps {
     }
 }
 
+/// What comes before a launch should take no longer.
+const PREPARATION: Duration = Duration::from_secs(5);
+
+/// Time for the last lines of a server to reach the log file.
+const LAST_LINES: Duration = Duration::from_millis(250);
+
 /// What is read at most of a server that has ended.
 const MAX_REMAINDER: usize = 1 << 20;
 
@@ -120,7 +138,7 @@ impl<L: Launch> Supervisor<L> {
         log_file: Option<LogFile>,
     ) -> (Self, Handle) {
         let (sender, messages) = mpsc::channel(64);
-        let state = State::Starting { generation: Generation(1) };
+        let state = State::Preparing { next: Generation(1), hindrance: None };
         let (snapshots, watched) = watch::channel(Snapshot {
             state: state.clone(),
             running: false,
@@ -141,6 +159,8 @@ impl<L: Launch> Supervisor<L> {
             notices,
             state,
             troubles: Troubles::default(),
+            preparing: None,
+            installing: None,
             child: None,
             output: None,
             announced: false,
@@ -153,13 +173,14 @@ impl<L: Launch> Supervisor<L> {
 
     /// Launches the server and keeps it running until it is asked to stop or the policy gives up.
     pub async fn run(mut self) -> Ending {
-        self.act(vec![Action::Launch]);
+        self.act(vec![Action::Prepare]);
         while !self.state.is_final() {
             let event = self.next_event().await;
             self.handle(event);
         }
-        if let Some(log_file) = &self.log_file {
-            log_file.flush(Duration::from_millis(250));
+        if let Some(log_file) = self.log_file.take() {
+            // It may wait for a disk, and others still have something to say.
+            let _ = spawn_blocking(move || log_file.flush(LAST_LINES)).await;
         }
         match self.state {
             State::Failed(failure) => {
@@ -177,9 +198,8 @@ impl<L: Launch> Supervisor<L> {
                 exit = exit_of(&mut self.child) => exit,
                 Some(message) = self.messages.recv() => match message {
                     Message::Event(event) => return event,
-                    Message::Install { config, done } => {
-                        // Who asked may have lost patience.
-                        let _ = done.send(self.install(config));
+                    Message::Install { files, done } => {
+                        self.begin_to_install(files, done);
                         continue;
                     }
                     Message::ReopenLogs => {
@@ -187,6 +207,11 @@ impl<L: Launch> Supervisor<L> {
                         continue;
                     }
                 },
+                prepared = end_of(&mut self.preparing) => return self.prepared(prepared),
+                written = written(&mut self.installing) => {
+                    self.installed(written);
+                    continue;
+                }
                 event = self.wake_ups.next() => return event,
                 // Last, because a server that floods must not keep the others waiting.
                 count = read(&mut self.output, &mut chunk) => {
@@ -242,6 +267,20 @@ impl<L: Launch> Supervisor<L> {
                 State::Replacing { reason, killed: false, .. } => {
                     tracing::warn!(state = next.name(), was = self.state.name(), "nats-server is restarted: {reason}");
                 }
+                State::Preparing { hindrance: Some(reason), .. } if Some(reason.as_str()) != self.state.reason() => {
+                    tracing::error!(
+                        state = next.name(),
+                        was = self.state.name(),
+                        "nats-server is not started: {reason}"
+                    );
+                }
+                State::Starting { .. } if matches!(self.state, State::Preparing { hindrance: Some(_), .. }) => {
+                    tracing::info!(
+                        state = next.name(),
+                        was = self.state.name(),
+                        "what kept nats-server from being started is over"
+                    );
+                }
                 State::Ready { .. } if matches!(self.state, State::Degraded { .. }) => {
                     tracing::info!(state = next.name(), was = self.state.name(), "everything promised holds again");
                 }
@@ -256,6 +295,7 @@ impl<L: Launch> Supervisor<L> {
     fn publish(&self) {
         let generation = self.state.generation().or(match self.state {
             State::Restarting { last, .. } => Some(last),
+            State::Preparing { next, .. } => Some(next),
             _ => None,
         });
         self.snapshots.send_modify(|snapshot| {
@@ -271,6 +311,11 @@ impl<L: Launch> Supervisor<L> {
         let now = Instant::now();
         for action in actions {
             match action {
+                Action::Prepare => {
+                    if !self.begin_to_prepare(now) {
+                        self.handle(Event::Prepared);
+                    }
+                }
                 Action::Launch => {
                     if let Err(error) = self.launch() {
                         let reason = format!("cannot start nats-server: {error}");
@@ -321,21 +366,56 @@ impl<L: Launch> Supervisor<L> {
         Ok(())
     }
 
-    /// Puts a configuration in place for the next launch, and asks a server that runs to reload it.
-    /// One that is just starting would be ended by that signal.
-    fn install(&mut self, config: String) -> io::Result<Installed> {
-        self.launcher.install(config)?;
-        match self.state {
+    /// False where there is nothing to prepare.
+    fn begin_to_prepare(&mut self, now: Instant) -> bool {
+        if self.preparing.is_none() {
+            let Some(work) = self.launcher.preparation() else { return false };
+            self.preparing = Some(spawn_blocking(work));
+        }
+        self.wake_ups.set(now + PREPARATION, late());
+        true
+    }
+
+    fn prepared(&mut self, result: Result<(), Hindrance>) -> Event {
+        self.wake_ups.cancel(&late());
+        match result {
+            Ok(()) => Event::Prepared,
+            Err(Hindrance::Passing(reason)) => Event::Hindered(reason),
+            Err(Hindrance::Failed(error)) => {
+                let reason = format!("cannot start nats-server: {error}");
+                tracing::error!("{reason}");
+                Event::LaunchFailed(reason)
+            }
+        }
+    }
+
+    /// Begins to put a configuration in place.
+    fn begin_to_install(&mut self, files: Vec<FileContent>, done: oneshot::Sender<io::Result<Installed>>) {
+        if self.installing.is_some() {
+            let busy = io::Error::new(io::ErrorKind::ResourceBusy, "another configuration is being written");
+            // Who asked may have lost patience.
+            let _ = done.send(Err(busy));
+            return;
+        }
+        let writing = spawn_blocking(self.launcher.installation(files));
+        self.installing = Some(Installing { writing, done });
+    }
+
+    /// Asks a server that runs to reload what is in place now. One that is just starting would be ended
+    /// by that signal.
+    fn installed(&mut self, (written, done): (io::Result<()>, oneshot::Sender<io::Result<Installed>>)) {
+        let installed = written.map(|()| match self.state {
             State::Provisioning { generation }
             | State::Ready { generation, .. }
             | State::Degraded { generation, .. }
                 if self.announced =>
             {
                 self.signal(Signal::SIGHUP);
-                Ok(Installed::Signalled(generation))
+                Installed::Signalled(generation)
             }
-            _ => Ok(Installed::ForTheNextLaunch),
-        }
+            _ => Installed::ForTheNextLaunch,
+        });
+        let _ = done.send(installed);
     }
 
     fn reopen_logs(&self) {
@@ -414,6 +494,30 @@ impl Sink<'_> {
             // Without a reader nobody needs to know.
             let _ = self.notices.send(notice);
         }
+    }
+}
+
+/// What a preparation comes to that takes too long; it goes on.
+fn late() -> Event {
+    let seconds = PREPARATION.as_secs();
+    Event::Hindered(format!(
+        "cannot start nats-server: the disk of the store or of nats.conf does not answer within {seconds} s"
+    ))
+}
+
+async fn end_of(preparing: &mut Option<JoinHandle<Result<(), Hindrance>>>) -> Result<(), Hindrance> {
+    let Some(work) = preparing else { return future::pending().await };
+    let result = work.await.unwrap_or_else(|error| Err(Hindrance::Failed(io::Error::other(error))));
+    *preparing = None;
+    result
+}
+
+async fn written(installing: &mut Option<Installing>) -> (io::Result<()>, oneshot::Sender<io::Result<Installed>>) {
+    let Some(Installing { writing, .. }) = installing else { return future::pending().await };
+    let result = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    match installing.take() {
+        Some(Installing { done, .. }) => (result, done),
+        None => future::pending().await,
     }
 }
 

@@ -55,6 +55,11 @@ fn starting() -> State {
     State::Starting { generation: G1 }
 }
 
+/// The second server.
+fn preparing(hindrance: Option<&str>) -> State {
+    State::Preparing { next: G2, hindrance: hindrance.map(str::to_owned) }
+}
+
 fn provisioning() -> State {
     State::Provisioning { generation: G1 }
 }
@@ -85,6 +90,8 @@ fn handing_over() -> State {
 
 fn every_state() -> Vec<State> {
     vec![
+        preparing(None),
+        preparing(Some("x")),
         starting(),
         provisioning(),
         ready(1),
@@ -146,7 +153,7 @@ fn a_stopping_broker_never_becomes_ready_again() {
 #[test]
 fn a_settled_server_that_dies_is_launched_at_once() {
     let (state, actions) = step(ready(6), killed());
-    assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
+    assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
 }
 
 #[test]
@@ -156,7 +163,7 @@ fn a_server_that_dies_early_waits_out_its_backoff() {
         assert!(matches!(state, State::Restarting { last: G1, .. }), "{state:?}");
         assert_eq!(actions, [Action::Backoff(Duration::from_millis(50))]);
         let (state, actions) = step(state, Event::BackoffOver);
-        assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
+        assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
     }
 }
 
@@ -262,6 +269,28 @@ fn a_server_that_dies_while_stopping_has_stopped() {
 }
 
 #[test]
+fn nothing_is_launched_before_it_is_prepared_and_a_hindrance_is_waited_out() {
+    assert_eq!(step(preparing(None), Event::Prepared), (State::Starting { generation: G2 }, vec![Action::Launch]));
+    // However often: a hindrance is nobody's death.
+    for state in [preparing(None), preparing(Some("y"))] {
+        let hindered = step_with(state, Event::Hindered("x".into()), Duration::ZERO, 0, true);
+        assert_eq!(hindered, (preparing(Some("x")), vec![Action::Backoff(HINDERED)]));
+    }
+    let hindered = preparing(Some("x"));
+    assert_eq!((hindered.name(), hindered.reason(), hindered.is_ready()), ("degraded", Some("x"), false));
+    assert_eq!(step(hindered.clone(), Event::BackoffOver), (hindered.clone(), vec![Action::Prepare]));
+    assert_eq!(step(hindered.clone(), Event::Prepared).1, [Action::Launch]);
+    for event in [Event::Stop, Event::LameDuck] {
+        assert_eq!(step(hindered.clone(), event), (State::Stopped, vec![]));
+    }
+    for state in every_state().into_iter().filter(|state| !matches!(state, State::Preparing { .. })) {
+        for event in [Event::Prepared, Event::Hindered("x".into())] {
+            assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
+        }
+    }
+}
+
+#[test]
 fn final_states_stay() {
     for state in every_state().into_iter().filter(State::is_final) {
         for event in [killed(), Event::Stop, Event::Deadline, Event::DrainOver, Event::LaunchFailed("x".into())] {
@@ -276,7 +305,7 @@ fn impairment_keeps_the_health_history() {
     let (state, _) = step(healthy, Event::Impaired(G1, Concern::Examination, "slow".into()));
     assert_eq!(state.reason(), Some("slow"));
     let (state, actions) = step(state, killed());
-    assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
+    assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
 }
 
 #[test]
@@ -289,7 +318,7 @@ fn a_hung_server_is_asked_to_end_then_killed_and_counts_as_a_death() {
     let (same, actions) = step(state.clone(), Event::Deadline);
     assert_eq!((&same, actions), (&state, vec![]), "no second server beside one that does not die");
     let (next, actions) = step(state.clone(), killed());
-    assert_eq!((next, actions), (State::Starting { generation: G2 }, vec![Action::Launch]), "it had settled");
+    assert_eq!((next, actions), (preparing(None), vec![Action::Prepare]), "it had settled");
     let spent = step_with(state, killed(), Duration::ZERO, 0, true).0;
     assert!(spent.reason().is_some_and(|reason| reason.contains("silent")), "{spent:?}");
 }
@@ -300,7 +329,7 @@ fn a_server_that_is_mended_is_launched_at_once_whatever_the_budget() {
     let (state, actions) = step(degraded(), replace);
     assert_eq!(actions, [Action::Deadline, Action::Interrupt]);
     let (state, actions) = step_with(state, killed(), Duration::ZERO, 0, true);
-    assert_eq!((state, actions), (State::Starting { generation: G2 }, vec![Action::Launch]));
+    assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
 }
 
 #[test]
@@ -394,7 +423,8 @@ fn a_server_that_is_not_in_service_is_not_ready_though_nothing_else_is_wrong() {
 fn troubles_of_the_store_outlive_the_server_and_others_do_not() {
     let mut run = Run::new(10);
     run.steps([sound(Concern::Service), impaired(Concern::Integrity), impaired(Concern::Examination)]);
-    run.steps([killed(), Event::BackoffOver, Event::Answers(G2), Event::Sound(G2, Concern::Service)]);
+    run.steps([killed(), Event::BackoffOver, Event::Prepared]);
+    run.steps([Event::Answers(G2), Event::Sound(G2, Concern::Service)]);
     assert_eq!(run.state.reason(), Some("Integrity"));
     assert!(run.steps([Event::Sound(G2, Concern::Integrity)]).is_ready());
 }

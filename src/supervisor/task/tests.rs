@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::logging::Output;
 use crate::settings::{LogFormat, Settings};
-use crate::supervisor::Concern;
+use crate::supervisor::{Concern, Work};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -14,6 +14,8 @@ struct Recorded {
     signals: Vec<Signal>,
     exit: Option<oneshot::Sender<Exit>>,
     fails_to_launch: bool,
+    /// What hinders the next launches, one after another; then nothing does.
+    hindrances: Option<Vec<String>>,
 }
 
 /// Stands for nats-server: records what is asked for; SIGINT and SIGKILL end it as told.
@@ -35,6 +37,17 @@ impl Recorder {
 }
 
 impl Launch for Recorder {
+    fn preparation(&mut self) -> Option<Work<(), Hindrance>> {
+        let hindrances = self.with(|recorded| recorded.hindrances.take())?;
+        let recorded = self.recorded.clone();
+        Some(Box::new(move || {
+            let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = hindrances.first().cloned();
+            recorded.hindrances = Some(hindrances.into_iter().skip(1).collect());
+            next.map_or(Ok(()), |reason| Err(Hindrance::Passing(reason)))
+        }))
+    }
+
     fn launch(&mut self) -> io::Result<Launched> {
         let (sender, exit) = oneshot::channel();
         self.with(|recorded| {
@@ -54,8 +67,8 @@ impl Launch for Recorder {
         }
     }
 
-    fn install(&mut self, _: String) -> io::Result<()> {
-        Ok(())
+    fn installation(&mut self, _: Vec<FileContent>) -> Work<(), io::Error> {
+        Box::new(|| Ok(()))
     }
 }
 
@@ -216,4 +229,31 @@ async fn the_deadline_of_a_replaced_server_does_not_hurry_its_successor() {
     handle.stop().await;
     assert!(matches!(task.await.unwrap(), Ending::Stopped));
     assert_eq!(asked.elapsed().as_secs(), 20, "all the time that a stop may take");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_hinders_a_launch_is_told_waited_for_and_costs_no_restart() {
+    let recorder = Recorder::default();
+    recorder.with(|r| r.hindrances = Some(vec!["no room".into(), "no room".into(), "another store".into()]));
+    let (task, handle) = supervise(&recorder, "0");
+    for reason in ["no room", "another store"] {
+        until(&handle, |s| s.state.reason() == Some(reason)).await;
+        assert_eq!(recorder.with(|r| r.launches), 0);
+    }
+    until(&handle, |s| s.state.generation() == Some(Generation(1)) && s.pid.is_some()).await;
+    assert_eq!(handle.watch().borrow().restarts, 0);
+    handle.stop().await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_what_hinders_a_launch() {
+    let recorder = Recorder::default();
+    recorder.with(|r| r.hindrances = Some(vec!["no room".into(); 1000]));
+    let (task, handle) = supervise(&recorder, "0");
+    until(&handle, |s| s.state.reason() == Some("no room")).await;
+    let asked = Instant::now();
+    handle.stop().await;
+    assert!(matches!(task.await.unwrap(), Ending::Stopped));
+    assert_eq!((asked.elapsed(), recorder.with(|r| r.launches)), (Duration::ZERO, 0));
 }

@@ -14,6 +14,8 @@ enum Happening {
     Impaired(usize, bool),
     Replace(bool, bool),
     Exit(i32),
+    Prepared,
+    Hindered,
     LaunchFails,
     BackoffOver,
     DrainOver,
@@ -32,6 +34,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (0..5usize, current()).prop_map(|(concern, current)| Happening::Impaired(concern, current)),
         2 => (any::<bool>(), current()).prop_map(|(hung, current)| Happening::Replace(hung, current)),
         4 => (0..3).prop_map(Happening::Exit),
+        6 => Just(Happening::Prepared),
+        2 => Just(Happening::Hindered),
         1 => Just(Happening::LaunchFails),
         4 => Just(Happening::BackoffOver),
         2 => Just(Happening::DrainOver),
@@ -94,7 +98,7 @@ impl World {
         if let Some(generation) = state.generation() {
             assert_eq!(self.server, Some(generation), "the state knows the server that runs");
         }
-        if matches!(state, State::Restarting { .. }) {
+        if matches!(state, State::Restarting { .. } | State::Preparing { .. }) {
             assert_eq!(self.server, None);
         }
     }
@@ -114,6 +118,8 @@ impl World {
             }
             // Only what runs can end.
             Happening::Exit(_) | Happening::LaunchFails if self.server.is_none() => return,
+            Happening::Prepared => Event::Prepared,
+            Happening::Hindered => Event::Hindered("x".into()),
             Happening::Exit(code) => Event::Exited { exit: Exit::Code(code), cause: Cause::Other },
             Happening::LaunchFails => Event::LaunchFailed("x".into()),
             Happening::BackoffOver => Event::BackoffOver,
