@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use nix::sys::signal::Signal;
+use futures_util::future::{Fuse, FusedFuture, FutureExt};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use tokio::sync::mpsc;
 
@@ -17,8 +18,29 @@ fn name(signal: i32) -> &'static str {
 /// Wrappers such as timeout(1) signal a process and then its group: that is one request, not two.
 const SAME_REQUEST: Duration = Duration::from_millis(100);
 
-/// The signals that this process answers. Made first of all, so that one that comes during the
-/// start is kept: as PID 1, the kernel would drop it.
+/// What the broker answers.
+const ANSWERED: [i32; 6] = [SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2];
+
+/// Holds back the signals that the broker answers until [`release`]: one that comes before somebody
+/// listens would end the process, or be dropped by the kernel where we are PID 1. To be called first of
+/// all, before there is a second thread.
+pub fn hold() {
+    let held: SigSet = ANSWERED.into_iter().filter_map(|number| Signal::try_from(number).ok()).collect();
+    // The mask that a parent left is replaced, not added to.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&held), None);
+    // Of an ignored SIGCHLD the kernel would make children vanish before anybody has waited for them.
+    #[allow(unsafe_code, reason = "there is no other way to take back what a parent ignored")]
+    // SAFETY: the default disposition runs no code of ours.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
+}
+
+/// Lets every signal through, those that came meanwhile included.
+pub fn release() {
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+/// The signals that this process answers. Made before anything else of a start, so that one that comes
+/// meanwhile is kept.
 pub struct Signals(signal_hook_tokio::SignalsInfo);
 
 /// Time for one request of the last look.
@@ -40,9 +62,11 @@ impl LastLook {
 }
 
 impl Signals {
-    /// Must be called within a runtime.
+    /// Listens from now on, and takes up what was held back. Must be called within a runtime.
     pub fn listen() -> std::io::Result<Self> {
-        signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGCHLD, SIGHUP, SIGUSR1, SIGUSR2]).map(Self)
+        let signals = signal_hook_tokio::Signals::new(ANSWERED)?;
+        release();
+        Ok(Self(signals))
     }
 
     /// Requests to reload go to `reloads`.
@@ -50,16 +74,36 @@ impl Signals {
         // A child may have ended before the first SIGCHLD was asked for.
         reaper.reap();
         let mut last_stop: Option<Instant> = None;
-        while let Some(signal) = self.0.next().await {
+        // A stop waits for the last look at the streams; children that end do not wait for either.
+        let mut leaving = std::pin::pin!(Fuse::terminated());
+        loop {
+            let signal = tokio::select! {
+                biased;
+                signal = self.0.next() => match signal {
+                    Some(signal) => signal,
+                    None => return,
+                },
+                () = &mut leaving => {
+                    handle.stop().await;
+                    continue;
+                }
+            };
             match signal {
                 SIGTERM | SIGINT if last_stop.is_some_and(|at| at.elapsed() < SAME_REQUEST) => {}
                 SIGCHLD => {
                     reaper.reap();
                 }
                 SIGTERM | SIGINT => {
-                    last_stop = Some(Instant::now());
                     tracing::info!(signal = name(signal), "stopping");
-                    last_look.take().await;
+                    if last_stop.replace(Instant::now()).is_none() {
+                        leaving.set(last_look.take().fuse());
+                        continue;
+                    }
+                    if !leaving.is_terminated() {
+                        // Who asks again does not want to wait for a look.
+                        leaving.set(Fuse::terminated());
+                        handle.stop().await;
+                    }
                     handle.stop().await;
                 }
                 SIGUSR1 => handle.reopen_logs().await,

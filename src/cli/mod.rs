@@ -37,6 +37,7 @@ use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
 use own::own;
 
+use crate::app::signals;
 use crate::settings::{Loaded, ProcessEnvironment, Settings};
 
 /// Settings that the command line says, by the names of their variables.
@@ -44,6 +45,7 @@ type Flags = [(&'static str, String)];
 
 /// Runs the command that the arguments ask for. `started` is when the program began.
 pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
+    signals::hold();
     // The one TLS stack, for every library that asks for a default.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let arguments: Vec<_> = arguments.collect();
@@ -90,7 +92,12 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
         }
     };
     let flags = cli.settings.as_variables();
-    match cli.command.unwrap_or(Command::Run) {
+    let command = cli.command.unwrap_or(Command::Run);
+    if !matches!(command, Command::Run) {
+        // Commands end by signals as any program does.
+        signals::release();
+    }
+    match command {
         Command::Run => run::run(&flags, started),
         Command::HealthCheck(arguments) => check::health_check(&flags, &arguments),
         Command::Selftest(arguments) => selftest::selftest(&flags, &arguments),

@@ -5,8 +5,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::domain::OLDEST_SERVER;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// A nats-server that can be run, with its version.
@@ -90,14 +92,13 @@ fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
 
 /// The first characters that the program prints when asked for its version, within a bounded time.
 fn first_words(path: &Path) -> io::Result<String> {
-    let patience = PollTimeout::from(5_000u16);
     let mut command = Command::new(path);
     command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn()?;
     let mut read = || -> io::Result<String> {
         let Some(mut output) = child.stdout.take() else { return Ok(String::new()) };
         // One write of a few bytes is all that nats-server answers.
-        if poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], patience)? == 0 {
+        if !says_something(&output, Instant::now() + PATIENCE)? {
             return Err(io::Error::other("it does not answer --version within 5 s"));
         }
         let mut words = [0u8; 200];
@@ -111,9 +112,24 @@ fn first_words(path: &Path) -> io::Result<String> {
     words
 }
 
+/// What nats-server gets to say its version.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether there is something to read before the deadline; signals do not cut that short.
+fn says_something(output: &impl AsFd, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], patience) {
+            Err(Errno::EINTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
+}
+
 fn explain(error: &io::Error) -> String {
     match error.raw_os_error() {
-        Some(code) if code == nix::errno::Errno::ENOEXEC as i32 => {
+        Some(code) if code == Errno::ENOEXEC as i32 => {
             format!("it is not a program for this machine ({})", std::env::consts::ARCH)
         }
         _ => error.to_string(),
