@@ -20,6 +20,7 @@ mod reload;
 mod resources;
 mod security;
 mod selftest;
+mod signals;
 mod storage;
 mod streams;
 mod support;
