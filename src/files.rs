@@ -6,6 +6,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 /// Written into a directory to see whether that works, and removed again. Always the same, so that
 /// a process that is killed leaves one behind at most.
 pub const PROBE_FILE: &str = ".unified-nats.probe";
@@ -35,21 +39,27 @@ impl fmt::Debug for FileContent {
     }
 }
 
-/// Removes what a process that was killed while it wrote `path` has left beside it.
-pub fn remove_leftovers(path: &Path) {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-        return;
-    };
-    let is_leftover = |candidate: &str| {
-        let pid = candidate.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
-        pid.is_some_and(|pid| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
-    };
+/// Removes what processes that were killed while they wrote into `directory` have left there, of the
+/// files whose names are `ours`.
+pub fn remove_leftovers(directory: &Path, ours: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(is_leftover) {
+        if entry.file_name().to_str().and_then(split_temporary).is_some_and(|(name, pid)| ours(name) && is_over(pid)) {
             // What cannot be removed does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// The file that a temporary one is to become, and the process that writes it.
+fn split_temporary(name: &str) -> Option<(&str, i32)> {
+    let (name, pid) = name.strip_suffix(".tmp")?.rsplit_once('.')?;
+    let numeric = pid.bytes().all(|b| b.is_ascii_digit());
+    Some((name, pid.parse().ok().filter(|_| numeric)?))
+}
+
+/// Whether that process writes no more: it is gone, or it was one of an earlier start with our id.
+fn is_over(pid: i32) -> bool {
+    pid == std::process::id() as i32 || pid <= 0 || kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
 
 /// Whether room that is made elsewhere mends it.
@@ -85,13 +95,26 @@ mod tests {
     #[test]
     fn removes_what_a_killed_process_left_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("nats.conf");
-        for name in ["nats.conf", "nats.conf.17.tmp", "nats.conf.x.tmp", "nats.conf.tmp", "other.17.tmp"] {
+        let (mut gone, ours, alive) = (std::process::Command::new("true").spawn().unwrap(), std::process::id(), 1);
+        gone.wait().unwrap();
+        let gone = gone.id();
+        let leftovers = [format!("nats.conf.{gone}.tmp"), format!("nats.conf.candidate.{ours}.tmp")];
+        let others = [
+            "nats.conf".to_owned(),
+            "nats.conf.x.tmp".to_owned(),
+            "nats.conf.tmp".to_owned(),
+            format!("nats.conf.+{gone}.tmp"),
+            format!("nats.conf.{alive}.tmp"),
+            format!("other.{gone}.tmp"),
+        ];
+        for name in leftovers.iter().chain(&others) {
             fs::write(directory.path().join(name), "").unwrap();
         }
-        remove_leftovers(&path);
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
-        assert!(!directory.path().join("nats.conf.17.tmp").exists());
+        remove_leftovers(directory.path(), |name| name.starts_with("nats.conf"));
+        for name in &others {
+            assert!(directory.path().join(name).exists(), "{name}");
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), others.len());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The directories that a start needs, proved by writing; and what the store tells about itself.
+//! The directories that a start needs, proved by writing.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::files::{PROBE_FILE, write_atomically};
+use crate::files::{PROBE_FILE, is_out_of_room};
 use crate::settings::{Problems, Settings, describe_unwritable};
 
 /// Creates what is missing and writes to what is there. Disks that are full are not problems:
@@ -17,7 +17,7 @@ pub fn prepare(settings: &Settings) -> Result<Vec<PathBuf>, Problems> {
     let mut full = Vec::new();
     let mut prove = |variable: &str, directory: &Path| match prove_writable(directory) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::StorageFull => full.push(directory.to_path_buf()),
+        Err(error) if is_out_of_room(&error) => full.push(directory.to_path_buf()),
         Err(error) => {
             let reason = fs::metadata(directory).map_or_else(
                 |_| format!("it cannot be created: {error}"),
@@ -75,13 +75,18 @@ pub fn choose_config_file(settings: &Settings) -> Result<PathBuf, Problems> {
     if let Some(path) = &settings.server.config_file {
         return Ok(path.clone());
     }
-    let mut tried = Vec::new();
+    let (mut tried, mut full) = (Vec::new(), None);
     for path in config_file_candidates() {
         let directory = path.parent().unwrap_or(Path::new("/"));
         match private_directory(directory) {
             Ok(()) => return Ok(path),
+            // Room can be waited for, but better is one that has some.
+            Err(error) if is_out_of_room(&error) => drop(full.get_or_insert(path)),
             Err(error) => tried.push(format!("{}: {error}", directory.display())),
         }
+    }
+    if let Some(path) = full {
+        return Ok(path);
     }
     let mut problems = Problems::default();
     problems.add(
@@ -108,96 +113,12 @@ fn private_directory(directory: &Path) -> io::Result<()> {
     prove_writable(directory)
 }
 
-const MARKER: &str = ".unified-nats-mode";
-
-/// Refuses a cluster over a standalone store that holds streams, and notes the mode in the store.
-///
-/// nats-server would not find the streams in the cluster's metadata and remove their files as
-/// orphans (measured on 2.15.1).
-pub fn check_store_mode(settings: &Settings) -> Result<(), Problems> {
-    let store = &settings.jetstream.store_dir;
-    let marker = store.join(MARKER);
-    let mode = if settings.cluster.is_some() { "clustered" } else { "standalone" };
-    let streams = streams_in(store);
-    if settings.cluster.is_some() && !streams.is_empty() {
-        let written = fs::read_to_string(&marker).ok();
-        // A store of another program has no marker, but a clustered one has a metadata group; one
-        // that was used standalone in between has both and a marker that says so.
-        let has_metadata = store.join("jetstream/$SYS/_js_/_meta_").is_dir();
-        let clustered = has_metadata && written.as_deref().is_none_or(|text| text.trim() == "clustered");
-        if !clustered {
-            let mut problems = Problems::default();
-            problems.add(
-                "NATS_CLUSTER_ENABLED, JETSTREAM_STORE_DIR",
-                format!("a cluster over the standalone store {} with streams {}", store.display(), streams.join(", ")),
-                "nats-server would delete these streams: a cluster does not adopt streams that were written standalone",
-                "set NATS_CLUSTER_ENABLED=false; to move into a cluster, back the streams up and verify the backup, \
-                 start the cluster on an empty JETSTREAM_STORE_DIR, and restore them there",
-            );
-            return Err(problems);
-        }
-    }
-    // A full disk leaves the marker out; the next start writes it.
-    if let Err(error) = write_atomically(&marker, mode.as_bytes()) {
-        tracing::warn!("cannot note in {} that the store is {mode}: {error}", marker.display());
-    }
-    Ok(())
-}
-
-/// `<store>/jetstream/<account>/streams/<stream>`
-fn streams_in(store: &Path) -> Vec<String> {
-    let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
-    let mut streams: Vec<_> = entries(store.join("jetstream"))
-        .filter(|account| account.file_name() != "$SYS")
-        .flat_map(|account| entries(account.path().join("streams")))
-        .map(|stream| stream.file_name().to_string_lossy().into_owned())
-        .collect();
-    streams.sort();
-    streams
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settings(store: &Path, clustered: bool) -> Settings {
-        let mut pairs = vec![("JETSTREAM_STORE_DIR", store.to_str().unwrap())];
-        if clustered {
-            pairs.extend([("NATS_CLUSTER_ENABLED", "true"), ("NATS_CLUSTER_ROUTES", "nats://b:6222")]);
-        }
-        Settings::load(&pairs.as_slice(), &[]).unwrap().settings
-    }
-
-    fn with_stream(store: &Path) {
-        fs::create_dir_all(store.join("jetstream/$G/streams/MARKET_DATA")).unwrap();
-    }
-
-    #[test]
-    fn a_cluster_over_a_standalone_store_with_streams_is_refused_untouched() {
-        let store = tempfile::tempdir().unwrap();
-        with_stream(store.path());
-        let refused = check_store_mode(&settings(store.path(), true)).unwrap_err().to_string();
-        assert!(refused.contains("MARKET_DATA"), "{refused}");
-        assert!(!store.path().join(MARKER).exists());
-        check_store_mode(&settings(store.path(), false)).unwrap();
-        assert!(check_store_mode(&settings(store.path(), true)).is_err(), "also when the marker says so");
-    }
-
-    #[test]
-    fn empty_and_clustered_stores_join_clusters() {
-        let empty = tempfile::tempdir().unwrap();
-        check_store_mode(&settings(empty.path(), true)).unwrap();
-        with_stream(empty.path());
-        assert!(check_store_mode(&settings(empty.path(), true)).is_err(), "no cluster has written these streams");
-        fs::create_dir_all(empty.path().join("jetstream/$SYS/_js_/_meta_")).unwrap();
-        check_store_mode(&settings(empty.path(), true)).unwrap();
-        check_store_mode(&settings(empty.path(), false)).unwrap();
-        assert!(check_store_mode(&settings(empty.path(), true)).is_err(), "it was used standalone in between");
-
-        let foreign = tempfile::tempdir().unwrap();
-        with_stream(foreign.path());
-        fs::create_dir_all(foreign.path().join("jetstream/$SYS/_js_/_meta_")).unwrap();
-        check_store_mode(&settings(foreign.path(), true)).unwrap();
+    fn settings(store: &Path) -> Settings {
+        Settings::load(&[("JETSTREAM_STORE_DIR", store.to_str().unwrap())], &[]).unwrap().settings
     }
 
     #[test]
@@ -208,9 +129,9 @@ mod tests {
         let problems = prepare(&Settings {
             jetstream: crate::settings::JetStreamSettings {
                 store_dir: below_a_file.clone(),
-                ..settings(directory.path(), false).jetstream
+                ..settings(directory.path()).jetstream
             },
-            ..settings(directory.path(), false)
+            ..settings(directory.path())
         })
         .unwrap_err()
         .to_string();

@@ -14,6 +14,7 @@ mod progress;
 mod reload;
 mod resources;
 pub mod signals;
+mod store;
 mod watch;
 
 use std::sync::Arc;

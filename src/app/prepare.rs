@@ -11,13 +11,13 @@ use anyhow::Context;
 use super::phases::Phases;
 use super::reload::Reread;
 use super::resources::Resources;
-use super::{Fault, directories, lock, ports};
+use super::store::{self, Store};
+use super::{Fault, directories, lock, ports, reload};
 use crate::files::{FileContent, remove_leftovers};
-use crate::integrity::acknowledgement;
 use crate::nats::{IssuedCertificate, Link, Own, OwnCertificate, OwnUser};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Authentication, Effective, Problems, Settings, variables};
-use crate::supervisor::{ConfigFiles, Executable, LogFile, NatsServer, Reaper};
+use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer, Reaper};
 
 /// Everything a start needs, ready to run.
 pub struct Prepared {
@@ -57,17 +57,19 @@ pub fn prepare(
     }
     nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
     phases.reached("settings");
+    let reaper = Reaper::default();
     // Asking nats-server for its version takes as long as all the rest.
     let (executable, rest) = std::thread::scope(|scope| {
         let search_path = std::env::var("PATH").unwrap_or_default();
-        let name = &settings.server.executable;
-        let executable = scope.spawn(move || Executable::find(name, &search_path));
+        let (name, reaper) = (&settings.server.executable, &reaper);
+        let executable = scope.spawn(move || Executable::find(name, &search_path, reaper));
         let rest = prepare_surroundings(&settings);
         (executable.join(), rest)
     });
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
-    let Surrounded { listener, config_file, rendered, lock } = rest?;
+    let Surrounded { listener, config_file, rendered, lock, store } = rest?;
     let executable = executable?;
+    let condition = launch_condition(store, &executable, &reaper)?;
     let resources = Resources::secure(&settings);
     for warning in resources.warnings(&settings) {
         tracing::warn!("{warning}");
@@ -79,14 +81,13 @@ pub fn prepare(
         let opened = LogFile::open(server_log);
         opened.inspect_err(|error| tracing::warn!("cannot open {}: {error}", server_log.path.display())).ok()
     });
-    let reaper = Reaper::default();
     let memory_limit = resources.go_memory_limit(settings.server.memory_limit.as_ref());
     let environment = memory_limit.into_iter().map(|limit| (variables::GOMEMLIMIT.name, limit.text));
     let server = NatsServer {
         executable: executable.path,
         config_file,
         files: ConfigFiles::new(rendered.files.clone()),
-        condition: Arc::new(|| Ok(())),
+        condition,
         environment: environment.collect(),
         reaper: reaper.clone(),
         inherited: lock,
@@ -125,25 +126,51 @@ struct Surrounded {
     config_file: PathBuf,
     rendered: Rendered,
     lock: Option<OwnedFd>,
+    store: Option<Store>,
+}
+
+/// What has to be so before each launch; refuses what is not so now.
+fn launch_condition(store: Option<Store>, executable: &Executable, reaper: &Reaper) -> Result<Condition, Fault> {
+    let Some(store) = store else { return Ok(Arc::new(|| Ok(()))) };
+    store.admit(executable)?;
+    let (path, reaper) = (executable.path.clone(), reaper.clone());
+    Ok(Arc::new(move || store.check(&path, &reaper)))
 }
 
 fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
+    if settings.jetstream.enabled {
+        store::check_marker(settings)?;
+    }
     for full in directories::prepare(settings)? {
         tracing::warn!("the disk of {} is full: starting all the same", full.display());
     }
-    let mut lock = None;
+    let (mut lock, mut store) = (None, None);
     if settings.jetstream.enabled {
         // Before the ports: it waits for the server of a supervisor that was killed.
         lock = lock::take(&settings.jetstream.store_dir)?;
-        directories::check_store_mode(settings)?;
+        store::check_mode(settings)?;
+        store = Some(Store::open(settings));
     }
     let listener = ports::bind_api(settings)?;
     ports::try_server_ports(settings)?;
     let config_file = directories::choose_config_file(settings)?;
-    remove_leftovers(&config_file);
-    remove_leftovers(&acknowledgement::book_file(&settings.jetstream.store_dir));
+    clear_leftovers(&config_file);
     let rendered = render(settings, &config_file, Identity::default())?;
-    Ok(Surrounded { listener, config_file, rendered, lock })
+    Ok(Surrounded { listener, config_file, rendered, lock, store })
+}
+
+/// Removes what earlier starts have left beside nats.conf; some of it may hold passwords.
+fn clear_leftovers(config_file: &Path) {
+    let (Some(directory), Some(conf)) = (config_file.parent(), config_file.file_name().and_then(|name| name.to_str()))
+    else {
+        return;
+    };
+    let conf_candidate = format!("{conf}.candidate");
+    remove_leftovers(directory, |name| {
+        name == conf || name == conf_candidate || OwnUser::is_file(name) || OwnCertificate::is_file(name)
+    });
+    // A process that was killed during a check of nats-server's could not remove it.
+    let _ = std::fs::remove_file(reload::candidate(config_file));
 }
 
 /// A configuration, and how to reach a server that runs with it.

@@ -10,7 +10,7 @@ use crate::app::host_name;
 use crate::files::write_atomically;
 use crate::nats_conf::{self, RenderError, Secrets, Surroundings};
 use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Settings, reference, variables};
-use crate::supervisor::Executable;
+use crate::supervisor::{Executable, Reaper};
 
 fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
     nats_conf::render(settings, &Surroundings { host_name: host_name(), ..Surroundings::default() }, secrets)
@@ -168,7 +168,7 @@ fn judge(flags: &Flags) -> Verdict {
         },
     };
     let search_path = std::env::var("PATH").unwrap_or_default();
-    let (server, code) = match Executable::find(&loaded.settings.server.executable, &search_path) {
+    let (server, code) = match Executable::find(&loaded.settings.server.executable, &search_path, &Reaper::default()) {
         Err(error) => (Err(error.to_string()), Code::Unavailable),
         Ok(executable) => match ask_server(&executable, &text) {
             Ok(answer) => (Ok(answer), Code::Success),
@@ -190,9 +190,8 @@ fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
         .output()
         .map_err(|error| format!("cannot run {}: {error}", executable.path.display()))?;
     let answer = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-    let (major, minor, patch) = executable.version;
     let answer = answer.trim().replace(&*file.0.to_string_lossy(), "nats.conf");
-    let answer = format!("nats-server {major}.{minor}.{patch}: {answer}");
+    let answer = format!("nats-server {}: {answer}", executable.version);
     if output.status.success() { Ok(answer) } else { Err(answer) }
 }
 

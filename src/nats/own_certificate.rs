@@ -42,6 +42,11 @@ impl OwnCertificate {
         }
     }
 
+    /// Whether a file of that name is one of these.
+    pub fn is_file(name: &str) -> bool {
+        name.starts_with("client-") && [".crt", ".key", ".pem"].iter().any(|suffix| name.ends_with(suffix))
+    }
+
     /// What the files are to hold, beside the operator's authorities as they are now.
     pub fn files(&self, issued: &IssuedCertificate, operator_ca: &Path) -> io::Result<[FileContent; 3]> {
         let mut bundle = std::fs::read(operator_ca)?;

@@ -51,6 +51,11 @@ impl OwnUser {
         FileContent::new(file(directory, port), text)
     }
 
+    /// Whether a file of that name is one of these.
+    pub fn is_file(name: &str) -> bool {
+        name.starts_with("own-user-") && name.ends_with(".json")
+    }
+
     /// The one of the broker whose nats.conf lies in `directory` and whose server listens on `port`.
     pub fn beside(directory: &Path, port: NonZeroU16) -> Option<Self> {
         let path = file(directory, port);

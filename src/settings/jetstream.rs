@@ -12,6 +12,8 @@ use crate::domain::{ByteSize, StreamName, parse_span};
 pub struct JetStreamSettings {
     pub enabled: bool,
     pub store_dir: PathBuf,
+    /// Whether the store must have been used before.
+    pub require_marker: bool,
     pub max_memory: ByteSize,
     pub max_file: ByteSize,
     /// Domains follow the rule of stream names.
@@ -40,6 +42,7 @@ impl JetStreamSettings {
         let settings = Self {
             enabled,
             store_dir: reader.path(&JETSTREAM_STORE_DIR).unwrap_or_else(|| "/data/jetstream".into()),
+            require_marker: reader.bool(&JETSTREAM_REQUIRE_MARKER),
             max_memory: reader.size(&JETSTREAM_MAX_MEMORY, 1..=i64::MAX as u64),
             max_file: reader.size(&JETSTREAM_MAX_FILE, 1..=i64::MAX as u64),
             domain: reader.optional(&JETSTREAM_DOMAIN, |text| text.parse().map_err(|e| format!("it {e}"))),

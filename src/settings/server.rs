@@ -12,6 +12,8 @@ use crate::domain::{ByteSize, ServerName};
 pub struct ServerSettings {
     /// A path, or a name to be looked up in PATH.
     pub executable: String,
+    /// Whether an older server may open a store that a newer one has written.
+    pub allow_downgrade: bool,
     /// As set; [`None`] leaves the default, which depends on clustering.
     pub name: Option<ServerName>,
     pub host: Host,
@@ -82,6 +84,7 @@ impl ServerSettings {
         }
         Self {
             executable: reader.text(&NATS_SERVER_BIN).unwrap_or_else(|| "nats-server".into()),
+            allow_downgrade: reader.bool(&NATS_SERVER_ALLOW_DOWNGRADE),
             name: read_name(reader),
             port: reader.port(&NATS_PORT),
             monitoring: monitoring.then_some(Monitoring { host: monitoring_host, port: monitoring_port }),

@@ -92,6 +92,8 @@ fn bad_values_are_refused_one_problem_each() {
         ("NATS_TLS_KEY", &["/nonexistent/x"]),
         ("NATS_TLS_CA", &["/nonexistent/x"]),
         ("NATS_TLS_VERIFY", &["x", "true"]),
+        ("NATS_SERVER_ALLOW_DOWNGRADE", &["x"]),
+        ("JETSTREAM_REQUIRE_MARKER", &["x"]),
         ("NATS_CLUSTER_ENABLED", &["x", "true"]),
         ("NATS_CLUSTER_NAME", &["a b"]),
         ("NATS_CLUSTER_ROUTES", &["node2:6222", "http://node2"]),

@@ -106,6 +106,7 @@ variables! {
         NATS_TLS_CLIENT_CERT(nats_tls_client_cert) = Unset, "the path of a PEM file", "External mode: client certificate"
         NATS_TLS_CLIENT_KEY(nats_tls_client_key) = Unset, "the path of a PEM file", "External mode: key of the client certificate"
         NATS_SERVER_BIN(nats_server_bin) = Fixed("nats-server"), "a path, or a name that is found in PATH", "The nats-server executable, 2.10 or newer"
+        NATS_SERVER_ALLOW_DOWNGRADE(nats_server_allow_downgrade) = Fixed("false"), "true or false", "Whether an older nats-server may open a store that a newer one has written"
         NATS_SERVER_NAME(nats_server_name) = Fixed("marketprism-nats-unified"), "at most 128 characters without white space", "Name of the server; in a cluster the host name is appended to the default"
         NATS_HOST(nats_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address that clients connect to"
         NATS_PORT(nats_port) = Fixed("4222"), "a port, 1 to 65535, used once", "Port for NATS clients"
@@ -125,6 +126,7 @@ variables! {
     "JetStream" {
         JETSTREAM_ENABLED(jetstream_enabled) = Fixed("true"), "true or false", "JetStream on or off; off means no streams at all"
         JETSTREAM_STORE_DIR(jetstream_store_dir) = Fixed("/data/jetstream"), "a writable directory, or a path where one can be made", "Where streams are stored"
+        JETSTREAM_REQUIRE_MARKER(jetstream_require_marker) = Fixed("false"), "true or false", "Whether a start refuses a store that no start has used before, such as an empty directory whose volume is not mounted"
         JETSTREAM_MAX_MEMORY(jetstream_max_memory) = Fixed("1GB"), "a size of at least 1 byte, such as 1GB", "Memory for memory streams"
         JETSTREAM_MAX_FILE(jetstream_max_file) = Fixed("10GB"), "a size of at least 1 byte, such as 10GB", "Disk for file streams"
         JETSTREAM_DOMAIN(jetstream_domain) = Unset, "letters, digits, - and _, at most 255", "JetStream domain"

@@ -16,6 +16,9 @@ use super::preparation::{ConfigFiles, Hindrance, Work};
 use super::reaper::{Exit, Reaper};
 use crate::files::FileContent;
 
+/// What has to be so before a launch; else it says why no server is launched, and is asked again.
+pub type Condition = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// Starts servers and sends them signals. The real one runs nats-server; tests of the supervisor's
 /// logic record what was asked for.
 pub trait Launch {
@@ -46,7 +49,7 @@ pub struct NatsServer {
     /// the server gets the configuration that was validated.
     pub files: ConfigFiles,
     /// What else has to be so before each launch.
-    pub condition: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
+    pub condition: Condition,
     /// The whole environment of the child.
     pub environment: Vec<(&'static str, String)>,
     pub reaper: Reaper,

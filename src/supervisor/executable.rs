@@ -1,5 +1,6 @@
 //! Finding nats-server and making sure that it is one we can work with.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -7,15 +8,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::domain::OLDEST_SERVER;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
+
+use super::reaper::Reaper;
+use crate::domain::OLDEST_SERVER;
 
 /// A nats-server that can be run, with its version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executable {
     pub path: PathBuf,
-    pub version: (u32, u32, u32),
+    pub version: Version,
+}
+
+/// Major, minor and patch version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,10 +52,14 @@ pub enum ExecutableError {
 impl Executable {
     /// Looks `name` up (a path, or a name in the directories of `search_path`) and asks the file
     /// for its version.
-    pub fn find(name: &str, search_path: &str) -> Result<Self, ExecutableError> {
-        let path = locate(name, search_path)?;
-        let version = ask_version(&path)?;
-        Ok(Self { path, version })
+    pub fn find(name: &str, search_path: &str, reaper: &Reaper) -> Result<Self, ExecutableError> {
+        Self::at(&locate(name, search_path)?, reaper)
+    }
+
+    /// Asks that file for its version.
+    pub fn at(path: &Path, reaper: &Reaper) -> Result<Self, ExecutableError> {
+        let version = ask_version(path, reaper)?;
+        Ok(Self { path: path.to_owned(), version })
     }
 }
 
@@ -77,26 +95,27 @@ fn check_file(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn ask_version(path: &Path) -> Result<(u32, u32, u32), ExecutableError> {
+fn ask_version(path: &Path, reaper: &Reaper) -> Result<Version, ExecutableError> {
     let not_runnable = |reason| ExecutableError::NotRunnable { path: path.into(), reason };
-    let answer = first_words(path).map_err(|error| not_runnable(explain(&error)))?;
+    let answer = first_words(path, reaper).map_err(|error| not_runnable(explain(&error)))?;
     let Some(version) = parse_version(&answer) else {
         return Err(ExecutableError::NotNatsServer { path: path.into(), answer });
     };
     if (version.0, version.1) < OLDEST_SERVER {
-        let (major, minor, patch) = version;
-        return Err(ExecutableError::TooOld { path: path.into(), version: format!("{major}.{minor}.{patch}") });
+        return Err(ExecutableError::TooOld { path: path.into(), version: version.to_string() });
     }
     Ok(version)
 }
 
 /// The first characters that the program prints when asked for its version, within a bounded time.
-fn first_words(path: &Path) -> io::Result<String> {
+fn first_words(path: &Path, reaper: &Reaper) -> io::Result<String> {
+    let (mut output, writer) = io::pipe()?;
     let mut command = Command::new(path);
-    command.arg("--version").env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn()?;
+    command.arg("--version").env_clear().stdin(Stdio::null()).stdout(writer).stderr(Stdio::null());
+    let (pid, _exit) = reaper.spawn(&mut command)?;
+    // The command still holds the pipe's write end.
+    drop(command);
     let mut read = || -> io::Result<String> {
-        let Some(mut output) = child.stdout.take() else { return Ok(String::new()) };
         // One write of a few bytes is all that nats-server answers.
         if !says_something(&output, Instant::now() + PATIENCE)? {
             return Err(io::Error::other("it does not answer --version within 5 s"));
@@ -107,8 +126,7 @@ fn first_words(path: &Path) -> io::Result<String> {
     };
     let words = read();
     // It has said what was asked for; a nats-server is about to end anyway.
-    let _ = child.kill();
-    let _ = child.wait();
+    reaper.kill(pid);
     words
 }
 
@@ -137,11 +155,11 @@ fn explain(error: &io::Error) -> String {
 }
 
 /// `nats-server: v2.15.1` or `nats-server: v2.15.0-RC.1`.
-fn parse_version(answer: &str) -> Option<(u32, u32, u32)> {
+fn parse_version(answer: &str) -> Option<Version> {
     let text = answer.strip_prefix("nats-server: v")?;
     let mut numbers = text.split(['.', '-', '+']).map(str::parse);
     let mut next = || numbers.next()?.ok();
-    Some((next()?, next()?, next()?))
+    Some(Version(next()?, next()?, next()?))
 }
 
 #[cfg(test)]
@@ -150,8 +168,8 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert_eq!(parse_version("nats-server: v2.15.1"), Some((2, 15, 1)));
-        assert_eq!(parse_version("nats-server: v2.12.0-RC.4"), Some((2, 12, 0)));
+        assert_eq!(parse_version("nats-server: v2.15.1"), Some(Version(2, 15, 1)));
+        assert_eq!(parse_version("nats-server: v2.12.0-RC.4"), Some(Version(2, 12, 0)));
         assert_eq!(parse_version("nats-server: vX"), None);
         assert_eq!(parse_version("bash, version 5"), None);
     }
@@ -179,10 +197,11 @@ mod tests {
             (other, "answers --version with \"hello\""),
             (old, "version 2.9.25"),
         ] {
-            let error = Executable::find(path.to_str().unwrap(), "").unwrap_err().to_string();
+            let error = Executable::find(path.to_str().unwrap(), "", &Reaper::default()).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(path.to_str().unwrap()), "{error}");
         }
-        let error = Executable::find("nats-server-x", "/nonexistent:/usr/bin").unwrap_err().to_string();
+        let error =
+            Executable::find("nats-server-x", "/nonexistent:/usr/bin", &Reaper::default()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent:/usr/bin"), "{error}");
     }
 }

@@ -21,9 +21,9 @@ mod state;
 mod task;
 mod trouble;
 
-pub use child::{Launch, Launched, NatsServer};
+pub use child::{Condition, Launch, Launched, NatsServer};
 pub use elsewhere::Elsewhere;
-pub use executable::{Executable, ExecutableError};
+pub use executable::{Executable, ExecutableError, Version};
 pub use handle::{Handle, Installed, Snapshot};
 pub use log_file::LogFile;
 pub use output::{Lines, Notice, Recent, ServerLine, tells_of_storage_fault};

@@ -6,7 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
@@ -46,6 +46,15 @@ impl Reaper {
         let (owner, exit) = oneshot::channel();
         owners.insert(pid, owner);
         Ok((pid, exit))
+    }
+
+    /// Ends a process that [`Self::spawn`] has started, unless it has ended already: then its id may be
+    /// another one's.
+    pub fn kill(&self, pid: Pid) {
+        let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if owners.contains_key(&pid) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
     }
 
     /// Buries every process that has ended. To be called on SIGCHLD; returns how many there were.

@@ -22,6 +22,7 @@ mod security;
 mod selftest;
 mod signals;
 mod storage;
+mod store;
 mod streams;
 mod support;
 mod users;

@@ -1,0 +1,211 @@
+//! Which store this is, and who has written it. A marker inside tells the store from an empty directory
+//! in its place, from another store and from an older copy of itself.
+
+mod marker;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::files::{remove_leftovers, write_atomically};
+use crate::settings::{Problems, Settings};
+use crate::supervisor::{Executable, Reaper, Version};
+use marker::Marker;
+
+/// Says in which mode the store was written.
+const MODE: &str = ".unified-nats-mode";
+
+/// The store that this process has used so far. Nothing is launched over any other.
+pub struct Store {
+    directory: PathBuf,
+    allow_downgrade: bool,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    marker: Marker,
+    /// The file of the executable whose version is known.
+    executable: Option<(FileIdentity, Version)>,
+    /// The directory, where the marker could not be written so far.
+    unmarked: Option<Option<FileIdentity>>,
+}
+
+type FileIdentity = (u64, u64, u64, Option<SystemTime>);
+
+impl Store {
+    /// Takes the store as it is at the start.
+    pub fn open(settings: &Settings) -> Self {
+        let directory = settings.jetstream.store_dir.clone();
+        remove_leftovers(&directory, |name| name.starts_with(".unified-nats"));
+        let marker = marker::read(&directory).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(
+                    "cannot read the marker of the store {}, and make it anew: {error}",
+                    directory.display()
+                );
+            }
+            Marker::make()
+        });
+        let unmarked = Some(identity_of_directory(&directory));
+        let known = Mutex::new(Known { marker, executable: None, unmarked });
+        Self { directory, allow_downgrade: settings.server.allow_downgrade, known }
+    }
+
+    /// Refuses a nats-server that is older than one that has written the store.
+    pub fn admit(&self, executable: &Executable) -> Result<(), Problems> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.executable = identity_of(&executable.path).map(|identity| (identity, executable.version));
+        let refused = known.marker.refuses(executable.version).filter(|_| !self.allow_downgrade);
+        let Some(newest) = refused else { return Ok(()) };
+        let mut problems = Problems::default();
+        problems.add(
+            "NATS_SERVER_BIN",
+            format!("{}, which is version {}", executable.path.display(), executable.version),
+            format!(
+                "the store {} was written by version {newest}, and an older server drops what it does not know",
+                self.directory.display()
+            ),
+            format!(
+                "run version {newest} or newer; or back the streams up and set NATS_SERVER_ALLOW_DOWNGRADE=true if the \
+                 downgrade is meant"
+            ),
+        );
+        Err(problems)
+    }
+
+    /// Whether a server may be launched over what is at the place of the store now, and by which
+    /// executable. Reads and writes files; the reason says what is wrong and the way out.
+    pub fn check(&self, executable: &Path, reaper: &Reaper) -> Result<(), String> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_the_same(&known)?;
+        let identity = identity_of(executable);
+        if known.executable.is_none_or(|(file, _)| Some(file) != identity) {
+            // One that cannot be asked fails to launch, and says why.
+            let asked = Executable::at(executable, reaper).ok();
+            known.executable = identity.zip(asked.map(|asked| asked.version));
+        }
+        if let Some((_, version)) = known.executable {
+            if let Some(newest) = known.marker.refuses(version).filter(|_| !self.allow_downgrade) {
+                return Err(format!(
+                    "cannot start nats-server {version} over the store {}: version {newest} has written it, and an older \
+                     one drops what it does not know; put {newest} or newer back at {}, or restart the broker with \
+                     NATS_SERVER_ALLOW_DOWNGRADE=true",
+                    self.directory.display(),
+                    executable.display()
+                ));
+            }
+            known.marker.newest_server = Some(version);
+        }
+        known.marker.launches += 1;
+        match known.marker.write(&self.directory) {
+            Ok(()) => known.unmarked = None,
+            // A disk that is full or read-only is told by who watches it.
+            Err(error) => {
+                known.marker.launches -= 1;
+                tracing::debug!("cannot write the marker of the store {}: {error}", self.directory.display());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_the_same(&self, known: &Known) -> Result<(), String> {
+        let difference = match &known.unmarked {
+            Some(identity) if *identity == identity_of_directory(&self.directory) => return Ok(()),
+            Some(_) => "it is another directory than at the start".to_owned(),
+            None => match marker::read(&self.directory) {
+                Ok(found) if found.id != known.marker.id => "it bears the marker of another store".to_owned(),
+                Ok(found) if found.launches < known.marker.launches => "it is an older copy".to_owned(),
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    "it holds no marker, as a directory does whose file system is not mounted".to_owned()
+                }
+                Err(error) => format!("its marker cannot be read: {error}"),
+            },
+        };
+        Err(format!(
+            "cannot start nats-server: the store {} is not the one that this broker has used: {difference}; bring that \
+             one back (mount it again) and the broker goes on by itself, or restart the broker to begin with what is \
+             there now",
+            self.directory.display()
+        ))
+    }
+}
+
+/// Where a store must have been used before, refuses a place that shows no sign of it.
+pub fn check_marker(settings: &Settings) -> Result<(), Problems> {
+    let directory = &settings.jetstream.store_dir;
+    let mut problems = Problems::default();
+    let signs = [marker::FILE, MODE];
+    if settings.jetstream.require_marker && !signs.iter().any(|sign| directory.join(sign).exists()) {
+        problems.add(
+            "JETSTREAM_STORE_DIR",
+            format!("{:?}", directory.display().to_string()),
+            format!("JETSTREAM_REQUIRE_MARKER asks for a store that was used before, and it holds no {}", marker::FILE),
+            "mount the volume of the store there; for the first start of a new store set JETSTREAM_REQUIRE_MARKER=false",
+        );
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Refuses a cluster over a standalone store that holds streams, and notes the mode in the store.
+///
+/// nats-server would not find the streams in the cluster's metadata and remove their files as
+/// orphans (measured on 2.15.1).
+pub fn check_mode(settings: &Settings) -> Result<(), Problems> {
+    let store = &settings.jetstream.store_dir;
+    let marker = store.join(MODE);
+    let mode = if settings.cluster.is_some() { "clustered" } else { "standalone" };
+    let streams = streams_in(store);
+    if settings.cluster.is_some() && !streams.is_empty() {
+        let written = fs::read_to_string(&marker).ok();
+        // A store of another program has no marker, but a clustered one has a metadata group; one
+        // that was used standalone in between has both and a marker that says so.
+        let has_metadata = store.join("jetstream/$SYS/_js_/_meta_").is_dir();
+        let clustered = has_metadata && written.as_deref().is_none_or(|text| text.trim() == "clustered");
+        if !clustered {
+            let mut problems = Problems::default();
+            problems.add(
+                "NATS_CLUSTER_ENABLED, JETSTREAM_STORE_DIR",
+                format!("a cluster over the standalone store {} with streams {}", store.display(), streams.join(", ")),
+                "nats-server would delete these streams: a cluster does not adopt streams that were written standalone",
+                "set NATS_CLUSTER_ENABLED=false; to move into a cluster, back the streams up and verify the backup, \
+                 start the cluster on an empty JETSTREAM_STORE_DIR, and restore them there",
+            );
+            return Err(problems);
+        }
+    }
+    // A full disk leaves the marker out; the next start writes it.
+    if let Err(error) = write_atomically(&marker, mode.as_bytes()) {
+        tracing::warn!("cannot note in {} that the store is {mode}: {error}", marker.display());
+    }
+    Ok(())
+}
+
+/// `<store>/jetstream/<account>/streams/<stream>`
+fn streams_in(store: &Path) -> Vec<String> {
+    let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
+    let mut streams: Vec<_> = entries(store.join("jetstream"))
+        .filter(|account| account.file_name() != "$SYS")
+        .flat_map(|account| entries(account.path().join("streams")))
+        .map(|stream| stream.file_name().to_string_lossy().into_owned())
+        .collect();
+    streams.sort();
+    streams
+}
+
+/// Tells a file from another one under its name.
+fn identity_of(path: &Path) -> Option<FileIdentity> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.modified().ok()))
+}
+
+/// The same of a directory, whose content may change.
+fn identity_of_directory(path: &Path) -> Option<FileIdentity> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino(), 0, None))
+}
+
+#[cfg(test)]
+mod tests;
