@@ -20,7 +20,10 @@ use crate::streams::{Desired, DesiredStream, Drift};
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
-    pub settings: Settings,
+    /// What was in force when the server was connected to.
+    pub settings: Arc<Settings>,
+    /// Others after a reload.
+    pub in_force: watch::Receiver<Arc<Settings>>,
     /// The streams that should be; others after a reload.
     pub desired: watch::Receiver<Arc<Desired>>,
     /// How to reach the server; another one after a reload.
@@ -85,6 +88,7 @@ impl BringUp {
     async fn serve(&mut self, generation: Generation) {
         loop {
             let connection = self.connect(generation).await;
+            self.settings = self.in_force.borrow_and_update().clone();
             self.handle.answers(generation).await;
             self.phases.reached("server");
             let mut link = self.link.clone();

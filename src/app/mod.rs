@@ -143,8 +143,11 @@ impl Prepared {
         }
         let (link, link_view) = channel(link);
         let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
+        let in_force = Arc::new(settings.clone());
+        let (settings_in_force, in_force_view) = channel(in_force.clone());
         let bring_up = BringUp {
-            settings: settings.clone(),
+            settings: in_force,
+            in_force: in_force_view.clone(),
             desired: desired_view.clone(),
             link: link_view,
             notices: handle.notices(),
@@ -160,7 +163,7 @@ impl Prepared {
         let reload = Reload {
             reread,
             effective,
-            settings: settings.clone(),
+            in_force: settings_in_force,
             own,
             handle: handle.clone(),
             link,
@@ -171,7 +174,7 @@ impl Prepared {
         };
         tasks.spawn(name("reload", reload.run()));
         let monitor =
-            HealthMonitor { settings: settings.clone(), desired: desired_view, client: client_view, reports, look };
+            HealthMonitor { in_force: in_force_view, desired: desired_view, client: client_view, reports, look };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
         let connections = resources.api_connections(settings.api.max_connections);

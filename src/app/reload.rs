@@ -32,9 +32,9 @@ pub type Reread = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 
 pub struct Reload {
     pub reread: Reread,
-    /// What is in force.
     pub effective: Vec<Effective>,
-    pub settings: Settings,
+    /// For everybody who acts on settings that a reload may change; `effective` says the same in text.
+    pub in_force: watch::Sender<Arc<Settings>>,
     /// [`None`] for a server that others run.
     pub own: Option<OwnServer>,
     pub handle: Handle,
@@ -226,7 +226,7 @@ impl Reload {
         loop {
             tokio::select! {
                 Some(()) = self.requests.recv() => {}
-                _ = ticks.tick(), if self.settings.tls.is_some() => {
+                _ = ticks.tick(), if self.in_force.borrow().tls.is_some() => {
                     // Of files that cannot be read nobody knows whether they have changed.
                     let now = self.files().await.or(seen);
                     // Certificate and key are two files: only what stays the same for a while is whole.
@@ -287,9 +287,9 @@ impl Reload {
             }
             None => Link::new(&settings, Own::default()),
         };
-        self.settings = settings;
         self.effective = effective;
-        self.desired.send_replace(Arc::new(Desired::of(&self.settings)));
+        self.desired.send_replace(Arc::new(Desired::of(&settings)));
+        self.in_force.send_replace(Arc::new(settings));
         // Whoever connects does so anew, and brings the streams up to date.
         self.link.send_replace(link);
         Ok(changed)
@@ -321,7 +321,7 @@ impl Reload {
         let notices = self.handle.notices();
         // The server sends those away that came with old credentials, and they come back at once.
         let old = self.link.borrow().clone();
-        let kept = Link::new(&self.settings, Own { certificate: None, user: own.identity.user.clone() });
+        let kept = Link::new(&self.in_force.borrow(), Own { certificate: None, user: own.identity.user.clone() });
         old.take_credentials_of(&rendered.link);
         let installed = match self.handle.install(rendered.files.clone()).await {
             Ok(installed) => installed,
@@ -402,7 +402,7 @@ impl Reload {
 
     /// What tells the certificate files as they are now from others; [`None`] where that cannot be said.
     async fn files(&mut self) -> Option<u64> {
-        let paths: Vec<_> = match &self.settings.tls {
+        let paths: Vec<_> = match &self.in_force.borrow().tls {
             Some(tls) => [&tls.cert, &tls.key].into_iter().chain(&tls.ca).cloned().collect(),
             None => return Some(0),
         };

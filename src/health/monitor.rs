@@ -11,6 +11,7 @@ use super::report::{Check, Report};
 use super::streams::{Aspects, examine_streams};
 use crate::domain::Generation;
 use crate::nats::{JetStream, Monitor, ping};
+use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -28,7 +29,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 
 /// Examines the running server again and again, over the connection that the broker holds.
 pub struct HealthMonitor {
-    pub settings: Settings,
+    /// Others after a reload.
+    pub in_force: watch::Receiver<Arc<Settings>>,
     /// The streams that should be; others after a reload.
     pub desired: watch::Receiver<Arc<Desired>>,
     /// The connection to the server that runs now.
@@ -40,15 +42,17 @@ pub struct HealthMonitor {
 
 impl HealthMonitor {
     /// Runs for ever.
-    pub async fn run(self) {
-        let Some(period) = self.settings.health.interval else {
+    pub async fn run(mut self) {
+        let Some(period) = self.in_force.borrow().health.interval else {
             return std::future::pending().await;
         };
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is immediate; the start has just looked at everything.
         ticks.tick().await;
-        let monitor = Monitor::new(&self.settings);
+        let mut monitoring = OffThread::default();
+        let mut monitor = None;
+        self.in_force.mark_changed();
         let mut failed = false;
         loop {
             tokio::select! {
@@ -58,28 +62,37 @@ impl HealthMonitor {
             }
             // Without a connection a server is starting or restarting, and that is known already.
             let Some((generation, client)) = self.client.borrow().clone() else { continue };
-            let report = self.examine(client, monitor.as_ref()).await;
+            let settings = self.in_force.borrow().clone();
+            if self.in_force.has_changed().unwrap_or_default() {
+                let wanted = settings.clone();
+                // It reads the authorities, from a disk that may hang.
+                if let Some(made) = monitoring.run(settings.health.timeout, move || Monitor::new(&wanted)).await {
+                    monitor = made;
+                    self.in_force.mark_unchanged();
+                }
+            }
+            let report = self.examine(&settings, client, monitor.as_ref()).await;
             failed = !report.is_healthy();
             let _ = self.reports.send(Some(Examined { at: SystemTime::now(), generation, report }));
         }
     }
 
-    async fn examine(&self, client: Client, monitor: Option<&Monitor>) -> Report {
-        let deadline = self.settings.health.timeout;
+    async fn examine(&self, settings: &Settings, client: Client, monitor: Option<&Monitor>) -> Report {
+        let deadline = settings.health.timeout;
         let look = async {
             let mut report = Report::default();
             if let Some(monitor) = monitor {
                 report.checks.push(Check::run("http", checks::http(monitor, deadline)).await);
             }
-            if self.settings.jetstream.enabled {
-                if let Some(monitor) = monitor.filter(|_| self.settings.clusters_jetstream()) {
+            if settings.jetstream.enabled {
+                if let Some(monitor) = monitor.filter(|_| settings.clusters_jetstream()) {
                     report.checks.extend(cluster::examine(monitor, deadline).await);
                 }
                 let api = JetStream::new(client, deadline);
                 let look = checks::jetstream(&api, monitor, deadline);
                 report.checks.push(Check::run("jetstream", look).await);
                 let desired = self.desired.borrow().clone();
-                let name = self.settings.market_data.name.as_str();
+                let name = settings.market_data.name.as_str();
                 report.checks.extend(examine_streams(&api, &desired, name, Aspects::ALL).await);
             } else {
                 report.checks.push(Check::run("connectivity", answers(&client, deadline)).await);

@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::credentials::{self, Identity};
@@ -227,7 +228,7 @@ impl Link {
         let (gone, back, note) = (disconnected.clone(), reconnected.clone(), refused.clone());
         let was_gone = AtomicBool::new(false);
         let identity = self.identity.clone();
-        let credentials = move |nonce: Vec<u8>| std::future::ready(credentials::answer(&identity, &nonce));
+        let credentials = move |nonce: Vec<u8>| credentials::answer(identity.clone(), nonce);
         let mut options = ConnectOptions::with_auth_callback(credentials)
             .name("unified-nats")
             .custom_inbox_prefix(INBOX)
@@ -249,8 +250,23 @@ impl Link {
         if !self.discovers {
             options = options.ignore_discovered_servers();
         }
-        let options = self.tls.require(options)?;
-        match timeout(patience, options.connect(&self.servers[..])).await {
+        let (tls, servers) = (self.tls.clone(), self.servers.clone());
+        let connect = async {
+            let options = match tls {
+                Tls::None => Ok(options),
+                // Certificates and keys are read, from a disk that may hang.
+                tls => {
+                    let required = spawn_blocking(move || tls.require(options)).await;
+                    required.unwrap_or_else(|error| Err(ConnectError::Tls(error.to_string())))
+                }
+            }?;
+            Ok(options.connect(&servers[..]).await)
+        };
+        let connected = match timeout(patience, connect).await {
+            Ok(connected) => Ok(connected?),
+            Err(late) => Err(late),
+        };
+        match connected {
             Ok(Ok(client)) => Ok(Connection { client, disconnected, reconnected, refused }),
             Ok(Err(source)) => Err(ConnectError::Connect { address: self.address(), source }),
             Err(_) => Err(ConnectError::Timeout { address: self.address(), timeout: patience }),

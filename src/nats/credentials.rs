@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
 use async_nats::{Auth, AuthError, ServerAddr};
 use percent_encoding::percent_decode_str;
+use tokio::task::spawn_blocking;
 
 use crate::domain::Secret;
 use crate::settings::Credentials;
@@ -60,10 +61,15 @@ impl Identity {
 }
 
 /// What an attempt to connect asks for each time; errors tell what is wrong with a file.
-pub fn answer(identity: &RwLock<Identity>, nonce: &[u8]) -> Result<Auth, AuthError> {
+pub async fn answer(identity: Arc<RwLock<Identity>>, nonce: Vec<u8>) -> Result<Auth, AuthError> {
     // Without a panic no lock is poisoned.
     let identity = identity.read().map_or(Identity::Nobody, |identity| identity.clone());
-    identity.as_auth(nonce).map_err(AuthError::new)
+    let auth = match identity {
+        // From a disk that may hang.
+        Identity::File(_) => spawn_blocking(move || identity.as_auth(&nonce)).await.map_err(AuthError::new)?,
+        _ => identity.as_auth(&nonce),
+    };
+    auth.map_err(AuthError::new)
 }
 
 /// A JWT and the seed of the key that signs for it, each between lines of dashes.

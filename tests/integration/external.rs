@@ -449,6 +449,30 @@ fn another_server_is_taken_over_by_a_reload() {
         info["error"].is_null().then_some(())
     });
     until_state(&broker, "ready", "");
+    wait_for("ready names the other server", || {
+        let ready = |line: &str| line.contains("\"message\":\"ready\"") && line.contains(&second.url());
+        broker.log().lines().any(ready).then_some(())
+    });
+}
+
+#[test]
+fn authorities_of_monitoring_are_taken_over_by_a_reload() {
+    let (right, wrong) = (Authority::new(), Authority::new());
+    let mut server = BareServer::new(CURRENT, "");
+    right.issue(server.directory.path(), "server", "localhost", ServerAuth, 20);
+    let (cert, key, port) = (server.path("server.crt"), server.path("server.key"), server.ports.cluster);
+    // HTTPS needs certificates, which clients need not use.
+    let tls = format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}\nallow_non_tls: true\n");
+    server.configure(&format!("{JETSTREAM}http_port: 0\nhttps: \"127.0.0.1:{port}\"\n{tls}")).start();
+    let mut broker = serving(&server);
+    let authorities = wrong.write(broker.directory.path(), "ca.pem");
+    broker.set("NATS_MONITOR_URL", format!("https://localhost:{port}")).set("NATS_TLS_CA", authorities.display());
+    broker.set("HEALTH_CHECK_INTERVAL", "100ms").launch();
+    until_state(&broker, "degraded", "https://localhost");
+    right.write(broker.directory.path(), "ca.pem");
+    broker.signal(Signal::SIGHUP);
+    until_state(&broker, "ready", "");
+    assert_eq!(broker.stop(), Some(0));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod conf;
 mod documents;
 mod external;
 mod hangs;
+mod hung_disks;
 mod integrity;
 mod lifecycle;
 mod lists;
