@@ -17,7 +17,7 @@ use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdi
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError, ping};
 use crate::settings::Settings;
-use crate::supervisor::{Concern, Handle, Notice, Replacement, State, tells_of_storage_fault};
+use crate::supervisor::{Concern, Handle, Notice, Replacement, State, names_storage_fault};
 
 pub struct Watch {
     settings: Settings,
@@ -44,9 +44,23 @@ struct About {
     progress: Progress,
     /// What the supervisor was told last.
     told: BTreeMap<Concern, Option<String>>,
-    /// What the full `/healthz` complained about last.
+    /// What the full `/healthz` complains about.
     complaint: Option<String>,
+    /// The same, heard once: nats-server complains of a stream that is just being made, too.
+    heard: Option<String>,
     next_full: Option<Instant>,
+}
+
+impl About {
+    /// Takes in what the full form of `/healthz` has said. What it says for the first time is asked about
+    /// again with the next probe.
+    fn take_in(&mut self, complaint: Option<String>, next_full: Instant) {
+        let certain =
+            |text: &String| is_about_storage(text) || self.complaint.is_some() || self.heard.as_ref() == Some(text);
+        let uncertain = complaint.as_ref().is_some_and(|text| !certain(text));
+        self.next_full = (!uncertain).then_some(next_full);
+        (self.heard, self.complaint) = if uncertain { (complaint, None) } else { (None, complaint) };
+    }
 }
 
 /// An answer that takes longer is none: clients would not wait for it either.
@@ -126,8 +140,7 @@ impl Watch {
         let began = Instant::now();
         let ((http, complaint), in_band) = tokio::join!(self.ask_http(began), self.ask_in_band(client));
         if let Some(complaint) = complaint {
-            self.about.next_full = Some(began + FULL_INTERVAL);
-            self.about.complaint = complaint;
+            self.about.take_in(complaint, began + FULL_INTERVAL);
         }
         if in_band.is_err() {
             // The full form hangs with JetStream, which the other one does not look at.
@@ -152,6 +165,10 @@ impl Watch {
                 let complaint = self.about.complaint.clone().filter(|complaint| !is_about_storage(complaint));
                 let complaint = self.quorum_lost().await.or(complaint);
                 self.tell(Concern::Answers, complaint).await;
+            }
+            // What is not in place in the middle of a start says nothing about a server that is ready.
+            _ if !in_service => {
+                self.about.complaint.take_if(|complaint| !is_about_storage(complaint));
             }
             _ => {}
         }
@@ -271,5 +288,29 @@ async fn answers_in_band(client: &Client, jetstream: bool, deadline: Duration) -
 }
 
 fn is_about_storage(complaint: &str) -> bool {
-    complaint.contains("write error") || tells_of_storage_fault(complaint)
+    complaint.contains("write error") || names_storage_fault(complaint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_counts_when_it_is_heard_twice_or_is_about_the_disk() {
+        let mut about = About::default();
+        let later = Instant::now();
+        let mut hear = |complaint: Option<&str>| {
+            about.take_in(complaint.map(str::to_owned), later);
+            (about.complaint.clone(), about.next_full == Some(later))
+        };
+        let told = |complaint: &str| (Some(complaint.to_owned()), true);
+        assert_eq!(hear(Some("A could not be recovered")), (None, false), "asked again at once");
+        assert_eq!(hear(Some("B could not be recovered")), (None, false), "streams are being made");
+        assert_eq!(hear(None), (None, true));
+        assert_eq!(hear(Some("B could not be recovered")), (None, false));
+        assert_eq!(hear(Some("B could not be recovered")), told("B could not be recovered"));
+        assert_eq!(hear(Some("C could not be recovered")), told("C could not be recovered"));
+        assert_eq!(hear(None), (None, true));
+        assert_eq!(hear(Some("no space left on device")), told("no space left on device"));
+    }
 }

@@ -27,6 +27,9 @@ pub struct Examined {
 /// After an examination that failed: what was wrong may be over long before the next one is due.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// What is found wrong for the first time is looked at again after that, before it counts.
+const SOON: Duration = Duration::from_millis(200);
+
 /// Examines the running server again and again, over the connection that the broker holds.
 pub struct HealthMonitor {
     /// Others after a reload.
@@ -71,7 +74,12 @@ impl HealthMonitor {
                     self.in_force.mark_unchanged();
                 }
             }
-            let report = self.examine(&settings, client, monitor.as_ref()).await;
+            let mut report = self.examine(&settings, client.clone(), monitor.as_ref()).await;
+            if !report.is_healthy() && !failed {
+                // A stream that somebody is just making is no fault.
+                sleep(SOON).await;
+                report = self.examine(&settings, client, monitor.as_ref()).await;
+            }
             failed = !report.is_healthy();
             let _ = self.reports.send(Some(Examined { at: SystemTime::now(), generation, report }));
         }

@@ -63,9 +63,20 @@ const STORAGE_FAULTS: [&str; 5] = [
     "permission denied",
 ];
 
-/// Whether a message of nats-server tells of a store that cannot be written.
-pub fn tells_of_storage_fault(message: &str) -> bool {
-    STORAGE_FAULTS.iter().any(|fault| message.contains(fault))
+/// Whether an account of JetStream names what the kernel says of such a disk.
+pub fn names_storage_fault(account: &str) -> bool {
+    STORAGE_FAULTS.iter().any(|fault| account.contains(fault))
+}
+
+/// Whether a line of nats-server tells of a store that cannot be written. The kernel says the same of
+/// connections, certificates and log files: so the line must be one of the store's own, by how nats-server
+/// begins it or by a path below the directory that nats-server makes in its store.
+fn tells_of_storage_fault(message: &str) -> bool {
+    const OF_THE_STORE: [&str; 6] =
+        ["JetStream ", "Filestore", "RAFT ", "Consumer '", "Stream '", "Critical write error"];
+    const OF_CONNECTIONS: [&str; 5] = ["dial ", "connect: ", "listen ", "accept ", "bind: "];
+    let own = OF_THE_STORE.iter().any(|beginning| message.starts_with(beginning)) || message.contains("/jetstream/");
+    own && names_storage_fault(message) && !OF_CONNECTIONS.iter().any(|mark| message.contains(mark))
 }
 
 impl Notice {
@@ -207,6 +218,21 @@ mod tests {
             ),
             (&format!("[7] [ERR] {full}"), Some(Notice::StorageFailed(full.into()))),
             (&format!("[7] [INF] a client said: {full}"), None),
+            (
+                "[7] [ERR] Error writing term and vote file for \"x\": open /d/jetstream/$SYS/_js_/x/tav.idx: input/output error",
+                Some(Notice::StorageFailed(
+                    "Error writing term and vote file for \"x\": open /d/jetstream/$SYS/_js_/x/tav.idx: input/output error"
+                        .into(),
+                )),
+            ),
+            (
+                "[7] [ERR] Error trying to connect as leafnode to remote server \"h:7422\" (attempt 3): dial tcp \
+                 198.51.100.7:7422: connect: permission denied",
+                None,
+            ),
+            ("[7] [ERR] Error listening on websocket port: listen tcp :80: bind: permission denied", None),
+            ("[7] [ERR] TLS handshake error: open /certs/server.crt: input/output error", None),
+            ("[7] [ERR] error opening log file: open /var/log/nats.log: no space left on device", None),
             ("[7] [INF] Server is ready.", None),
             ("[7] [ERR] 127.0.0.1:5 - cid:12 - \"v1:x:disk quota exceeded\" - maximum payload exceeded", None),
         ] {

@@ -223,3 +223,53 @@ fn a_disk_that_is_full_at_the_start_degrades_and_heals() {
     assert_eq!(broker.server_pid(), server, "it was not restarted in a loop");
     assert_eq!(broker.stop(), Some(0));
 }
+
+#[test]
+fn what_was_not_in_place_during_the_start_is_no_complaint_afterwards() {
+    let mut broker = Broker::new();
+    let streams: String =
+        (0..300).map(|i| format!("  S{i:03}: {{subjects: [s{i:03}.>], consumers: {{c: {{}}}}}}\n")).collect();
+    let file = broker.path("streams.yml");
+    std::fs::write(&file, format!("streams:\n{streams}")).unwrap();
+    broker.set("STREAMS_FILE", file.display());
+    for interval in ["60ms", "150ms"] {
+        std::fs::remove_dir_all(broker.store()).ok();
+        broker.set("HEALTH_PROBE_INTERVAL", interval).start();
+        // As long as a complaint is kept, and a little more.
+        let ready = std::time::Instant::now();
+        while ready.elapsed() < std::time::Duration::from_millis(2200) {
+            let (status, body) = http_get(&broker.api("/readyz"));
+            assert_eq!(status, 200, "{interval} {body}\n{}", broker.log());
+        }
+        assert_eq!(broker.stop(), Some(0));
+    }
+}
+
+#[test]
+fn a_leaf_node_that_may_not_connect_is_no_fault_of_the_store() {
+    if !is_root() {
+        return cannot_run("a_leaf_node_that_may_not_connect", "a network namespace needs root");
+    }
+    let mut broker = Broker::new();
+    let fragment = broker.path("extra.conf");
+    let remote = "leafnodes { remotes: [ { url: \"nats-leaf://198.51.100.7:7422\" } ], reconnect: 1 }\n";
+    std::fs::write(&fragment, remote).unwrap();
+    broker.set("NATS_EXTRA_CONFIG", fragment.display()).set("HEALTH_PROBE_INTERVAL", "50ms");
+    // A network of its own, in which connect() answers EACCES.
+    let script = "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && ip route add prohibit 198.51.100.7 && exec \"$@\"";
+    let command = broker.unshared(&["--net", "--", "sh", "-c", script, "sh"]);
+    broker.launch_as(command);
+    wait_for("it may not connect", || broker.log().contains("connect: permission denied").then_some(()));
+    let namespace = format!("--net=/proc/{}/ns/net", broker.pid());
+    wait_for("it is healthy", || {
+        let mut check = broker.command_of("nsenter", &[&namespace, PROGRAM, "health-check", "full"]);
+        check.output().unwrap().status.success().then_some(())
+    });
+    assert_eq!(broker.stop(), Some(0), "{}", broker.log());
+    assert!(!broker.log().contains("the store can"), "{}", broker.log());
+    assert!(!broker.log().contains("\"state\":\"degraded\""), "{}", broker.log());
+    broker.set("NATS_EXTRA_CONFIG", "").start();
+    let info = block_on(async { JetStream(broker.client().await).info("MARKET_DATA").await });
+    assert_eq!(info["state"]["last_seq"], 0, "nothing was written to prove that writing works: {info}");
+    assert_eq!(broker.stop(), Some(0));
+}

@@ -198,7 +198,12 @@ impl Broker {
 
     /// The nats-server below us.
     pub fn server_pid(&self) -> Pid {
-        wait_for("nats-server runs", || children_of(self.pid()).into_iter().find(|pid| comm(*pid) == "nats-server"))
+        // One that is only asked for its version is another one.
+        let serves = |pid: &Pid| {
+            let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            comm(*pid) == "nats-server" && arguments.contains("--config")
+        };
+        wait_for("nats-server runs", || children_of(self.pid()).into_iter().find(serves))
     }
 
     pub fn signal(&self, signal: Signal) {
