@@ -3,9 +3,10 @@ use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
 use crate::health::{Examination, Outcome, Report};
 use crate::nats::Link;
+use crate::settings::Purpose;
 
 pub fn health_check(flags: &Flags, arguments: &HealthCheck) -> Code {
-    let settings = match loaded_or_told(flags) {
+    let settings = match loaded_or_told(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };

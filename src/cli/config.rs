@@ -9,7 +9,7 @@ use super::{Flags, loaded_or_told};
 use crate::app::host_name;
 use crate::files::write_atomically;
 use crate::nats_conf::{self, RenderError, Secrets, Surroundings};
-use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Settings, reference, variables};
+use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Purpose, Settings, reference, variables};
 use crate::supervisor::{Executable, Reaper};
 
 fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
@@ -32,7 +32,7 @@ fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Cod
 
 /// Like [`loaded_or_told`]; so is what is doubtful.
 fn loaded_with_warnings(flags: &Flags) -> Result<Loaded, Code> {
-    let loaded = loaded_or_told(flags)?;
+    let loaded = loaded_or_told(Purpose::Run, flags)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

@@ -38,7 +38,7 @@ pub use exit::Code;
 use own::own;
 
 use crate::app::signals;
-use crate::settings::{Loaded, ProcessEnvironment, Settings};
+use crate::settings::{Loaded, ProcessEnvironment, Purpose, Settings};
 
 /// Settings that the command line says, by the names of their variables.
 type Flags = [(&'static str, String)];
@@ -53,8 +53,8 @@ pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code
 }
 
 /// The settings; what is wrong with them is printed.
-fn loaded_or_told(flags: &Flags) -> Result<Loaded, Code> {
-    Settings::load(&ProcessEnvironment, flags).map_err(|problems| {
+fn loaded_or_told(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code> {
+    Settings::load_for(purpose, &ProcessEnvironment, flags).map_err(|problems| {
         eprintln!("{problems}");
         Code::Settings
     })

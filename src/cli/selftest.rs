@@ -4,10 +4,11 @@ use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
 use crate::health::{Check, Outcome, Report, SelfTest};
 use crate::nats::{Link, Monitor};
+use crate::settings::Purpose;
 
 /// Proves a deployment from end to end.
 pub fn selftest(flags: &Flags, arguments: &SelfTestArguments) -> Code {
-    let settings = match loaded_or_told(flags) {
+    let settings = match loaded_or_told(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };

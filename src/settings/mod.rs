@@ -68,6 +68,23 @@ pub struct Settings {
     pub open_doors: Vec<OpenDoor>,
 }
 
+/// What settings are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Running a broker, or saying whether one could run.
+    Run,
+    /// Talking to a broker that runs.
+    Talk,
+}
+
+/// Files and directories that only a broker touches. Who talks to it may be somebody who has no rights there.
+static OF_THE_BROKER: [&variables::Variable; 4] = [
+    &variables::JETSTREAM_STORE_DIR,
+    &variables::NATS_CONFIG_FILE,
+    &variables::NATS_EXTRA_CONFIG,
+    &variables::NATS_LOG_FILE,
+];
+
 /// Settings together with what the operator should hear about them.
 #[derive(Debug)]
 pub struct Loaded {
@@ -124,6 +141,15 @@ impl OpenDoor {
 impl Settings {
     /// Reads and validates everything; all problems come back at once.
     pub fn load(source: &dyn Source, flags: &[(&'static str, String)]) -> Result<Loaded, Problems> {
+        Self::load_for(Purpose::Run, source, flags)
+    }
+
+    /// The same for that purpose.
+    pub fn load_for(
+        purpose: Purpose,
+        source: &dyn Source,
+        flags: &[(&'static str, String)],
+    ) -> Result<Loaded, Problems> {
         let mut problems = Problems::default();
         let mut collected = source::collect(source, flags, &mut problems);
         let mut warnings = std::mem::take(&mut collected.warnings);
@@ -177,6 +203,9 @@ impl Settings {
         if settings.remote.is_none() {
             settings.find_open_doors(&mut reader);
             settings.check_connect_line(&mut reader);
+        }
+        if purpose == Purpose::Talk {
+            problems.list.retain(|problem| !OF_THE_BROKER.iter().any(|variable| variable.name == problem.variable));
         }
         if !problems.is_empty() {
             problems.name_files(&collected.origins);

@@ -171,3 +171,33 @@ fn old_names_work() {
     assert_eq!(run("python3", &["/app/scripts/config_renderer.py", "--summary"]), Some(0));
     assert_eq!(run("python3", &["-c", "print(1)"]), Some(64));
 }
+
+#[test]
+fn who_talks_to_a_broker_needs_no_rights_to_its_files() {
+    use std::os::unix::process::CommandExt;
+    if !is_root() {
+        return cannot_run("who_talks_to_a_broker", "another user needs root");
+    }
+    let mut broker = Broker::new();
+    let (fragment, log) = (broker.path("extra.conf"), broker.path("logs/nats.log"));
+    std::fs::write(&fragment, "ping_max: 3\n").unwrap();
+    std::fs::set_permissions(&fragment, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    broker.set("NATS_LOG_FILE", log.display()).start();
+    broker.set("NATS_EXTRA_CONFIG", fragment.display());
+    let as_somebody = |arguments: &[&str]| {
+        let mut command = broker.command(arguments);
+        command.uid(1001).gid(1001).current_dir("/").output().unwrap()
+    };
+    for arguments in [&["health-check", "quick"][..], &["health-check", "full"], &["selftest"], &["streams", "check"]] {
+        let output = as_somebody(arguments);
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {text}");
+    }
+    // Whether a broker could run is another question.
+    for arguments in [&["config", "validate"][..], &["run"]] {
+        let output = as_somebody(arguments);
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(text.contains("JETSTREAM_STORE_DIR") && text.contains("NATS_EXTRA_CONFIG"), "{text}");
+    }
+}

@@ -16,7 +16,7 @@ use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
 use crate::errors::in_one_line;
 use crate::nats::{JetStream, Link};
-use crate::settings::Settings;
+use crate::settings::{Purpose, Settings};
 use crate::streams::Desired;
 
 /// A server, and what it should have.
@@ -34,7 +34,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
     timeout: Duration,
     work: F,
 ) -> Code {
-    let settings = match loaded_or_told(flags) {
+    let settings = match loaded_or_told(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };
