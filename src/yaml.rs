@@ -71,8 +71,8 @@ impl Place {
     }
 }
 
-/// Reads one document; [`None`] where there is nothing in it. All faults come back at once, but for
-/// those that make the rest unreadable.
+/// Reads the one document that holds something; [`None`] where there is nothing. Templates leave empty
+/// ones before and behind it. All faults come back at once, but for those that make the rest unreadable.
 pub fn parse(text: &str) -> Result<Option<Node>, Vec<Fault>> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text).keep_tags(true) {
@@ -94,7 +94,6 @@ struct Builder {
     open: Vec<Open>,
     /// By number; only what is whole can be referred to.
     anchors: HashMap<usize, Node>,
-    documents: usize,
     weight: usize,
     faults: Vec<Fault>,
 }
@@ -114,12 +113,6 @@ enum Inside {
 impl Builder {
     fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), Fault> {
         match event {
-            Event::DocumentStart(_) => {
-                self.documents += 1;
-                if self.documents > 1 {
-                    return Err(Fault { at, what: "a second document; put everything into one".into() });
-                }
-            }
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag, at);
                 let node = Node { at, value: scalar(text, style) };
@@ -151,7 +144,11 @@ impl Builder {
                     self.put(Node { at, value }, anchor)?;
                 }
             }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => {}
         }
         Ok(())
     }
@@ -175,7 +172,18 @@ impl Builder {
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.inside) {
-            None => self.root = (node.value != Value::Null).then_some(node),
+            None if node.value == Value::Null => {}
+            None => match &self.root {
+                Some(first) => {
+                    let what = format!(
+                        "a second document: the one that begins in line {} says something already; put everything \
+                         into one",
+                        first.at.line
+                    );
+                    return Err(Fault { at: node.at, what });
+                }
+                None => self.root = Some(node),
+            },
             Some(Inside::List(nodes)) => nodes.push(node),
             Some(Inside::Map { entries, key, merged }) => match key.take() {
                 Some((name, at)) if name == "<<" => {
@@ -309,8 +317,18 @@ mod tests {
     fn scalars_lists_and_maps() {
         assert_eq!(read("a: 1\nb: [x, 'y', \"2\"]\nc:\n  - d: ~\n  -\n"), r#"{a=1 b=[x "y" "2"] c=[{d=null} null]}"#);
         assert_eq!(read("a: |\n  two\n  lines\n"), r#"{a="two\nlines\n"}"#);
-        for empty in ["", "# only a comment\n", "---\n", "null", "~"] {
+        for empty in ["", "# only a comment\n", "---\n", "null", "~", "---\n---\n", "---\n# a\n---\n...\n"] {
             assert_eq!(read(empty), "nothing", "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn empty_documents_are_passed_over() {
+        let text = "a: &x 1\nb: *x\n";
+        for before in ["", "---\n", "# a comment\n---\n", "---\n# nothing\n---\n", "---\n~\n---\n", "%YAML 1.2\n---\n"] {
+            for behind in ["", "---\n", "---", "...\n", "---\n# nothing", "---\nnull\n---\n---\n", "...\n---\n"] {
+                assert_eq!(read(&format!("{before}{text}{behind}")), "{a=1 b=1}", "{before:?} {behind:?}");
+            }
         }
     }
 
@@ -344,7 +362,11 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         assert_eq!(faults("a: !!str 5"), ["1:4 the tag tag:yaml.org,2002:str; tags are not supported"]);
-        assert_eq!(faults("a: 1\n---\nb: 2\n"), ["2:1 a second document; put everything into one"]);
+        let second = "a second document: the one that begins in line 1 says something already; put everything into one";
+        assert_eq!(faults("a: 1\n---\nb: 2\n"), [format!("3:1 {second}")]);
+        assert_eq!(faults("a: 1\n---\n---\n- 1\n...\n"), [format!("4:1 {second}")]);
+        assert_eq!(faults("a: 1\n---\ntext\n"), [format!("3:1 {second}")]);
+        assert!(faults("a: 1\n---\nb: [\n")[0].starts_with("4:1 "), "it is read, too");
         assert_eq!(faults("? [a]\n: 1\n"), ["1:3 a list or a map as a key"]);
         assert_eq!(faults("? &x a\n: &y {b: *y}\n"), ["2:10 an alias for something that contains it"]);
         assert_eq!(faults(": 1"), ["1:1 an empty key"]);
