@@ -3,12 +3,18 @@ use std::time::Duration;
 
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// Seconds from here on are years; whoever writes that many means nanoseconds, as JetStream's API has them.
+const NANOSECONDS_FROM: u64 = 100_000_000;
+
 /// Reads a span of time: seconds (`60`), or numbers with the units h, m, s, ms in that order
 /// (`500ms`, `2s`, `1h30m`).
 pub fn parse_span(text: &str) -> Result<Duration, String> {
     const RULE: &str = "not a duration";
-    if let Ok(seconds) = parse_digits(text) {
-        return within_range(seconds.checked_mul(1_000));
+    if let Ok(number) = parse_digits(text) {
+        if number >= NANOSECONDS_FROM {
+            return Err(meant_as_nanoseconds(number));
+        }
+        return within_range(number.checked_mul(1_000));
     }
     let mut rest = text;
     let mut total = 0u64;
@@ -32,6 +38,15 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         return Err(RULE.into());
     }
     within_range(Some(total))
+}
+
+fn meant_as_nanoseconds(number: u64) -> String {
+    let years = number / (365 * 86_400);
+    let meant = format_span(Duration::from_nanos(number));
+    format!(
+        "a plain number is seconds, and these would be {years} years: nanoseconds are not taken, so write {meant} for \
+         them, or a unit"
+    )
 }
 
 fn parse_digits(text: &str) -> Result<u64, String> {
@@ -85,6 +100,21 @@ mod tests {
         ] {
             assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_only_sensible_in_nanoseconds_is_refused_with_words() {
+        assert_eq!(parse_span("99999999"), Ok(Duration::from_secs(99_999_999)));
+        for (text, years, meant) in
+            [("100000000", 3, "100ms"), ("1000000000", 31, "1s"), ("7200000000000", 228_310, "2h")]
+        {
+            let reason = parse_span(text).unwrap_err();
+            assert!(
+                reason.contains(&format!("{years} years")) && reason.contains(&format!("write {meant} ")),
+                "{reason}"
+            );
+        }
+        assert_eq!(parse_span("876000h"), Ok(Duration::from_secs(3_153_600_000)), "with a unit it is meant");
     }
 
     #[test]
