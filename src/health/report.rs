@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::errors::in_one_sentence;
 use crate::nats::Refused;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +84,7 @@ impl Report {
             .filter(|check| check.outcome == Outcome::Fail)
             .map(|check| format!("{}: {}", check.name, check.detail))
             .collect();
-        (!failed.is_empty()).then(|| failed.join("; "))
+        (!failed.is_empty()).then(|| in_one_sentence(failed.iter().map(String::as_str)))
     }
 }
 

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use crate::errors::in_one_sentence;
+
 /// Who finds that something promised does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Concern {
@@ -51,6 +53,6 @@ impl Troubles {
 
     /// All reasons in one sentence, the gravest first.
     pub fn reason(&self) -> String {
-        self.0.values().map(String::as_str).collect::<Vec<_>>().join("; ")
+        in_one_sentence(self.0.values().map(String::as_str))
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{BringUp, FIRST_PAUSE, LAST_APPLY_PAUSE, LAST_PAUSE, LOOK_DEADLINE, REQUEST_DEADLINE};
 use crate::domain::Generation;
-use crate::errors::in_one_line;
+use crate::errors::{in_one_line, in_one_sentence};
 use crate::nats::{Connection, JetStream};
 use crate::settings::ReadFile;
 use crate::streams::apply::Done;
@@ -120,7 +120,7 @@ impl BringUp {
             of.into_iter().map(|(stream, remark)| format!("stream {stream}: {remark}")).collect()
         };
         let (conflicts, kept) = applied.remarks.into_iter().partition(|(_, remark)| remark.is_conflict());
-        let mut reasons: Vec<_> = failed.chain(of_streams(conflicts)).collect();
+        let mut reasons = distinct(failed.chain(of_streams(conflicts)));
         self.drift.send_if_modified(|drift| {
             let differs = drift.remaining != reasons;
             drift.remaining.clone_from(&reasons);
@@ -133,7 +133,7 @@ impl BringUp {
             let sentences: Vec<_> = if reasons.is_empty() { names.collect() } else { reasons };
             let more = sentences.len().saturating_sub(MOST_NAMED);
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            let reason = sentences.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join("; ") + &more;
+            let reason = in_one_sentence(sentences.iter().take(MOST_NAMED).map(String::as_str)) + &more;
             return Err(if transient { Unfit::NotYet(reason) } else { Unfit::Broken(reason) });
         }
         // What was told before is no news.
@@ -143,6 +143,17 @@ impl BringUp {
         self.told = reasons;
         Ok(())
     }
+}
+
+/// Each of them once, as they come.
+fn distinct(sentences: impl Iterator<Item = String>) -> Vec<String> {
+    let mut told = vec![];
+    for sentence in sentences {
+        if !told.contains(&sentence) {
+            told.push(sentence);
+        }
+    }
+    told
 }
 
 /// Whether streams that are not declared any more may be deleted.
