@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::declared::exports;
 use super::declared::options::{Field, Kind};
 use super::problem::{Problems, shown};
 use super::reader::{number_in, parse_bool};
@@ -16,6 +17,9 @@ pub struct Document<'a> {
     /// As shown to people.
     pub name: &'a str,
     pub problems: &'a mut Problems,
+    /// What is read now was written by a server or a tool: durations are nanoseconds, and what is not
+    /// set stands there, too.
+    pub exported: bool,
 }
 
 /// Fields that were declared, with the lines that declare them.
@@ -77,10 +81,24 @@ impl Document<'_> {
         read.ok()
     }
 
+    /// Whether an entry is one that exports have and that is no option.
+    pub fn pass_over(&mut self, entry: &Entry, path: &str) -> bool {
+        let Some(passed) = exports::passed_over(entry) else { return false };
+        if let Err(found) = passed {
+            let rule = "is nothing that can be declared";
+            self.problem(entry.at, &join(path, &entry.key), &found, rule, "leave it out");
+        }
+        true
+    }
+
     /// Takes one entry by the table; false when the table does not know its key.
     pub fn take(&mut self, entry: &Entry, fields: &'static [Field], path: &str, into: &mut Fields) -> bool {
         let Some(field) = fields.iter().find(|field| field.is_called(&entry.key)) else { return false };
         let path = join(path, &entry.key);
+        let unset = matches!((field.kind, scalar(&entry.value)), (Kind::Replicas, Ok("0")));
+        if self.exported && (exports::says_nothing(&entry.value) || unset) {
+            return true;
+        }
         if let Some(line) = into.lines.get(field.name) {
             let rule = format!("is {} under another name, which stands in line {line} already", field.name);
             self.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
@@ -102,6 +120,11 @@ impl Document<'_> {
     }
 
     fn value(&mut self, node: &Node, field: &Field, path: &str) -> Option<Value> {
+        let exported = self.exported;
+        let read_one = |kind: Kind, text: &str| match kind {
+            Kind::Span | Kind::Spans if exported => nanoseconds(text).unwrap_or_else(|| read_one(kind, text)),
+            _ => read_one(kind, text),
+        };
         match field.kind {
             Kind::Object(fields) => return Some(self.fields(node, fields, path).into()),
             Kind::Objects(fields) => {
@@ -152,6 +175,10 @@ impl Document<'_> {
     fn labels(&mut self, node: &Node, path: &str) -> Value {
         let mut labels = Map::new();
         for entry in self.entries(node, path) {
+            if self.exported && entry.key.starts_with("_nats.") {
+                // The server's own.
+                continue;
+            }
             match scalar(&entry.value).and_then(|text| read_one(Kind::Text, text)) {
                 Ok(value) => _ = labels.insert(entry.key.clone(), value),
                 Err(_) => {
@@ -232,6 +259,17 @@ fn read_one(kind: Kind, text: &str) -> Result<Value, String> {
         }
         Kind::Labels | Kind::Object(_) | Kind::Objects(_) => Err(String::new()),
     }
+}
+
+/// A span of an export; [`None`] for one with units, which somebody put there.
+fn nanoseconds(text: &str) -> Option<Result<Value, String>> {
+    const SHORTEST: i64 = 1_000_000;
+    let number: i64 = text.parse().ok()?;
+    Some(match number {
+        ..=0 => Ok(0.into()),
+        1..SHORTEST => Err("in an export it is nanoseconds, and that many are less than a millisecond".into()),
+        _ => Ok(number.into()),
+    })
 }
 
 fn whole(text: &str, range: std::ops::RangeInclusive<i64>) -> Result<i64, String> {

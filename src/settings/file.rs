@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::declared::{Declarations, DeclaredStream};
+use super::declared::{Declarations, DeclaredStream, exports};
 use super::document::{Document, found, join, scalar};
 use super::problem::{Problems, shown};
 use super::reader::parse_bool;
@@ -202,7 +202,7 @@ impl SettingsFile {
 
     pub fn of(name: &str, text: &str, directory: &Path, problems: &mut Problems) -> Self {
         let root = match yaml::parse(text) {
-            Ok(Some(root)) => root,
+            Ok(Some(root)) => exports::as_declarations(root),
             Ok(None) => return Self::default(),
             Err(faults) => {
                 for fault in faults {
@@ -213,7 +213,7 @@ impl SettingsFile {
             }
         };
         let mut walk = Walk {
-            document: Document { name, problems },
+            document: Document { name, problems, exported: false },
             directory,
             file: Self::default(),
             declarations: Declarations::default(),

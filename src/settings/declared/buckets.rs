@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::options::{Field, Kind, STREAM, plain};
-use super::{Declarations, Entry, check_stream};
+use super::{Declarations, Entry, check};
 use crate::settings::document::{Document, Fields, join};
 
 /// Options of a stream that every bucket takes.
@@ -38,7 +38,7 @@ impl Declarations {
         let config = &mut fields.config;
         for field in ["mirror", "sources"] {
             for source in config.get_mut(field).into_iter().flat_map(each) {
-                name_bucket(source, bucket);
+                name_bucket(source, bucket, field == "mirror");
             }
         }
         let mirrors = config.contains_key("mirror");
@@ -50,8 +50,9 @@ impl Declarations {
         config.entry("max_msgs_per_subject").or_insert_with(|| 1.into());
         add(config, json!({ "discard": "new", "allow_direct": true, "allow_rollup_hdrs": true, "deny_delete": true }));
         add(config, fixed);
-        check_stream(document, entry.at, path, &fields);
-        self.add(document, entry, path, &format!("KV_{bucket}"), fields, true, vec![]);
+        let name = format!("KV_{bucket}");
+        check(document, entry, path, &name, &fields, &[]);
+        self.add(document, entry, path, &name, fields, true, vec![]);
     }
 
     pub(super) fn read_object_store(&mut self, document: &mut Document<'_>, entry: &Entry, path: &str) {
@@ -64,8 +65,9 @@ impl Declarations {
                 "discard": "new", "allow_direct": true, "allow_rollup_hdrs": true,
             }),
         );
-        check_stream(document, entry.at, path, &fields);
-        self.add(document, entry, path, &format!("OBJ_{bucket}"), fields, true, vec![]);
+        let name = format!("OBJ_{bucket}");
+        check(document, entry, path, &name, &fields, &[]);
+        self.add(document, entry, path, &name, fields, true, vec![]);
     }
 }
 
@@ -111,12 +113,40 @@ fn each(value: &mut Value) -> Vec<&mut Value> {
 
 /// Buckets are named without the prefix that their streams have; keys of another bucket become keys of
 /// this one.
-fn name_bucket(source: &mut Value, bucket: &str) {
+fn name_bucket(source: &mut Value, bucket: &str, mirrored: bool) {
     let Some(name) = source.get("name").and_then(Value::as_str).map(str::to_owned) else { return };
     let other = name.strip_prefix("KV_").unwrap_or(&name).to_owned();
     source["name"] = format!("KV_{other}").into();
-    if other != bucket && source.get("subject_transforms").is_none() {
-        let transform = json!({ "src": format!("$KV.{other}.>"), "dest": format!("$KV.{bucket}.>") });
-        source["subject_transforms"] = json!([transform]);
+    let elsewhere = source.get("external").is_some();
+    // Clients look for the keys of a mirror of another account where they are there.
+    let as_they_are = other == bucket || (mirrored && elsewhere);
+    if as_they_are || source.get("subject_transforms").is_some() {
+        return;
     }
+    // Of a filter the keys are what counts; they may have come to that bucket from another one.
+    let filter = source.get("filter_subject").and_then(Value::as_str).unwrap_or(">").to_owned();
+    let (from, keys) = match filter.strip_prefix("$KV.").and_then(|rest| rest.split_once('.')) {
+        Some((from, keys)) => (from, keys),
+        None => (other.as_str(), filter.as_str()),
+    };
+    let transform =
+        json!({ "src": format!("$KV.{from}.{keys}"), "dest": format!("$KV.{bucket}.{}", numbered_wildcards(keys)) });
+    source["subject_transforms"] = json!([transform]);
+    // A transform is a filter, too; nats-server refuses both.
+    if let Some(source) = source.as_object_mut() {
+        source.remove("filter_subject");
+    }
+}
+
+/// The destination that keeps what each `*` stands for.
+fn numbered_wildcards(subject: &str) -> String {
+    let mut number = 0;
+    let mut token = |token: &str| match token {
+        "*" => {
+            number += 1;
+            format!("{{{{wildcard({number})}}}}")
+        }
+        token => token.to_owned(),
+    };
+    subject.split('.').map(&mut token).collect::<Vec<_>>().join(".")
 }

@@ -1,6 +1,9 @@
 //! Streams, consumers and buckets as files declare them: YAML → JetStream's own fields and units.
 
 mod buckets;
+pub mod contradictions;
+pub mod derived;
+pub mod exports;
 pub mod options;
 
 use std::collections::BTreeMap;
@@ -8,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use self::contradictions::{Contradiction, Servers, contradictions};
 use self::options::{CONSUMER, STREAM};
 use super::document::{Document, Fields, join, scalar};
 use super::problem::shown;
@@ -95,7 +99,9 @@ impl Declarations {
         let mut fields = Fields::default();
         let mut consumers = vec![];
         let mut strict_subjects = self.strict_subjects;
-        for inner in document.entries(&entry.value, path) {
+        let node = exports::unwrapped(&entry.value);
+        document.exported = exports::is_stream(node);
+        for inner in document.entries(node, path) {
             match inner.key.as_str() {
                 "consumers" => consumers = read_consumers(document, &inner.value, &join(path, "consumers")),
                 "strict_subjects" => {
@@ -104,6 +110,7 @@ impl Declarations {
                 }
                 // What `streams` holds by name, exports of it hold inside.
                 "name" if scalar(&inner.value) == Ok(&entry.key) => {}
+                _ if document.pass_over(inner, path) => {}
                 _ if document.take(inner, STREAM, path, &mut fields) => {}
                 _ => {
                     let known = STREAM.iter().map(|field| field.name).chain(["consumers", "strict_subjects"]);
@@ -111,7 +118,9 @@ impl Declarations {
                 }
             }
         }
-        check_stream(document, entry.at, path, &fields);
+        document.exported = false;
+        check(document, entry, path, &entry.key, &fields, &consumers);
+        let consumers = consumers.into_iter().map(|read| read.consumer).collect();
         self.add(document, entry, path, &entry.key, fields, strict_subjects, consumers);
     }
 
@@ -151,16 +160,30 @@ impl Declarations {
     }
 }
 
-fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<DeclaredConsumer> {
+/// A consumer with where it was read.
+struct Read {
+    consumer: DeclaredConsumer,
+    at: Place,
+    path: String,
+}
+
+fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<Read> {
+    let exported = document.exported;
     let mut consumers = vec![];
     for entry in document.entries(node, path) {
         let path = join(path, &entry.key);
+        let node = exports::unwrapped(&entry.value);
+        // Somebody may have written it below a stream that is an export.
+        document.exported = exports::is_consumer(node);
         let mut fields = Fields::default();
-        let mut durable = true;
-        for inner in document.entries(&entry.value, &path) {
+        let mut durable = !document.exported;
+        for inner in document.entries(node, &path) {
             match inner.key.as_str() {
                 "durable" => durable = document.bool(&inner.value, &join(&path, "durable")).unwrap_or(true),
-                "name" | "durable_name" if scalar(&inner.value) == Ok(&entry.key) => {}
+                "durable_name" if document.exported && exports::says_nothing(&inner.value) => {}
+                "name" if scalar(&inner.value) == Ok(&entry.key) => {}
+                "durable_name" if scalar(&inner.value) == Ok(&entry.key) => durable = true,
+                _ if document.pass_over(inner, &path) => {}
                 _ if document.take(inner, CONSUMER, &path, &mut fields) => {}
                 _ => {
                     let known = CONSUMER.iter().map(|field| field.name).chain(["durable"]);
@@ -168,6 +191,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<D
                 }
             }
         }
+        document.exported = exported;
         let Ok(name) = entry.key.parse::<StreamName>() else {
             let rule = "must be a name of letters, digits, - and _";
             document.problem(entry.at, &path, &shown(&entry.key), rule, "give it another name");
@@ -177,133 +201,66 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<D
             let rule = "needs inactive_threshold, without which nats-server deletes it after five seconds";
             document.problem(entry.at, &join(&path, "durable"), "false", rule, "add it, or leave durable out");
         }
-        check_consumer(document, entry.at, &path, &fields);
+        let filters = parsed(&fields.config, "filter_subjects").len();
+        if filters > MOST_SUBJECTS {
+            let (rule, found) = (format!("must not be more than {MOST_SUBJECTS}"), format!("{filters} filters"));
+            document.problem(entry.at, &join(&path, "filter_subjects"), &found, &rule, "use wildcards");
+            continue;
+        }
         let Fields { mut config, lines } = fields;
         if durable {
             config.insert("durable_name".into(), name.as_str().into());
         }
-        consumers.push(DeclaredConsumer { name, config, lines, line: entry.at.line });
+        let consumer = DeclaredConsumer { name, config, lines, line: entry.at.line };
+        consumers.push(Read { consumer, at: entry.at, path });
     }
     consumers
 }
 
-/// What nats-server would refuse, whatever it holds already.
-fn check_stream(document: &mut Document<'_>, at: Place, path: &str, fields: &Fields) {
-    let number = |name: &str| fields.config.get(name).and_then(Value::as_i64);
-    let is = |name: &str| fields.config.get(name) == Some(&Value::Bool(true));
-    let has = |name: &str| fields.config.contains_key(name);
-    /// nats-server refuses shorter ages and windows (server/stream.go, checkStreamCfg).
-    const SHORTEST: i64 = 100_000_000;
-    let mut refuse = |field: &str, found: &str, rule: &str, remedy: &str| {
-        let line = fields.lines.get(field).copied().unwrap_or(at.line);
-        document.problem(Place { line, column: at.column }, &join(path, field), found, rule, remedy);
-    };
-    for field in ["max_age", "duplicate_window"] {
-        if number(field).is_some_and(|span| (1..SHORTEST).contains(&span)) {
-            refuse(field, "a span below 100ms", "must be at least 100ms", "make it longer");
-        }
-    }
-    if let (Some(age @ 1..), Some(window)) = (number("max_age"), number("duplicate_window"))
-        && window > age
-    {
-        refuse("duplicate_window", "a window above max_age", "must not be above max_age", "shorten it");
-    }
-    if is("discard_new_per_subject") {
-        let new = fields.config.get("discard").is_some_and(|discard| discard == "new");
-        if !new || number("max_msgs_per_subject").is_none_or(|limit| limit <= 0) {
-            let rule = "needs discard: new and max_msgs_per_subject";
-            refuse("discard_new_per_subject", "true", rule, "add them, or leave it out");
-        }
-    }
-    if has("mirror") && (has("subjects") || has("sources")) {
-        let rule = "takes its messages from the other stream alone: no subjects and no sources beside it";
-        refuse("mirror", "a mirror with subjects or sources", rule, "leave one of them out");
-    }
+/// What is wrong with one stream and its consumers by themselves.
+fn check(document: &mut Document<'_>, entry: &Entry, path: &str, name: &str, fields: &Fields, consumers: &[Read]) {
+    let at = |line: Option<&usize>, object: Place| Place { line: *line.unwrap_or(&object.line), column: object.column };
     for (field, wanted) in [("mirror", false), ("sources", true)] {
         let sources = fields.config.get(field).into_iter().flat_map(|value| match (wanted, value) {
             (true, Value::Array(sources)) => sources.iter().collect(),
             _ => vec![value],
         });
         if sources.into_iter().any(|source| source.get("name").is_none()) {
-            refuse(field, "no name", "must name the stream that messages come from", "add name: STREAM");
+            let rule = "must name the stream that messages come from";
+            let place = at(fields.lines.get(field), entry.at);
+            document.problem(place, &join(path, field), "no name", rule, "add name: STREAM");
         }
     }
-    let subjects = subjects_of(&fields.config);
-    if has("subjects") && subjects.is_empty() {
+    let subjects = fields.config.get("subjects").and_then(Value::as_array).map(Vec::len);
+    let place = at(fields.lines.get("subjects"), entry.at);
+    match subjects {
         // nats-server would take the stream's name for its subject, which nobody means.
-        refuse("subjects", "nothing", "must name at least one subject", "add one, or leave it out for a mirror");
-    }
-    if subjects.len() > MOST_SUBJECTS {
-        let rule = format!("must not be more than {MOST_SUBJECTS}");
-        return refuse("subjects", &format!("{} subjects", subjects.len()), &rule, "use wildcards");
-    }
-    for (i, subject) in subjects.iter().enumerate() {
-        if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {
-            let found = format!("{other} and {subject}");
-            refuse(
-                "subjects",
-                &found,
-                "overlap each other, so that a message would belong to both",
-                "keep the wider one",
-            );
+        Some(0) => {
+            let (rule, remedy) = ("must name at least one subject", "add one, or leave it out for a mirror");
+            document.problem(place, &join(path, "subjects"), "nothing", rule, remedy);
         }
-    }
-}
-
-fn check_consumer(document: &mut Document<'_>, at: Place, path: &str, fields: &Fields) {
-    let has = |name: &str| fields.config.contains_key(name);
-    let mut refuse = |field: &str, found: &str, rule: &str, remedy: &str| {
-        let line = fields.lines.get(field).copied().unwrap_or(at.line);
-        document.problem(Place { line, column: at.column }, &join(path, field), found, rule, remedy);
-    };
-    if !has("deliver_subject") {
-        for field in ["deliver_group", "flow_control", "idle_heartbeat", "rate_limit_bps"] {
-            if has(field) {
-                refuse(
-                    field,
-                    "set for a pull consumer",
-                    "is for push consumers",
-                    "add deliver_subject, or leave it out",
-                );
-            }
+        Some(many @ MOST_SUBJECTS..) if many > MOST_SUBJECTS => {
+            let rule = format!("must not be more than {MOST_SUBJECTS}");
+            let found = format!("{many} subjects");
+            return document.problem(place, &join(path, "subjects"), &found, &rule, "use wildcards");
         }
-    } else {
-        for field in ["max_waiting", "max_batch", "max_expires", "max_bytes"] {
-            if has(field) {
-                refuse(field, "set for a push consumer", "is for pull consumers", "leave it or deliver_subject out");
-            }
-        }
+        _ => {}
     }
-    let policy = fields.config.get("deliver_policy").and_then(Value::as_str);
-    for (field, needed) in [("opt_start_seq", "by_start_sequence"), ("opt_start_time", "by_start_time")] {
-        if has(field) != (policy == Some(needed)) {
-            let rule = format!("goes with deliver_policy: {needed}, and the other way round");
-            refuse(field, if has(field) { "it alone" } else { "nothing" }, &rule, "set both or none");
-        }
-    }
-    if policy == Some("last_per_subject") && !has("filter_subjects") {
-        let rule = "needs filter_subjects with deliver_policy: last_per_subject";
-        refuse("filter_subjects", "nothing", rule, "name the subjects whose last messages are meant");
-    }
-    let ungrouped = fields.config.get("priority_policy").is_none_or(|policy| policy == "none");
-    if has("priority_groups") && ungrouped {
-        refuse("priority_groups", "groups alone", "needs a priority_policy", "add one, or leave it out");
-    }
-    let retries = fields.config.get("backoff").and_then(Value::as_array).map_or(0, Vec::len) as i64;
-    if let Some(most @ 1..) = fields.config.get("max_deliver").and_then(Value::as_i64)
-        && retries > most
+    let of_consumers: Vec<_> =
+        consumers.iter().map(|read| (read.consumer.name.as_str(), &read.consumer.config)).collect();
+    for Contradiction { consumer, field, found, rule, remedy, servers } in
+        contradictions(name, &fields.config, &of_consumers)
     {
-        refuse("backoff", &format!("{retries} spans"), "must not be longer than max_deliver", "raise max_deliver");
-    }
-    let subjects = parsed(&fields.config, "filter_subjects");
-    if subjects.len() > MOST_SUBJECTS {
-        let rule = format!("must not be more than {MOST_SUBJECTS}");
-        return refuse("filter_subjects", &format!("{} filters", subjects.len()), &rule, "use wildcards");
-    }
-    for (i, subject) in subjects.iter().enumerate() {
-        if let Some(other) = subjects[..i].iter().find(|other| other.overlaps(subject)) {
-            refuse("filter_subjects", &format!("{other} and {subject}"), "overlap each other", "keep the wider one");
+        if servers != Servers::All {
+            // The plan knows which server it is for.
+            continue;
         }
+        let (place, path) = match consumers.iter().find(|read| Some(read.consumer.name.as_str()) == consumer.as_deref())
+        {
+            Some(read) => (at(read.consumer.lines.get(field), read.at), &read.path),
+            None => (at(fields.lines.get(field), entry.at), &path.to_owned()),
+        };
+        document.problem(place, &join(path, field), &found, &rule, &remedy);
     }
 }
 

@@ -141,6 +141,23 @@ impl Field {
         }
     }
 
+    /// The newest of the fields in a canonical value, with the first server that knows it.
+    pub fn needs(&self, canonical: &Value) -> Option<(&'static str, ServerVersion)> {
+        let within = |fields: &'static [Self], object: &Value| {
+            let of = |field: &'static Self| object.get(field.name).and_then(|value| field.needs(value));
+            fields.iter().filter_map(of).max_by_key(|(_, since)| *since)
+        };
+        let inner = match (self.kind, canonical) {
+            (_, Value::Null) => return None,
+            (Kind::Object(fields), object) => within(fields, object),
+            (Kind::Objects(fields), Value::Array(objects)) => {
+                objects.iter().filter_map(|object| within(fields, object)).max_by_key(|(_, since)| *since)
+            }
+            _ => None,
+        };
+        inner.into_iter().chain([(self.name, self.since)]).max_by_key(|(_, since)| *since)
+    }
+
     /// The value in the one form that says what it means: nothing for what a server takes for an
     /// absent field, limits that are none, what is empty; lists of subjects in order.
     pub fn canonical(&self, value: &Value) -> Value {
@@ -230,6 +247,7 @@ pub fn readable(name: &str, value: &Value) -> String {
         _ => value.to_string(),
     };
     match value {
+        Value::Null => "what the server fills in".into(),
         Value::Array(values) if spans => format!("[{}]", values.iter().map(span).collect::<Vec<_>>().join(", ")),
         value => span(value),
     }
@@ -281,7 +299,7 @@ static PLACEMENT: &[Field] =
     &[plain("cluster", Kind::Text), plain("tags", Kind::Texts), plain("preferred", Kind::Text)];
 
 static REPUBLISH: &[Field] =
-    &[plain("src", Kind::Subject), plain("dest", Kind::Text), plain("headers_only", Kind::Bool)];
+    &[field("src", Kind::Subject, Absent::Word(">")), plain("dest", Kind::Text), plain("headers_only", Kind::Bool)];
 
 static CONSUMER_LIMITS: &[Field] =
     &[plain("inactive_threshold", Kind::Span), plain("max_ack_pending", Kind::Limit(SMALL))];

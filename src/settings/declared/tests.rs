@@ -42,7 +42,7 @@ streams:
     metadata: {team: research, year: 2026}
     consumers:
       writer: {durable: true, ack_policy: explicit, ack_wait: 30s, max_deliver: 5, filter_subjects: ["analytics.>"]}
-      tail: {durable: false, inactive_threshold: 1h, sample_freq: 50%, backoff: [1s, 500ms]}
+      tail: {durable: false, inactive_threshold: 1h, sample_freq: 50%, backoff: [1s, 500ms], filter_subject: metrics.>}
 "#,
     );
     let [stream] = &streams[..] else { panic!("{streams:?}") };
@@ -169,12 +169,37 @@ fn contradictions_are_found() {
         ("sources: [{filter_subject: b}]", "must name the stream that messages come from"),
         ("replicas: 1\nnum_replicas: 3", "is num_replicas under another name, which stands in line 4 already"),
         ("consumers: {c: {durable: false}}", "needs inactive_threshold"),
-        ("consumers: {c: {flow_control: true}}", "is for push consumers"),
-        ("consumers: {c: {deliver_subject: x, max_batch: 5}}", "is for pull consumers"),
+        (
+            "consumers: {c: {flow_control: true}}",
+            "consumers.c.flow_control: cannot use set for a pull consumer: is for push",
+        ),
+        (
+            "retention: workqueue\nconsumers: {a: {}, b: {filter_subject: a}}",
+            "consumers.b.filter_subjects: cannot use a filter beside consumer a, which has none",
+        ),
+        (
+            "retention: workqueue\nconsumers: {a: {ack_policy: none}}",
+            "must be explicit in a stream with retention: workqueue",
+        ),
+        (
+            "max_consumers: 1\nconsumers: {a: {}, b: {}}",
+            "s.yml:4:3: streams.A.max_consumers: cannot use 1: must not be below the number of declared consumers, which is 2",
+        ),
+        (
+            "consumer_limits: {max_ack_pending: 5}\nconsumers: {a: {max_ack_pending: 6}}",
+            "must not be above the consumer_limits of the stream, 5",
+        ),
+        ("consumers: {a: {num_replicas: 3}}", "must not be above those of the stream, which are 1"),
+        ("republish: {src: a, dest: a}", "would come back to this stream"),
+        ("subject_transform: {src: 'a.*', dest: 'b.*'}", "write {{wildcard(1)}}"),
+        ("sources: [{name: B}, {name: B}]", "must not name a stream twice"),
+        ("sources: [{name: A}]", "must not be the stream itself"),
+        ("deny_purge: true\nsubject_delete_marker_ttl: 1h", "is taken back by nats-server"),
+        ("consumers: {c: {deliver_subject: x, max_waiting: 5}}", "is for pull consumers"),
         ("consumers: {c: {opt_start_seq: 5}}", "goes with deliver_policy: by_start_sequence"),
         ("consumers: {c: {deliver_policy: by_start_time}}", "goes with deliver_policy: by_start_time"),
         ("consumers: {c: {deliver_policy: last_per_subject}}", "needs filter_subjects"),
-        ("consumers: {c: {priority_groups: [x]}}", "needs a priority_policy"),
+        ("consumers: {c: {priority_policy: overflow}}", "needs priority_groups"),
         ("consumers: {c: {max_deliver: 1, backoff: [1s, 2s]}}", "must not be longer than max_deliver"),
         ("consumers: {c: {filter_subjects: [a.>, a.b]}}", "a.> and a.b: overlap each other"),
         ("consumers: {c.d: {}}", "must be a name of letters, digits, - and _"),
@@ -219,6 +244,38 @@ fn key_value_buckets_are_streams_that_clients_know() {
     let all = &streams[2].config;
     assert_eq!(all["sources"][0]["subject_transforms"][0]["dest"], "$KV.ALL.>");
     assert_eq!((&all["allow_msg_ttl"], &all["subject_delete_marker_ttl"]), (&json!(true), &json!(60_000_000_000_i64)));
+    let source = |bucket: &str| good(&format!("key_value: {{K6: {bucket}}}"))[0].config.clone();
+    for (source, src, dest) in [
+        (source("{sources: [{name: K1}]}"), "$KV.K1.>", "$KV.K6.>"),
+        (source("{sources: [{name: K1, filter_subject: $KV.K1.a.>}]}"), "$KV.K1.a.>", "$KV.K6.a.>"),
+        (source("{sources: [{name: KV_K1, filter_subject: a.>}]}"), "$KV.K1.a.>", "$KV.K6.a.>"),
+        (source("{sources: [{name: K1, filter_subject: $KV.K0.a}]}"), "$KV.K0.a", "$KV.K6.a"),
+        (
+            source("{sources: [{name: K1, filter_subject: '$KV.K1.*.x.*'}]}"),
+            "$KV.K1.*.x.*",
+            "$KV.K6.{{wildcard(1)}}.x.{{wildcard(2)}}",
+        ),
+        (source("{sources: [{name: K1, external: {api: $JS.hub.API}}]}"), "$KV.K1.>", "$KV.K6.>"),
+        (source("{sources: [{name: K1, subject_transforms: [{src: a, dest: b}]}]}"), "a", "b"),
+    ] {
+        let source = &source["sources"][0];
+        assert_eq!(source["name"], "KV_K1");
+        assert_eq!(source["subject_transforms"], json!([{ "src": src, "dest": dest }]));
+        assert!(source.get("filter_subject").is_none(), "{source}");
+    }
+    let mirror = source("{mirror: {name: K1, filter_subject: $KV.K1.a.>}}");
+    assert_eq!(mirror["mirror"]["subject_transforms"][0]["dest"], "$KV.K6.a.>");
+    let elsewhere = source("{mirror: {name: K1, external: {api: $JS.hub.API}, filter_subject: $KV.K1.a}}");
+    assert_eq!(
+        elsewhere["mirror"],
+        json!({ "name": "KV_K1", "external": { "api": "$JS.hub.API" }, "filter_subject": "$KV.K1.a" }),
+        "clients look there for the keys of the origin"
+    );
+    let same = source("{sources: [{name: K6, external: {api: $JS.hub.API}, filter_subject: $KV.K6.a}]}");
+    assert_eq!(same["sources"][0]["filter_subject"], "$KV.K6.a");
+    assert!(bad("key_value: {X: {sources: [{name: X}]}}")[0].contains("must not be the stream itself"));
+    let both = "{name: Y, filter_subject: a, subject_transforms: [{src: a, dest: b}]}";
+    assert!(bad(&format!("key_value: {{X: {{sources: [{both}]}}}}"))[0].contains("beside subject_transforms"));
     assert!(bad("key_value: {X: {history: 65}}")[0].contains("must be a whole number from 1 to 64"));
     assert!(bad("key_value: {X: {subjects: [a]}}")[0].contains("is not a key that may stand here"));
     assert!(bad("key_value: {X: {ttl: 50ms}}")[0].contains("must be at least 100ms"));
@@ -251,4 +308,107 @@ fn what_is_not_a_map_of_streams_is_refused() {
     }
     let many: String = (0..=MOST_STREAMS).map(|i| format!("  S{i}: {{subjects: [s{i}]}}\n")).collect();
     assert!(bad(&format!("streams:\n{many}"))[0].contains("must not be more than 10000"));
+}
+
+/// As nats-server and its tools write them.
+const EXPORTED_STREAM: &str = r#"{"name": "ORDERS", "subjects": ["orders.*"], "retention": "limits", "max_consumers": -1,
+    "max_msgs_per_subject": -1, "max_msgs": -1, "max_bytes": -1, "max_age": 3600000000000, "max_msg_size": -1,
+    "storage": "file", "discard": "old", "num_replicas": 1, "duplicate_window": 120000000000, "sealed": false,
+    "deny_delete": false, "deny_purge": false, "allow_rollup_hdrs": false, "allow_direct": true, "mirror_direct": false,
+    "consumer_limits": {}, "metadata": {"_nats.level": "1", "team": "x"}}"#;
+const EXPORTED_CONSUMER: &str = r#"{"name": "NEW", "durable_name": "NEW", "deliver_policy": "all", "ack_policy": "explicit",
+    "ack_wait": 30000000000, "max_deliver": 20, "backoff": [1000000000, 1500000], "max_ack_pending": 1000,
+    "max_waiting": 512, "replay_policy": "instant", "num_replicas": 0, "filter_subject": "orders.received",
+    "direct": false, "deliver_subject": "", "inactive_threshold": 0}"#;
+
+fn exported_info() -> [String; 2] {
+    let stream = format!(
+        r#"{{"type": "io.nats.jetstream.api.v1.stream_info_response", "total": 0, "offset": 0, "limit": 0,
+        "config": {EXPORTED_STREAM}, "created": "2026-01-01T00:00:00Z", "state": {{"messages": 5}}, "cluster": {{}},
+        "ts": "x"}}"#
+    );
+    let consumer = format!(
+        r#"{{"stream_name": "ORDERS", "name": "NEW", "created": "x", "config": {EXPORTED_CONSUMER},
+        "delivered": {{"consumer_seq": 1}}, "ack_floor": {{}}, "num_ack_pending": 0, "num_redelivered": 0,
+        "num_waiting": 0, "num_pending": 3, "ts": "x"}}"#
+    );
+    [stream, consumer]
+}
+
+#[test]
+fn exports_are_taken_as_they_are() {
+    let [stream, consumer] = exported_info();
+    let with_consumers = format!(
+        r#"{}, "consumers": {{"NEW": {EXPORTED_CONSUMER}}}}}"#,
+        EXPORTED_STREAM.trim_end_matches('}').to_owned() + "}"
+    );
+    let list = |what: &str, items: &str| {
+        format!(r#"{{"type": "x", "total": 1, "offset": 0, "limit": 256, "{what}": [{items}]}}"#)
+    };
+    for (text, consumers) in [
+        (EXPORTED_STREAM.to_owned(), 0),
+        (stream.clone(), 0),
+        (format!("[{stream}]"), 0),
+        (list("streams", &stream), 0),
+        (format!("[{consumer}, {stream}]"), 1),
+        (format!("[{EXPORTED_STREAM}, {consumer}]"), 1),
+        (format!(r#"{{"streams": {{"ORDERS": {stream}}}}}"#), 0),
+        (format!(r#"{{"streams": {{"ORDERS": {with_consumers}}}}}"#), 1),
+    ] {
+        let streams = good(&text);
+        assert_eq!(streams.len(), 1, "{text}");
+        assert_eq!(
+            Value::Object(streams[0].config.clone()),
+            json!({
+                "subjects": ["orders.*"], "retention": "limits", "max_consumers": -1, "max_msgs_per_subject": -1,
+                "max_msgs": -1, "max_bytes": -1, "max_age": 3_600_000_000_000_i64, "max_msg_size": -1,
+                "storage": "file", "discard": "old", "num_replicas": 1, "duplicate_window": 120_000_000_000_i64,
+                "allow_direct": true, "metadata": { "team": "x" },
+            }),
+            "{text}"
+        );
+        assert_eq!(streams[0].consumers.len(), consumers, "{text}");
+        for consumer in &streams[0].consumers {
+            assert_eq!(
+                Value::Object(consumer.config.clone()),
+                json!({
+                    "durable_name": "NEW", "deliver_policy": "all", "ack_policy": "explicit",
+                    "ack_wait": 30_000_000_000_i64, "max_deliver": 20, "backoff": [1_000_000_000, 1_500_000],
+                    "max_ack_pending": 1000, "max_waiting": 512, "replay_policy": "instant",
+                    "filter_subjects": ["orders.received"], "inactive_threshold": 0,
+                })
+            );
+        }
+    }
+    // Without its stream it is for one that is declared elsewhere, or for nobody.
+    let (streams, _) = read(&list("consumers", &consumer));
+    assert_eq!((streams.len(), streams[0].consumers.len(), streams[0].config.len()), (1, 1, 0));
+}
+
+#[test]
+fn what_somebody_wrote_is_no_export() {
+    let nanoseconds = r#"{"streams": {"ORDERS": {"subjects": ["orders.>"], "consumers": {
+        "NEW": {"durable_name": "NEW", "ack_policy": "explicit", "ack_wait": 1000000000, "max_deliver": 20,
+        "backoff": [1000000000, 5000000000], "replay_policy": "instant"}}}}}"#;
+    let problems = bad(nanoseconds);
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems.iter().all(|problem| problem.contains("nanoseconds are not taken, so write")), "{problems:?}");
+    assert!(problems[0].contains("ack_wait") && problems[0].contains("31 years") && problems[0].contains("write 1s"));
+    for field in ["max_age", "duplicate_window", "subject_delete_marker_ttl"] {
+        assert!(bad(&stream(&format!("{field}: 7200000000000")))[0].contains("write 2h for them"), "{field}");
+    }
+    assert!(bad("key_value: {A: {ttl: 3600000000000}}")[0].contains("write 1h for them"));
+    // Seconds below a stream that is an export, and what an export cannot hold.
+    let edited = EXPORTED_STREAM.replace("3600000000000", "3600");
+    assert!(bad(&edited)[0].contains("in an export it is nanoseconds"), "{:?}", bad(&edited));
+    let with_units = EXPORTED_STREAM.replace("3600000000000", "\"2h\"");
+    assert_eq!(good(&with_units)[0].config["max_age"], 7_200_000_000_000_i64);
+    let own = format!(
+        r#"{{"streams": {{"ORDERS": {}, "consumers": {{"c": {{"ack_wait": 30}}}}}}}}}}"#,
+        EXPORTED_STREAM.trim_end_matches('}').to_owned() + "}"
+    );
+    assert_eq!(good(&own)[0].consumers[0].config["ack_wait"], 30_000_000_000_i64);
+    let sealed = EXPORTED_STREAM.replace("\"sealed\": false", "\"sealed\": true");
+    assert!(bad(&sealed)[0].contains("ORDERS.sealed"), "{:?}", bad(&sealed));
+    assert_eq!(good(&stream("sealed: false")).len(), 1);
 }
