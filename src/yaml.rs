@@ -144,11 +144,7 @@ impl Builder {
                     self.put(Node { at, value }, anchor)?;
                 }
             }
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => {}
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {}
         }
         Ok(())
     }
@@ -325,7 +321,8 @@ mod tests {
     #[test]
     fn empty_documents_are_passed_over() {
         let text = "a: &x 1\nb: *x\n";
-        for before in ["", "---\n", "# a comment\n---\n", "---\n# nothing\n---\n", "---\n~\n---\n", "%YAML 1.2\n---\n"] {
+        for before in ["", "---\n", "# a comment\n---\n", "---\n# nothing\n---\n", "---\n~\n---\n", "%YAML 1.2\n---\n"]
+        {
             for behind in ["", "---\n", "---", "...\n", "---\n# nothing", "---\nnull\n---\n---\n", "...\n---\n"] {
                 assert_eq!(read(&format!("{before}{text}{behind}")), "{a=1 b=1}", "{before:?} {behind:?}");
             }

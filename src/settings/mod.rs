@@ -15,6 +15,7 @@ mod problem;
 mod reader;
 pub mod reference;
 mod remote;
+mod reservations;
 mod server;
 mod source;
 mod streams;
@@ -30,7 +31,7 @@ pub use api::ApiSettings;
 pub use auth::{Authentication, Credentials};
 pub use cluster::ClusterSettings;
 pub use file::{ReadFile, read_streams};
-pub use jetstream::{JetStreamSettings, SyncInterval, describe_unwritable};
+pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
 pub use problem::{Problem, Problems, REDACTED};
@@ -170,10 +171,9 @@ impl Settings {
         let tls = TlsSettings::read(&mut own).filter(|_| remote.is_none());
         let capacity = remote.is_none().then(|| jetstream.capacity(cluster.is_some()));
         let market_data = MarketDataSettings::read(&mut reader, capacity.as_ref());
-        let name = market_data.name.as_str();
         let mut file = std::mem::take(&mut collected.file);
         let users = std::mem::take(&mut file.users);
-        let streams = StreamsSettings::read(&mut reader, file, name, capacity.as_ref());
+        let streams = StreamsSettings::read(&mut reader, file, &market_data, capacity);
         let (authentication, credentials) = match &remote {
             None => (Authentication::read(&mut reader, users), None),
             Some(remote) => (Authentication::Open, Credentials::read(&mut reader, remote)),

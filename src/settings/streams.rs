@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::declared::DeclaredStream;
 use super::file::{ReadFile, SettingsFile, read_streams};
 use super::jetstream::Capacity;
+use super::market_data::MarketDataSettings;
 use super::reader::{Reader, number_in};
+use super::reservations;
 use super::variables::*;
 
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct StreamsSettings {
     pub prune: bool,
     pub max_streams: Option<u64>,
     pub max_consumers: Option<u64>,
+    /// What a server of our own can hold.
+    pub capacity: Option<Capacity>,
 }
 
 /// The name of what is not a file.
@@ -57,8 +61,8 @@ impl StreamsSettings {
     pub fn read(
         reader: &mut Reader,
         settings_file: SettingsFile,
-        market_data: &str,
-        capacity: Option<&Capacity>,
+        market_data: &MarketDataSettings,
+        capacity: Option<Capacity>,
     ) -> Self {
         let sets = reader.required(&STREAMS_DEFAULTS, |text| {
             text.split(',')
@@ -82,12 +86,13 @@ impl StreamsSettings {
             prune: reader.bool(&STREAMS_PRUNE),
             max_streams: most(reader, &JETSTREAM_MAX_STREAMS),
             max_consumers: most(reader, &JETSTREAM_MAX_CONSUMERS),
+            capacity,
         };
         if sets.contains(&Set::Broker) {
             settings.declared = settings.broker_set(reader);
         }
         settings.files.extend(settings_file.read);
-        settings.add(settings_file.streams, reader, market_data);
+        settings.add(settings_file.streams, reader, market_data.name.as_str());
         if let Some(file) = reader.readable_file(&STREAMS_FILE) {
             let read = SettingsFile::read(&file, &STREAMS_FILE, reader.problems);
             let (name, ignored) = (file.display(), read.variables.iter().map(|(variable, ..)| *variable));
@@ -102,10 +107,14 @@ impl StreamsSettings {
                 reader.warnings.push(format!("{name} declares no stream"));
             }
             settings.files.extend(read.read);
-            settings.add(read.streams, reader, market_data);
+            settings.add(read.streams, reader, market_data.name.as_str());
         }
         if let Some(capacity) = capacity {
-            settings.check(reader, capacity);
+            settings.check(reader, &capacity);
+            // One that is too large by itself has been told.
+            if reader.problems.is_empty() && !capacity.clustered {
+                reservations::check(&settings, market_data, &capacity, reader);
+            }
         }
         let of_files = settings.declared.iter().any(|stream| stream.file.as_ref() != BUILT_IN);
         if settings.prune && !of_files && reader.problems.is_empty() {

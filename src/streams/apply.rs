@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::{StreamExt, stream};
 
+use super::account::Account;
 use super::plan::{Action, Change, ConsumerAction, ConsumerPlan, Existing, Plan, Remark, StreamPlan, plan};
 use super::spec::{Desired, DesiredStream};
 use crate::nats::{ApiError, Consumers, JetStream, Put, StreamInfo};
@@ -90,11 +91,18 @@ impl Existing {
                 Err(error) => return Err(error),
             }
         }
+        // Of a server of our own we know what it can hold.
+        let account = match desired.capacity {
+            Some(_) => None,
+            // Whoever may not ask hears what does not fit from the server.
+            None => jetstream.account_info().await.ok().and_then(Account::of),
+        };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         Ok(Self {
             streams: streams.known,
             unknown: streams.unknown,
             consumers,
+            account,
             version: jetstream.server_version(),
             now: i64::try_from(now).unwrap_or(i64::MAX),
         })

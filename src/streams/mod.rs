@@ -1,5 +1,6 @@
 //! Streams: what should be ([`spec`]), what has to change ([`mod@plan`], pure), changing it ([`mod@apply`]).
 
+pub mod account;
 pub mod apply;
 mod drift;
 mod effect;

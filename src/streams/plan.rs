@@ -1,6 +1,7 @@
 //! Desired and existing → what to do. Pure.
 
 mod fields;
+mod room;
 mod stages;
 mod subjects;
 mod wording;
@@ -9,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use self::fields::{Differences, differences, too_old};
+use self::fields::{Differences, Server, differences, too_old};
 use self::subjects::{overlap_inside, settle_subjects, subjects_change};
+use super::account::Account;
 use super::spec::{Desired, DesiredConsumer, DesiredStream, Origin, is_marked, mark};
 use crate::domain::ServerVersion;
 use crate::nats::{Consumers, StreamInfo, StreamState};
-use crate::settings::variables::{JETSTREAM_MAX_CONSUMERS, JETSTREAM_MAX_STREAMS};
+use crate::settings::declared::contradictions::{Contradiction, contradictions};
 
 /// What a server has.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +26,8 @@ pub struct Existing {
     pub unknown: Vec<String>,
     /// Of the streams for which consumers are desired.
     pub consumers: BTreeMap<String, Consumers>,
+    /// What the account may have, on a server that others run.
+    pub account: Option<Account>,
     pub version: ServerVersion,
     /// Seconds since 1970, to tell the age of messages.
     pub now: i64,
@@ -113,6 +117,14 @@ pub enum Conflict {
     Circle { other: String },
     /// There are as many streams, or consumers, as there may be.
     TooMany { what: &'static str, most: u64, variable: &'static str },
+    /// Streams reserve more than there is.
+    NoRoom { bytes: i64, used: i64, most: i64, of: &'static str, by: Origin },
+    /// The account allows less to one stream.
+    AboveAccount { field: &'static str, value: i64, most: i64, by: Origin },
+    /// The account asks for it.
+    Required { field: &'static str, by: Origin },
+    /// The server refuses fields beside each other, or would switch one of them to something else.
+    Contradiction { field: &'static str, found: String, rule: String, remedy: String, by: Origin },
 }
 
 /// Something that will not be as desired; it displays as a sentence for the operator.
@@ -153,6 +165,40 @@ impl StreamPlan {
     fn block_consumers(&mut self) {
         if self.action == Action::Blocked {
             self.consumers.iter_mut().for_each(|consumer| consumer.action = ConsumerAction::Blocked);
+        }
+    }
+
+    /// Sends nothing that this server would refuse, whatever it holds.
+    fn hold_contradictions_back(&mut self, desired: &DesiredStream, version: ServerVersion) {
+        let of_consumers: Vec<_> =
+            desired.consumers.iter().map(|consumer| (consumer.name.as_str(), consumer.creation())).collect();
+        let of_consumers: Vec<_> = of_consumers.iter().map(|(name, config)| (*name, config)).collect();
+        let found = contradictions(&desired.name, &desired.creation(), &of_consumers);
+        for Contradiction { consumer, field, found, rule, remedy, .. } in
+            found.into_iter().filter(|contradiction| contradiction.servers.hold(version))
+        {
+            let fields = match &consumer {
+                None => &desired.fields,
+                Some(name) => match desired.consumers.iter().find(|consumer| consumer.name == *name) {
+                    Some(consumer) => &consumer.fields,
+                    None => continue,
+                },
+            };
+            let by = fields.iter().find(|wanted| wanted.field.name == field).map(|wanted| wanted.by.clone());
+            let by = by.unwrap_or_else(|| desired.subjects_by.clone());
+            let conflict = Conflict::Contradiction { field, found, rule, remedy, by };
+            match self.consumers.iter_mut().find(|plan| Some(&plan.name) == consumer.as_ref()) {
+                Some(plan) => {
+                    plan.conflicts.push(conflict);
+                    plan.action = ConsumerAction::Blocked;
+                }
+                None => {
+                    self.conflicts.push(conflict);
+                    let created = matches!(self.action, Action::Create(_) | Action::Blocked);
+                    self.action = if created { Action::Blocked } else { Action::Nothing };
+                    self.block_consumers();
+                }
+            }
         }
     }
 
@@ -198,10 +244,11 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
     let by_name: BTreeMap<&str, &StreamInfo> = existing.streams.iter().map(|info| (info.name(), info)).collect();
     let mut streams: Vec<StreamPlan> = Vec::with_capacity(desired.streams.len());
     for stream in &desired.streams {
-        let plan = match by_name.get(stream.name.as_str()) {
+        let mut plan = match by_name.get(stream.name.as_str()) {
             None if existing.unknown.contains(&stream.name) => StreamPlan::to_do(&stream.name, Action::Unknown),
-            info => plan_stream(stream, info.copied(), existing),
+            info => plan_stream(stream, info.copied(), existing, desired.capacity.is_none()),
         };
+        plan.hold_contradictions_back(stream, existing.version);
         streams.push(plan);
     }
     let names: BTreeSet<&str> = desired.streams.iter().map(|stream| stream.name.as_str()).collect();
@@ -213,16 +260,18 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
     streams.extend(
         to_prune.iter().map(|info| StreamPlan::to_do(info.name(), Action::Prune { messages: info.state.messages })),
     );
-    limit(&mut streams, desired, existing);
+    room::hold_back(&mut streams, desired, existing);
     settle_subjects(&mut streams, desired, &by_name, &extra);
     Plan { streams, extra: extra.iter().map(|info| info.name().to_owned()).collect() }
 }
 
-fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing) -> StreamPlan {
+/// `limited`: limits that nobody tells may lower what the server fills in.
+fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing, limited: bool) -> StreamPlan {
+    let server = Server { version: all.version, limited };
     let mut plan = StreamPlan::to_do(&desired.name, Action::Nothing);
     let none = Consumers::default();
     let consumers = all.consumers.get(&desired.name).unwrap_or(&none);
-    plan.consumers = desired.consumers.iter().map(|consumer| plan_consumer(consumer, consumers, all.version)).collect();
+    plan.consumers = desired.consumers.iter().map(|consumer| plan_consumer(consumer, consumers, server)).collect();
     let Some(existing) = existing else {
         plan.conflicts = too_old(&desired.fields, all.version);
         plan.conflicts.extend(overlap_inside(&desired.subjects, &desired.subjects, &desired.subjects_by));
@@ -234,7 +283,7 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
     // not know stay as they are.
     let mut config = existing.config.clone();
     let Differences { mut changes, conflicts, kept } =
-        differences(&desired.fields, &mut config, (&existing.state, all.now), all.version);
+        differences(&desired.fields, &mut config, (&existing.state, all.now), server);
     (plan.conflicts, plan.kept) = (conflicts, kept);
     match subjects_change(desired, existing, &config) {
         Ok(None) => {}
@@ -253,12 +302,12 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
     plan
 }
 
-fn plan_consumer(desired: &DesiredConsumer, existing: &Consumers, version: ServerVersion) -> ConsumerPlan {
+fn plan_consumer(desired: &DesiredConsumer, existing: &Consumers, server: Server) -> ConsumerPlan {
     if existing.unknown.contains(&desired.name) {
         return ConsumerPlan::to_do(desired, ConsumerAction::Nothing, vec![]);
     }
     let Some(existing) = existing.known.iter().find(|info| info.name == desired.name) else {
-        let conflicts = too_old(&desired.fields, version);
+        let conflicts = too_old(&desired.fields, server.version);
         let creation = || ConsumerAction::Create(with_one_filter(desired.creation()));
         let action = if conflicts.is_empty() { creation() } else { ConsumerAction::Blocked };
         return ConsumerPlan::to_do(desired, action, conflicts);
@@ -269,7 +318,7 @@ fn plan_consumer(desired: &DesiredConsumer, existing: &Consumers, version: Serve
         config.insert("filter_subjects".into(), json!([filter]));
     }
     let Differences { changes, conflicts, .. } =
-        differences(&desired.fields, &mut config, (&StreamState::default(), 0), version);
+        differences(&desired.fields, &mut config, (&StreamState::default(), 0), server);
     let action = match changes.is_empty() {
         true => ConsumerAction::Nothing,
         false => ConsumerAction::Update { config: with_one_filter(config), changes },
@@ -286,36 +335,6 @@ fn with_one_filter(mut config: Map<String, Value>) -> Map<String, Value> {
         config.insert("filter_subject".into(), filter);
     }
     config
-}
-
-/// Holds creations back that would exceed the number of streams or of consumers.
-fn limit(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
-    if let Some(most) = desired.max_streams {
-        let mut room = most.saturating_sub((existing.streams.len() + existing.unknown.len()) as u64);
-        for plan in streams.iter_mut().filter(|plan| matches!(plan.action, Action::Create(_))) {
-            if room == 0 {
-                let variable = JETSTREAM_MAX_STREAMS.name;
-                plan.conflicts.push(Conflict::TooMany { what: "streams", most, variable });
-                plan.action = Action::Blocked;
-                plan.block_consumers();
-            }
-            room = room.saturating_sub(1);
-        }
-    }
-    if let Some(most) = desired.max_consumers {
-        let mut room = most.saturating_sub(existing.streams.iter().map(|info| info.state.consumer_count).sum());
-        for consumer in streams.iter_mut().flat_map(|plan| &mut plan.consumers) {
-            if !matches!(consumer.action, ConsumerAction::Create(_)) {
-                continue;
-            }
-            if room == 0 {
-                let variable = JETSTREAM_MAX_CONSUMERS.name;
-                consumer.conflicts.push(Conflict::TooMany { what: "consumers", most, variable });
-                consumer.action = ConsumerAction::Blocked;
-            }
-            room = room.saturating_sub(1);
-        }
-    }
 }
 
 #[cfg(test)]

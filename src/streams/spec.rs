@@ -8,7 +8,7 @@ use crate::domain::{DataType, Subject, SubjectStyle};
 use crate::settings::declared::options::{CONSUMER, Field, STREAM};
 use crate::settings::declared::{DeclaredConsumer, DeclaredStream};
 use crate::settings::variables::*;
-use crate::settings::{MarketDataSettings, ReadFile, Settings, StreamsSettings};
+use crate::settings::{Capacity, MarketDataSettings, ReadFile, Settings, StreamsSettings};
 
 /// Everything that should be.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,8 @@ pub struct Desired {
     /// Streams at most; the server itself cannot limit an account that has no name.
     pub max_streams: Option<u64>,
     pub max_consumers: Option<u64>,
+    /// What a server of our own can hold; of one that others run only that server knows.
+    pub capacity: Option<Capacity>,
     /// The files that say so.
     pub files: Vec<ReadFile>,
 }
@@ -81,15 +83,16 @@ pub const MANAGED_BY: (&str, &str) = ("managed-by", "unified-nats");
 /// Beside it, the name of the stream: one that somebody makes with the configuration of ours is not ours.
 pub const MARKED_STREAM: &str = "managed-stream";
 
-/// What nats-server takes for a window that is not given, where messages get as old.
-const DEFAULT_WINDOW: Duration = Duration::from_secs(120);
-
 impl Desired {
     pub fn of(settings: &Settings) -> Self {
-        let StreamsSettings { market_data, declared, prune, max_streams, max_consumers, files, .. } = &settings.streams;
+        let StreamsSettings { market_data, declared, prune, max_streams, max_consumers, files, capacity, .. } =
+            &settings.streams;
         let mut streams = vec![];
         if *market_data {
-            let stream = DesiredStream::market_data(&settings.market_data);
+            let mut stream = DesiredStream::market_data(&settings.market_data);
+            if capacity.is_none() {
+                stream.leave_window_to_server();
+            }
             let more = declared.iter().find(|more| more.name == settings.market_data.name);
             streams.push(match more {
                 Some(more) => stream.refined(more),
@@ -98,7 +101,14 @@ impl Desired {
         }
         let others = declared.iter().filter(|stream| !(*market_data && stream.name == settings.market_data.name));
         streams.extend(others.map(DesiredStream::declared));
-        Self { streams, prune: *prune, max_streams: *max_streams, max_consumers: *max_consumers, files: files.clone() }
+        Self {
+            streams,
+            prune: *prune,
+            max_streams: *max_streams,
+            max_consumers: *max_consumers,
+            capacity: *capacity,
+            files: files.clone(),
+        }
     }
 
     pub fn stream(&self, name: &str) -> Option<&DesiredStream> {
@@ -155,14 +165,6 @@ impl DesiredStream {
         // What a bucket has because it is one, nobody wrote down.
         let of_field = |field: &str| stream.lines.get(field).map_or(Origin::Nobody, |at| line(*at));
         let mut fields = wanted(STREAM, &stream.config, of_field);
-        let is_mirror = stream.config.contains_key("mirror");
-        let max_age = stream.config.get("max_age").and_then(Value::as_i64).filter(|age| *age > 0);
-        for wanted in fields.iter_mut().filter(|wanted| wanted.field.canonical(&wanted.value).is_null()) {
-            if wanted.field.name == "duplicate_window" && !is_mirror {
-                let window = nanoseconds(DEFAULT_WINDOW);
-                wanted.value = max_age.map_or(window, |age| age.min(window)).into();
-            }
-        }
         fields.retain(|wanted| wanted.field.name != "subjects");
         Self {
             name: stream.name.to_string(),
@@ -204,6 +206,14 @@ impl DesiredStream {
         self
     }
 
+    /// A server that others run may limit the window below our default, and does not tell.
+    fn leave_window_to_server(&mut self) {
+        let window = self.fields.iter_mut().find(|wanted| wanted.field.name == "duplicate_window");
+        if let Some(window) = window.filter(|window| !window.by.is_declared()) {
+            window.value = Value::Null;
+        }
+    }
+
     /// nats-server refuses a window that is longer than messages live; one that nobody asked for gives way.
     fn shorten_default_window(&mut self) {
         let value = |name: &str| self.fields.iter().find(|wanted| wanted.field.name == name)?.value.as_i64();
@@ -236,7 +246,6 @@ impl DesiredStream {
             config.insert("subjects".into(), self.subjects.iter().map(Subject::as_str).collect());
         }
         config.extend(given(&self.fields));
-        config.entry("num_replicas").or_insert_with(|| 1.into());
         mark(&mut config);
         config
     }

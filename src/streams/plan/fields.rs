@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 use super::{Change, Conflict};
 use crate::domain::ServerVersion;
 use crate::nats::StreamState;
-use crate::settings::declared::options::{Changes, Omitted};
+use crate::settings::declared::derived::{Around, is_filled_in, is_the_same, may_be_filled_in};
+use crate::settings::declared::options::{Changes, Field, Omitted};
 use crate::streams::effect::{Circumstances, effect};
 use crate::streams::spec::{MANAGED_BY, MARKED_STREAM, Origin, Wanted};
 
@@ -15,24 +16,38 @@ pub(super) struct Differences {
     pub kept: Vec<Change>,
 }
 
+/// The server that is asked.
+#[derive(Clone, Copy)]
+pub(super) struct Server {
+    pub version: ServerVersion,
+    /// Limits that nobody tells may lower what it fills in.
+    pub limited: bool,
+}
+
 /// What of the fields is not as wanted; what can be changed is changed in `config`.
 pub(super) fn differences(
     fields: &[Wanted],
     config: &mut Map<String, Value>,
     (state, at): (&StreamState, i64),
-    version: ServerVersion,
+    Server { version, limited }: Server,
 ) -> Differences {
     let mut differences = Differences { changes: vec![], conflicts: vec![], kept: vec![] };
+    let afterwards = afterwards(fields, config);
+    let around = Around { config: &afterwards, limited };
     for Wanted { field, value, by } in fields {
         let now = config.get(field.name).cloned().unwrap_or_default();
         let (is, should) = (field.canonical(&now), field.canonical(&with_mark_of(field.name, &now, value)));
-        let omitted = !by.is_declared() && value.is_null();
-        if is == should || field.changes == Changes::AtCreation || (omitted && field.omitted == Omitted::Stays) {
+        if is == should || field.changes == Changes::AtCreation || stays(field, value, by) {
+            continue;
+        }
+        if should.is_null() && may_be_filled_in(field.name, &now, around)
+            || is_the_same(field.name, &is, &should, around)
+        {
             continue;
         }
         let by = by.clone();
-        if version < field.since && !should.is_null() {
-            differences.conflicts.push(Conflict::TooOld { field: field.name, since: field.since, version, by });
+        if let Some((field, since)) = field.needs(&should).filter(|(_, since)| version < *since) {
+            differences.conflicts.push(Conflict::TooOld { field, since, version, by });
             continue;
         }
         if !field.can_change(&is, &should, version) {
@@ -45,7 +60,9 @@ pub(super) fn differences(
         }
         let circumstances = Circumstances { state, now: at, config, wanted: fields };
         let effect = effect(field.name, &is, &should, &circumstances);
-        let change = Change { field: field.name, now: field.shown(&is), wanted: field.shown(&should), by, effect };
+        let filled_in = should.is_null() && is_filled_in(field.name);
+        let wanted = if filled_in { Value::Null } else { field.shown(&should) };
+        let change = Change { field: field.name, now: field.shown(&is), wanted, by, effect };
         // Nothing we do deletes a message except what an operator declared.
         if change.effect.is_some() && !change.by.is_declared() {
             differences.kept.push(change);
@@ -58,6 +75,25 @@ pub(super) fn differences(
         }
     }
     differences
+}
+
+/// Whether a field that is not declared any more, or only has a default, is as good as any.
+fn stays(field: &Field, value: &Value, by: &Origin) -> bool {
+    let omitted = !by.is_declared() && value.is_null();
+    omitted && (field.omitted == Omitted::Stays || matches!(by, Origin::DefaultOf(_)))
+}
+
+/// The object as it should be.
+fn afterwards(fields: &[Wanted], config: &Map<String, Value>) -> Map<String, Value> {
+    let mut config = config.clone();
+    for Wanted { field, value, by } in fields.iter().filter(|wanted| !stays(wanted.field, &wanted.value, &wanted.by)) {
+        let _ = by;
+        match value {
+            Value::Null => _ = config.remove(field.name),
+            value => _ = config.insert(field.name.into(), value.clone()),
+        }
+    }
+    config
 }
 
 /// Labels keep our mark and those of the server.
@@ -75,14 +111,9 @@ fn with_mark_of(field: &str, now: &Value, wanted: &Value) -> Value {
 }
 
 pub(super) fn too_old(fields: &[Wanted], version: ServerVersion) -> Vec<Conflict> {
-    let conflict = |wanted: &Wanted| {
-        let Wanted { field, value, by } = wanted;
-        (version < field.since && !field.canonical(value).is_null()).then(|| Conflict::TooOld {
-            field: field.name,
-            since: field.since,
-            version,
-            by: by.clone(),
-        })
+    let conflict = |Wanted { field, value, by }: &Wanted| {
+        let (field, since) = field.needs(&field.canonical(value))?;
+        (version < since).then(|| Conflict::TooOld { field, since, version, by: by.clone() })
     };
     fields.iter().filter_map(conflict).collect()
 }

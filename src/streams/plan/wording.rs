@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Action, Change, Conflict, ConsumerAction, Remark, StreamPlan};
+use crate::domain::ByteSize;
 use crate::settings::declared::options::readable;
 use crate::streams::spec::Origin;
 
@@ -56,6 +57,16 @@ impl fmt::Display for Change {
     }
 }
 
+impl Origin {
+    /// What an operator sets to change a field of a stream.
+    fn where_to_set<'a>(&'a self, field: &'a str) -> &'a str {
+        match self {
+            Self::Variable(name) | Self::DefaultOf(name) => name,
+            Self::Line(_) | Self::Nobody => field,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,6 +113,39 @@ impl fmt::Display for Conflict {
                 "it takes subjects from stream {other} while that one waits for it: change them in two steps, first \
                  taking subjects out"
             ),
+            Self::NoRoom { bytes, used, most, of, by } => {
+                let size = |bytes: i64| ByteSize::new(bytes.unsigned_abs());
+                let enough = size(used.saturating_add(*bytes));
+                write!(
+                    f,
+                    "max_bytes {} ({by}) has no room: other streams reserve {} of the {} that {of} allows: lower it, or \
+                     raise {of} to {enough} at least",
+                    size(*bytes),
+                    size(*used),
+                    size(*most)
+                )
+            }
+            Self::AboveAccount { field, value, most, by } => {
+                let shown = |number: i64| match *field {
+                    "max_bytes" => ByteSize::new(number.unsigned_abs()).to_string(),
+                    _ => number.to_string(),
+                };
+                let (value, most) = (shown(*value), shown(*most));
+                write!(
+                    f,
+                    "{field} is {value} ({by}), and the account allows {most}: set {} to {most} at most, or have the \
+                     account's limit raised",
+                    by.where_to_set(field)
+                )
+            }
+            Self::Required { field, by } => write!(
+                f,
+                "{field} is not limited, and the account asks for a limit of each stream: set {}",
+                by.where_to_set(field)
+            ),
+            Self::Contradiction { field, found, rule, remedy, by } => {
+                write!(f, "{field} ({by}): cannot use {found}: {rule}; {remedy}")
+            }
             Self::TooMany { what, most, variable } => {
                 write!(f, "{variable} allows {most} {what}, and there are as many already: raise it, or delete some")
             }

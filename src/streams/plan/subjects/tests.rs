@@ -83,7 +83,7 @@ fn a_mirror_that_cannot_be_one_keeps_its_subjects() {
     // A server that cannot make a stream of a mirror is told so by nobody else.
     let mut mirror = server(&file("streams: {A: {mirror: {name: B}}}"), 3);
     mirror.version = (2, 11);
-    let planned = only(plan(&file("streams: {A: {subjects: [a]}}"), &mirror));
+    let planned = only(plan(&file("streams: {A: {subjects: [a], max_msgs: 5}}"), &mirror));
     assert!(planned.sentences()[0].contains("mirror is"), "{:?}", planned.sentences());
     let Action::Update { config, .. } = planned.action else { panic!("{planned:?}") };
     assert_eq!(subjects(&config), Vec::<String>::new());
