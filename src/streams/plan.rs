@@ -246,9 +246,18 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
     for stream in &desired.streams {
         let mut plan = match by_name.get(stream.name.as_str()) {
             None if existing.unknown.contains(&stream.name) => StreamPlan::to_do(&stream.name, Action::Unknown),
-            info => plan_stream(stream, info.copied(), existing, desired.capacity.is_none()),
+            info => {
+                let server = Server {
+                    version: existing.version,
+                    limited: desired.capacity.is_none(),
+                    origin_direct: stream.origin().and_then(|origin| allows_direct(origin, desired, &by_name)),
+                };
+                plan_stream(stream, info.copied(), existing, server)
+            }
         };
         plan.hold_contradictions_back(stream, existing.version);
+        let direct = stream.origin().and_then(|origin| Some((origin, allows_direct(origin, desired, &by_name)?)));
+        plan.conflicts.extend(direct.and_then(|(origin, direct)| stream.follows(origin, direct)));
         streams.push(plan);
     }
     let names: BTreeSet<&str> = desired.streams.iter().map(|stream| stream.name.as_str()).collect();
@@ -265,9 +274,16 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
     Plan { streams, extra: extra.iter().map(|info| info.name().to_owned()).collect() }
 }
 
-/// `limited`: limits that nobody tells may lower what the server fills in.
-fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing, limited: bool) -> StreamPlan {
-    let server = Server { version: all.version, limited };
+/// Whether a stream will allow direct gets, where it is there or is going to be.
+fn allows_direct(name: &str, desired: &Desired, by_name: &BTreeMap<&str, &StreamInfo>) -> Option<bool> {
+    let wanted = desired.stream(name).and_then(|stream| stream.fields.iter().find(|w| w.field.name == "allow_direct"));
+    match wanted {
+        Some(wanted) => Some(wanted.value == true),
+        None => by_name.get(name).map(|info| info.config.get("allow_direct") == Some(&Value::Bool(true))),
+    }
+}
+
+fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing, server: Server) -> StreamPlan {
     let mut plan = StreamPlan::to_do(&desired.name, Action::Nothing);
     let none = Consumers::default();
     let consumers = all.consumers.get(&desired.name).unwrap_or(&none);

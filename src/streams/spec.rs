@@ -309,7 +309,8 @@ fn wanted(table: &'static [Field], config: &Map<String, Value>, line: impl Fn(&s
 
 /// The fields that something is created with.
 fn given(fields: &[Wanted]) -> impl Iterator<Item = (String, Value)> {
-    let given = fields.iter().filter(|wanted| !wanted.value.is_null());
+    // What is off is as if it were not there, and older servers refuse the name of it.
+    let given = fields.iter().filter(|wanted| !wanted.value.is_null() && wanted.value != false);
     given.map(|wanted| (wanted.field.name.to_owned(), wanted.value.clone()))
 }
 

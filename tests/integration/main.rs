@@ -15,6 +15,7 @@ mod integrity;
 mod lifecycle;
 mod lists;
 mod logs;
+mod options;
 mod plans;
 mod refusals;
 mod reload;

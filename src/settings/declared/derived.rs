@@ -18,6 +18,8 @@ pub struct Around<'a> {
     /// Limits of the server or the account may have lowered what it fills in. A server of our own has
     /// none.
     pub limited: bool,
+    /// Of a mirror: whether its origin allows direct gets, where that is known.
+    pub origin_direct: Option<bool>,
 }
 
 /// Fields that are not simply off, or without a limit, when nobody declares them.
@@ -27,7 +29,7 @@ pub fn is_filled_in(field: &str) -> bool {
 
 /// Whether a server shows a value like that for a field which nobody declares.
 pub fn may_be_filled_in(field: &str, value: &Value, around: Around<'_>) -> bool {
-    let Around { config, limited } = around;
+    let Around { config, limited, .. } = around;
     let number = |field: &str| config.get(field).and_then(Value::as_i64).unwrap_or_default();
     let text = |field: &str| config.get(field).and_then(Value::as_str).unwrap_or_default();
     let is = |field: &str| config.get(field) == Some(&Value::Bool(true));
@@ -55,6 +57,9 @@ pub fn may_be_filled_in(field: &str, value: &Value, around: Around<'_>) -> bool 
 
 /// Whether a server shows `is` for what was declared as `wanted`.
 pub fn is_the_same(field: &str, is: &Value, wanted: &Value, around: Around<'_>) -> bool {
+    if field == "mirror_direct" {
+        return around.origin_direct.is_some_and(|direct| direct != (wanted == true));
+    }
     // Everything that is published on is, under the subjects that the transform gives.
     let everything = wanted.get("dest").is_some_and(|dest| dest == ">") && wanted.get("src").is_none();
     if field != "republish" || !everything {

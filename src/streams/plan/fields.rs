@@ -22,6 +22,8 @@ pub(super) struct Server {
     pub version: ServerVersion,
     /// Limits that nobody tells may lower what it fills in.
     pub limited: bool,
+    /// Whether the origin of a mirror allows direct gets, where that is known.
+    pub origin_direct: Option<bool>,
 }
 
 /// What of the fields is not as wanted; what can be changed is changed in `config`.
@@ -29,11 +31,11 @@ pub(super) fn differences(
     fields: &[Wanted],
     config: &mut Map<String, Value>,
     (state, at): (&StreamState, i64),
-    Server { version, limited }: Server,
+    Server { version, limited, origin_direct }: Server,
 ) -> Differences {
     let mut differences = Differences { changes: vec![], conflicts: vec![], kept: vec![] };
     let afterwards = afterwards(fields, config);
-    let around = Around { config: &afterwards, limited };
+    let around = Around { config: &afterwards, limited, origin_direct };
     for Wanted { field, value, by } in fields {
         let now = config.get(field.name).cloned().unwrap_or_default();
         let (is, should) = (field.canonical(&now), field.canonical(&with_mark_of(field.name, &now, value)));

@@ -19,6 +19,9 @@ pub(super) fn find(finder: &mut Finder<'_>, name: &str) {
         let transforms = transforms(mirror);
         overlapping(finder, "mirror", &transforms, Subject::overlaps);
     }
+    if finder.is("mirror_direct") && !finder.has("mirror") {
+        finder.refuse("mirror_direct", "true", "is for mirrors", "leave it out");
+    }
     let Some(sources) = finder.config.get("sources").and_then(Value::as_array) else { return };
     if !sources.is_empty() && finder.is("allow_msg_schedules") {
         let rule = "cannot be together with sources";
