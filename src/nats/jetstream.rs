@@ -2,6 +2,7 @@
 //! and we do not are carried over untouched.
 
 mod answers;
+mod way_out;
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;

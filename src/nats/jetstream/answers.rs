@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::way_out::way_out;
 use crate::domain::{OLDEST_SERVER, ServerVersion};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The server answered, and refused.
-    #[error("{description} (JetStream error {err_code})")]
+    #[error("{description} (JetStream error {err_code}){}", way_out(*.err_code))]
     Refused { err_code: u64, description: String },
     #[error("no answer to {subject} within {} s", .deadline.as_secs_f32())]
     Timeout { subject: String, deadline: Duration },
@@ -175,6 +176,8 @@ mod tests {
         let error = parse_answer::<StreamInfo>(answer).unwrap().unwrap_err();
         assert!(error.is(ApiError::STREAM_NOT_FOUND));
         assert_eq!(error.to_string(), "stream not found (JetStream error 10059)");
+        let full = ApiError::Refused { err_code: 10047, description: "insufficient storage".into() };
+        assert!(full.to_string().starts_with("insufficient storage (JetStream error 10047); lower max_bytes"));
     }
 
     #[test]
