@@ -65,7 +65,7 @@ fn of_market_data(settings: &MarketDataSettings, refined: Option<&DeclaredStream
     let set = |variable: &Variable| settings.declared.contains(&variable.name);
     let of_file = |field: &str| refined.and_then(|stream| stream.config.get(field));
     let bytes = match of_file("max_bytes").and_then(Value::as_i64).filter(|_| !set(&STREAM_MAX_BYTES)) {
-        Some(bytes) => Some((bytes, refined.map_or_else(String::new, |stream| place(stream)))),
+        Some(bytes) => Some((bytes, refined.map(place).unwrap_or_default())),
         None => settings.max_bytes.map(|bytes| (bytes, STREAM_MAX_BYTES.name.to_owned())),
     };
     let in_memory = match of_file("storage").filter(|_| !set(&STORAGE_TYPE)) {

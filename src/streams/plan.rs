@@ -1,6 +1,7 @@
 //! Desired and existing → what to do. Pure.
 
 mod fields;
+mod origins;
 mod room;
 mod stages;
 mod subjects;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 
 use self::fields::{Differences, Server, differences, too_old};
+use self::origins::Origins;
 use self::subjects::{overlap_inside, settle_subjects, subjects_change};
 use super::account::Account;
 use super::spec::{Desired, DesiredConsumer, DesiredStream, Origin, is_marked, mark};
@@ -192,14 +194,17 @@ impl StreamPlan {
                     plan.conflicts.push(conflict);
                     plan.action = ConsumerAction::Blocked;
                 }
-                None => {
-                    self.conflicts.push(conflict);
-                    let created = matches!(self.action, Action::Create(_) | Action::Blocked);
-                    self.action = if created { Action::Blocked } else { Action::Nothing };
-                    self.block_consumers();
-                }
+                None => self.hold(conflict),
             }
         }
+    }
+
+    /// Sends nothing, and says why.
+    fn hold(&mut self, conflict: Conflict) {
+        self.conflicts.push(conflict);
+        let created = matches!(self.action, Action::Create(_) | Action::Blocked);
+        self.action = if created { Action::Blocked } else { Action::Nothing };
+        self.block_consumers();
     }
 
     /// Whether there is nothing to do that can be done.
@@ -242,6 +247,7 @@ impl ConsumerPlan {
 /// What has to be done so that a server becomes as desired.
 pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
     let by_name: BTreeMap<&str, &StreamInfo> = existing.streams.iter().map(|info| (info.name(), info)).collect();
+    let origins = Origins { desired, existing: &by_name };
     let mut streams: Vec<StreamPlan> = Vec::with_capacity(desired.streams.len());
     for stream in &desired.streams {
         let mut plan = match by_name.get(stream.name.as_str()) {
@@ -250,14 +256,16 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
                 let server = Server {
                     version: existing.version,
                     limited: desired.capacity.is_none(),
-                    origin_direct: stream.origin().and_then(|origin| allows_direct(origin, desired, &by_name)),
+                    origin_direct: origins.allows_direct(stream),
                 };
                 plan_stream(stream, info.copied(), existing, server)
             }
         };
         plan.hold_contradictions_back(stream, existing.version);
-        let direct = stream.origin().and_then(|origin| Some((origin, allows_direct(origin, desired, &by_name)?)));
-        plan.conflicts.extend(direct.and_then(|(origin, direct)| stream.follows(origin, direct)));
+        plan.conflicts.extend(origins.overruled(stream));
+        if let Some(conflict) = origins.too_small(stream) {
+            plan.hold(conflict);
+        }
         streams.push(plan);
     }
     let names: BTreeSet<&str> = desired.streams.iter().map(|stream| stream.name.as_str()).collect();
@@ -272,15 +280,6 @@ pub fn plan(desired: &Desired, existing: &Existing) -> Plan {
     room::hold_back(&mut streams, desired, existing);
     settle_subjects(&mut streams, desired, &by_name, &extra);
     Plan { streams, extra: extra.iter().map(|info| info.name().to_owned()).collect() }
-}
-
-/// Whether a stream will allow direct gets, where it is there or is going to be.
-fn allows_direct(name: &str, desired: &Desired, by_name: &BTreeMap<&str, &StreamInfo>) -> Option<bool> {
-    let wanted = desired.stream(name).and_then(|stream| stream.fields.iter().find(|w| w.field.name == "allow_direct"));
-    match wanted {
-        Some(wanted) => Some(wanted.value == true),
-        None => by_name.get(name).map(|info| info.config.get("allow_direct") == Some(&Value::Bool(true))),
-    }
 }
 
 fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Existing, server: Server) -> StreamPlan {

@@ -9,6 +9,7 @@ use super::{Action, Conflict, ConsumerAction, Existing, StreamPlan};
 use crate::settings::variables::{
     JETSTREAM_MAX_CONSUMERS, JETSTREAM_MAX_FILE, JETSTREAM_MAX_MEMORY, JETSTREAM_MAX_STREAMS,
 };
+use crate::streams::account::Account;
 use crate::streams::spec::{Desired, DesiredStream, Origin};
 
 /// Whose limit it is, where no variable of ours sets it.
@@ -44,12 +45,6 @@ fn origin(wanted: &DesiredStream, field: &str) -> Origin {
     wanted.fields.iter().find(|wanted| wanted.field.name == field).map_or(Origin::Nobody, |wanted| wanted.by.clone())
 }
 
-fn hold(plan: &mut StreamPlan, conflict: Conflict) {
-    plan.conflicts.push(conflict);
-    plan.action = if matches!(plan.action, Action::Create(_)) { Action::Blocked } else { Action::Nothing };
-    plan.block_consumers();
-}
-
 /// What the account allows to one stream.
 fn of_account(plan: &mut StreamPlan, wanted: &DesiredStream, existing: &Existing) {
     let Some(config) = sent(plan) else { return };
@@ -67,7 +62,7 @@ fn of_account(plan: &mut StreamPlan, wanted: &DesiredStream, existing: &Existing
         found.push(Conflict::Required { field: "max_bytes", by: origin(wanted, "max_bytes") });
     }
     for conflict in found {
-        hold(plan, conflict);
+        plan.hold(conflict);
     }
 }
 
@@ -79,7 +74,7 @@ fn number_of_streams(streams: &mut [StreamPlan], desired: &Desired, existing: &E
     let mut room = most.saturating_sub((existing.streams.len() + existing.unknown.len()) as u64);
     for plan in streams.iter_mut().filter(|plan| matches!(plan.action, Action::Create(_))) {
         if room == 0 {
-            hold(plan, Conflict::TooMany { what: "streams", most, variable });
+            plan.hold(Conflict::TooMany { what: "streams", most, variable });
         }
         room = room.saturating_sub(1);
     }
@@ -98,7 +93,7 @@ type Key = (bool, i64);
 fn reservations(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
     // What a node of a cluster has to hold depends on where its streams are put.
     let own = desired.capacity.filter(|capacity| !capacity.clustered);
-    let tiers = existing.account.as_ref().is_some_and(super::super::account::Account::has_tiers);
+    let tiers = existing.account.as_ref().is_some_and(Account::has_tiers);
     let key = |config: &Map<String, Value>| -> Key {
         (in_memory(config), if tiers { number(config, "num_replicas").max(1) } else { 0 })
     };
@@ -143,9 +138,18 @@ fn reservations(streams: &mut [StreamPlan], desired: &Desired, existing: &Existi
         if room.used.saturating_add(more) > room.most {
             let by = origin(wanted, "max_bytes");
             let conflict = Conflict::NoRoom { bytes: bytes(config), used: room.used, most: room.most, of: room.by, by };
-            hold(plan, conflict);
+            plan.hold(conflict);
         } else {
             room.used = room.used.saturating_add(reserved(config).max(more) - before);
+        }
+    }
+    // A stream that reserves nothing is refused, too, where not a byte is left.
+    for (plan, wanted) in streams.iter_mut().zip(&desired.streams) {
+        let Action::Create(config) = &plan.action else { continue };
+        let room = rooms.get(&key(config)).and_then(Option::as_ref).filter(|_| bytes(config) == 0);
+        if let Some(room) = room.filter(|room| room.used >= room.most) {
+            let by = origin(wanted, "max_bytes");
+            plan.hold(Conflict::NoRoom { bytes: 0, used: room.used, most: room.most, of: room.by, by });
         }
     }
 }

@@ -28,27 +28,6 @@ impl StreamPlan {
     }
 }
 
-impl DesiredStream {
-    /// The stream of the same account that it mirrors.
-    pub(super) fn origin(&self) -> Option<&str> {
-        let mirror = &self.fields.iter().find(|wanted| wanted.field.name == "mirror")?.value;
-        mirror.get("name")?.as_str().filter(|_| mirror.get("external").is_none())
-    }
-
-    /// That a mirror cannot answer direct gets otherwise than its origin, where somebody wants that.
-    pub(super) fn follows(&self, origin: &str, direct: bool) -> Option<Conflict> {
-        let wanted = self.fields.iter().find(|wanted| wanted.field.name == "mirror_direct")?;
-        let differs = wanted.by.is_declared() && (wanted.value == true) != direct;
-        differs.then(|| Conflict::Contradiction {
-            field: "mirror_direct",
-            found: wanted.value.to_string(),
-            rule: format!("follows allow_direct of stream {origin}, which is {direct}"),
-            remedy: "change it there, or leave it out".into(),
-            by: wanted.by.clone(),
-        })
-    }
-}
-
 impl ConsumerPlan {
     fn find_blind_filters(&mut self, desired: &DesiredConsumer, subjects: &[Subject]) {
         let filters = desired.fields.iter().find(|wanted| wanted.field.name == "filter_subjects");

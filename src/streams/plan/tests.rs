@@ -512,6 +512,21 @@ fn a_mirror_answers_direct_gets_as_its_origin_does() {
 }
 
 #[test]
+fn messages_of_another_stream_have_to_fit() {
+    for lines in ["mirror: {name: O}", "sources: [{name: O}]"] {
+        let text = |own: &str, theirs: &str| {
+            format!("streams: {{O: {{subjects: [o], max_msg_size: {theirs}}}, M: {{{lines}, max_msg_size: {own}}}}}")
+        };
+        let blocked = |text: &str| plan(&file(text), &with(vec![])).streams[1].action == Action::Blocked;
+        assert!(blocked(&text("1KB", "2KB")), "{lines}");
+        assert!(!blocked(&text("2KB", "2KB")) && !blocked(&text("1KB", "-1")), "{lines}");
+        let there = server(&file("streams: {O: {subjects: [o], max_msg_size: 2KB}}"), 0);
+        let alone = only(plan(&file(&format!("streams: {{M: {{{lines}, max_msg_size: 1KB}}}}")), &there));
+        assert!(alone.sentences()[0].contains("must not be below that of stream O, which is 2048"), "{alone:?}");
+    }
+}
+
+#[test]
 fn what_reserves_more_than_there_is_is_not_sent() {
     let desired =
         of_our_own("streams: {A: {subjects: [a], max_bytes: 1GB}, B: {subjects: [b], max_bytes: 512MB}}", 2 << 30);
@@ -527,6 +542,10 @@ fn what_reserves_more_than_there_is_is_not_sent() {
         ]
     );
     assert_eq!(planned.streams[1].action, Action::Blocked);
+    let full = of_our_own("streams: {A: {subjects: [a], max_bytes: 1GB}, B: {subjects: [b]}}", 1 << 30);
+    let told = plan(&full, &with(vec![])).streams[1].sentences();
+    assert!(told.len() == 1 && told[0].contains("even without max_bytes"), "{told:?}");
+    assert!(!plan(&full, &server(&full, 0)).has_conflicts(), "it is there");
     // What is there already is not sent again; memory is another room.
     let as_it_is = server(&desired, 0);
     let tight = Desired { capacity: of_our_own("streams: {}", 1 << 20).capacity, ..desired };

@@ -113,6 +113,12 @@ impl fmt::Display for Conflict {
                 "it takes subjects from stream {other} while that one waits for it: change them in two steps, first \
                  taking subjects out"
             ),
+            Self::NoRoom { bytes: 0, used, of, .. } => write!(
+                f,
+                "there is no room for another stream, even without max_bytes: other streams reserve {}, which is all \
+                 that {of} allows: lower max_bytes of one of them, or raise {of}",
+                ByteSize::new(used.unsigned_abs())
+            ),
             Self::NoRoom { bytes, used, most, of, by } => {
                 let size = |bytes: i64| ByteSize::new(bytes.unsigned_abs());
                 let enough = size(used.saturating_add(*bytes));
