@@ -345,7 +345,7 @@ fn on(version: &str) {
     server.start();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
-    let number = if std::env::var_os("UNIFIED_NATS_FULL").is_some() { 5_000 } else { 400 };
+    let number = if std::env::var_os("UNIFIED_NATS_FULL").is_some() { 5_000 } else { 250 };
     let mut cases = alone_and_in_pairs();
     if std::env::var_os("UNIFIED_NATS_FULL").is_none() {
         // Each option alone, and a different part of the pairs each time.
