@@ -4,7 +4,7 @@
 //! hand. In those, numbers that are durations are nanoseconds.
 
 use crate::settings::document::{found, scalar};
-use crate::yaml::{Entry, Node, Value};
+use crate::yaml::{Entry, Node, Place, Value};
 
 /// What Go writes of a stream whether it is set or not.
 const OF_STREAM: [&str; 8] =
@@ -63,24 +63,30 @@ pub fn unwrapped(node: &Node) -> &Node {
     }
 }
 
+/// What stands around a list in an answer of the API.
+const AROUND_LISTS: [&str; 6] = ["type", "total", "offset", "limit", "missing", "offline"];
+
 /// A file that is an export or a list of them as the file of streams that it stands for; others stay
 /// as they are.
 pub fn as_declarations(root: Node) -> Node {
-    let listed =
-        |key: &str| get(&root, key).filter(|list| matches!(&list.value, Value::List(items) if !items.is_empty()));
-    let items: Vec<&Node> = match &root.value {
-        Value::List(items) => items.iter().collect(),
-        Value::Map(_) => match listed("streams").or_else(|| listed("consumers")) {
-            Some(Node { value: Value::List(items), .. }) => items.iter().collect(),
-            _ => vec![&root],
-        },
-        _ => return root,
+    let is_list = |key: &&str| get(&root, key).is_some_and(|list| matches!(&list.value, Value::List(_)));
+    let key = ["streams", "consumers"].into_iter().find(is_list);
+    let items: Vec<&Node> = match (&root.value, key.and_then(|key| get(&root, key)).map(|list| &list.value)) {
+        (Value::List(items), _) | (_, Some(Value::List(items))) => items.iter().collect(),
+        _ => vec![&root],
     };
     let exports: Option<Vec<Export>> = items.into_iter().map(Export::of).collect();
-    match exports {
-        Some(exports) if !exports.is_empty() => declarations(&root, exports),
-        _ => root,
-    }
+    let Some(exports) = exports.filter(|exports| !exports.is_empty()) else { return root };
+    // What else a settings file says stays.
+    let rest = match (&root.value, key) {
+        (Value::Map(entries), Some(key)) => entries
+            .iter()
+            .filter(|entry| entry.key != key && !AROUND_LISTS.contains(&entry.key.as_str()))
+            .cloned()
+            .collect(),
+        _ => vec![],
+    };
+    declarations(root.at, exports, rest)
 }
 
 /// One object of an export.
@@ -102,8 +108,8 @@ impl Export {
     }
 }
 
-fn declarations(root: &Node, exports: Vec<Export>) -> Node {
-    let map = |entries| Node { at: root.at, value: Value::Map(entries) };
+fn declarations(at: Place, exports: Vec<Export>, mut rest: Vec<Entry>) -> Node {
+    let map = |entries| Node { at, value: Value::Map(entries) };
     let mut streams: Vec<Entry> = vec![];
     let mut consumers = vec![];
     for export in exports {
@@ -128,7 +134,8 @@ fn declarations(root: &Node, exports: Vec<Export>) -> Node {
             _ => entries.push(Entry { key: "consumers".into(), at: consumer.at, value: map(vec![consumer]) }),
         }
     }
-    map(vec![Entry { key: "streams".into(), at: root.at, value: map(streams) }])
+    rest.push(Entry { key: "streams".into(), at, value: map(streams) });
+    map(rest)
 }
 
 /// Whether an export says nothing there: what Go writes for a field that is not set.

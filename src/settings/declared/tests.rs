@@ -178,6 +178,12 @@ fn contradictions_are_found() {
             "consumers.b.filter_subjects: cannot use a filter beside consumer a, which has none",
         ),
         (
+            "retention: workqueue\nconsumers: {a: {filter_subject: a}, b: {}}",
+            "consumers.b.filter_subjects: cannot use no filter",
+        ),
+        ("retention: workqueue\nconsumers: {a: {}, b: {}}", "must share no subject with consumer a"),
+        ("retention: workqueue\nconsumers: {a: {deliver_policy: new}}", "must be all in a stream with"),
+        (
             "retention: workqueue\nconsumers: {a: {ack_policy: none}}",
             "must be explicit in a stream with retention: workqueue",
         ),
@@ -380,6 +386,8 @@ fn exports_are_taken_as_they_are() {
             );
         }
     }
+    let (_, problems) = read(&format!(r#"{{"strict_subjects": "maybe", "streams": [{stream}], "more": 1}}"#));
+    assert_eq!(problems.len(), 2, "the rest of a settings file counts: {problems:?}");
     // Without its stream it is for one that is declared elsewhere, or for nobody.
     let (streams, _) = read(&list("consumers", &consumer));
     assert_eq!((streams.len(), streams[0].consumers.len(), streams[0].config.len()), (1, 1, 0));

@@ -615,3 +615,27 @@ fn what_only_some_servers_refuse_is_a_conflict_there() {
         assert!(!on(taken).has_conflicts(), "{lines}: {:?}", on(taken));
     }
 }
+
+#[test]
+fn what_was_taken_as_it_is_leaves_nothing_to_do() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/streams_file");
+    for entry in std::fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        let mut problems = Default::default();
+        let streams = read_streams("s.yml", &std::fs::read_to_string(&path).unwrap(), &mut problems);
+        let streams = streams.iter().map(DesiredStream::declared).collect();
+        let desired = Desired { streams, ..Desired::default() };
+        let mut there = with(vec![]);
+        for stream in plan(&desired, &there).streams {
+            let Action::Create(config) = stream.action else { continue };
+            there.streams.push(StreamInfo { config, state: StreamState::default(), created: String::new() });
+            let known = stream.consumers.into_iter().filter_map(|consumer| match consumer.action {
+                ConsumerAction::Create(config) => Some(ConsumerInfo { name: consumer.name, config, state: Map::new() }),
+                _ => None,
+            });
+            there.consumers.insert(stream.name, Consumers { known: known.collect(), unknown: vec![] });
+        }
+        assert!(!there.streams.is_empty(), "{}: {problems}", path.display());
+        assert!(plan(&desired, &there).is_nothing(), "{}", path.display());
+    }
+}
