@@ -86,3 +86,61 @@ fn place(stream: &DeclaredStream) -> String {
     let line = stream.lines.get("max_bytes").copied().unwrap_or(stream.line);
     format!("{}:{line}: {}", stream.file, stream.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::tests::load;
+
+    #[test]
+    fn reservations_are_added_up_against_the_storage() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("streams.yml");
+        let problems = |text: &str, pairs: &[(&str, &str)]| {
+            std::fs::write(&path, text).unwrap();
+            let mut all = vec![("STREAMS_FILE", path.to_str().unwrap()), ("JETSTREAM_MAX_FILE", "2GB")];
+            all.retain(|(name, _)| pairs.iter().all(|(other, _)| other != name));
+            all.extend(pairs);
+            let problems = load(&all).err().map(|problems| problems.list).unwrap_or_default();
+            let name = path.display().to_string();
+            problems.iter().map(|problem| problem.to_string().replace(&name, "streams.yml")).collect::<Vec<_>>()
+        };
+        let text = "streams:\n  A: {subjects: [\"a.>\"], max_bytes: 1GB}\n  B: {subjects: [\"b.>\"], max_bytes: 1GB}\n\
+                    key_value:\n  K: {max_bytes: 100MB}\n";
+        assert_eq!(
+            problems(text, &[("STREAM_MAX_BYTES", "512MB")]),
+            [
+                "JETSTREAM_MAX_FILE: cannot use 2GB for the 2660MB that max_bytes of streams and buckets reserves: 512MB \
+              (STREAM_MAX_BYTES) + 1GB (streams.yml:2: A) + 1GB (streams.yml:3: B) + 100MB (streams.yml:5: KV_K): what they \
+              reserve together must not be above JETSTREAM_MAX_FILE=2GB; lower max_bytes of some, or raise \
+              JETSTREAM_MAX_FILE to 2660MB at least"
+            ]
+        );
+        let none: [&str; 0] = [];
+        for pairs in [
+            &[("STREAM_MAX_BYTES", "512MB"), ("JETSTREAM_MAX_FILE", "2660MB")][..],
+            &[("STREAMS_DEFAULTS", "none"), ("JETSTREAM_MAX_FILE", "2148MB")],
+            &[("STREAM_MAX_BYTES", "512MB"), ("NATS_MODE", "external"), ("NATS_URL", "nats://x")],
+            &[
+                ("STREAM_MAX_BYTES", "512MB"),
+                ("NATS_CLUSTER_ENABLED", "true"),
+                ("NATS_CLUSTER_NAME", "c"),
+                ("NATS_CLUSTER_ROUTES", "nats://a:6222,nats://b:6222"),
+            ],
+        ] {
+            assert_eq!(problems(text, pairs), none, "{pairs:?}");
+        }
+        let memory = text.replace("max_bytes: 1GB", "max_bytes: 1GB, storage: memory");
+        let told = problems(&memory, &[("JETSTREAM_MAX_MEMORY", "1GB")]);
+        assert!(told.len() == 1 && told[0].starts_with("JETSTREAM_MAX_MEMORY: cannot use 1GB for the 2GB"), "{told:?}");
+        // Of the stream of the eight families the variable counts, or else the line.
+        let refined = "streams: {MARKET_DATA: {max_bytes: 1500MB}, A: {subjects: [a], max_bytes: 1GB}}";
+        assert_eq!(problems(refined, &[("STREAM_MAX_BYTES", "1GB")]), none);
+        let told = problems(refined, &[]);
+        assert!(told.len() == 1 && told[0].contains("1500MB (streams.yml:1: MARKET_DATA)"), "{told:?}");
+        let alone = problems("streams: {A: {subjects: [a], max_bytes: 3GB}}", &[]);
+        assert!(
+            alone.len() == 1 && alone[0].contains("must not be above JETSTREAM_MAX_FILE=2GB"),
+            "told once: {alone:?}"
+        );
+    }
+}
