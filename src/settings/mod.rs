@@ -14,6 +14,7 @@ mod market_data;
 mod problem;
 mod reader;
 pub mod reference;
+mod refined;
 mod remote;
 mod reservations;
 mod server;

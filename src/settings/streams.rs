@@ -9,6 +9,7 @@ use super::file::{ReadFile, SettingsFile, read_streams};
 use super::jetstream::Capacity;
 use super::market_data::MarketDataSettings;
 use super::reader::{Reader, number_in};
+use super::refined;
 use super::reservations;
 use super::variables::*;
 
@@ -108,6 +109,10 @@ impl StreamsSettings {
             }
             settings.files.extend(read.read);
             settings.add(read.streams, reader, market_data.name.as_str());
+        }
+        let refined = settings.declared.iter().find(|stream| settings.market_data && stream.name == market_data.name);
+        if let Some(file) = refined.filter(|_| reader.problems.is_empty()) {
+            refined::check(market_data, file, reader);
         }
         if let Some(capacity) = capacity {
             settings.check(reader, &capacity);
