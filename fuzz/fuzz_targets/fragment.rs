@@ -1,28 +1,27 @@
-//! The scanner of NATS_EXTRA_CONFIG, as the settings hand a fragment over.
+//! The parser of NATS_EXTRA_CONFIG, as the settings hand a fragment over. That nats-server reads
+//! what we write as it read what the operator wrote is the part of tests/integration/fragments.rs.
 
 #![no_main]
 
-use std::sync::LazyLock;
-
 use libfuzzer_sys::fuzz_target;
-use unified_nats::nats_conf::fragment::check;
-use unified_nats::nats_conf::{Secrets, Surroundings, render};
-use unified_nats::settings::Settings;
+use unified_nats::nats_conf::Secrets;
+use unified_nats::nats_conf::fragment::Fragment;
 
-/// What we write ourselves.
-static RENDERED: LazyLock<String> = LazyLock::new(|| {
-    let store = std::env::temp_dir();
-    let pairs = [("JETSTREAM_STORE_DIR", store.to_str().expect("a temporary directory with a UTF-8 name"))];
-    let settings = Settings::load(&pairs, &[]).expect("the defaults are valid").settings;
-    render(&settings, &Surroundings::default(), Secrets::Redacted).expect("the defaults can be rendered")
-});
-
-fuzz_target!(|fragment: &str| {
-    let verdict = check(fragment, &RENDERED);
-    // A comment on a line of its own changes nothing.
-    assert_eq!(check(&format!("# a comment\n{fragment}"), &RENDERED).is_ok(), verdict.is_ok());
-    if verdict.is_ok() {
-        // It leaves nothing open that would hide what comes after. The `;` ends a key without value.
-        assert!(check(&format!("{fragment}\n;\nport: 1\n"), &RENDERED).is_err(), "what follows is hidden");
+fuzz_target!(|text: &str| {
+    let fragment = Fragment::read(text);
+    // A comment on a line of its own changes nothing, whatever ends the line.
+    for end in ['\n', '\r'] {
+        assert_eq!(Fragment::read(&format!("# a comment{end}{text}")).is_ok(), fragment.is_ok());
+    }
+    let Ok(fragment) = fragment else { return };
+    // What we write says the same, and says it in one form only.
+    let written = fragment.write(Secrets::Written);
+    assert!(written.is_ascii() || !text.is_ascii());
+    let again = Fragment::read(&written).expect("what we write can be read");
+    assert_eq!(again.write(Secrets::Written), written);
+    // It leaves nothing open that would hide or move what comes after.
+    for reserved in ["port: 1\n", "no_auth_user: x\n", "jetstream {}\n"] {
+        assert!(Fragment::read(&format!("{written}{reserved}")).is_err(), "what follows is hidden");
+        assert!(Fragment::read(&format!("{text}\n{reserved}")).is_err(), "what follows is hidden");
     }
 });

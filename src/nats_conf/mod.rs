@@ -14,10 +14,10 @@ pub use quote::quote;
 
 use crate::domain::format_span;
 use crate::nats::OwnUser;
-use crate::settings::variables::NATS_EXTRA_CONFIG;
-use crate::settings::{ClusterSettings, Problem, REDACTED, Settings, SyncInterval};
+use crate::settings::variables::{NATS_EXTRA_CONFIG, SECURITY_STRICT};
+use crate::settings::{ClusterSettings, Problem, REDACTED, Settings, SyncInterval, shown};
 use authorization::{Authorization, authorize};
-use fragment::FragmentError;
+use fragment::{Fragment, FragmentError};
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
 
@@ -48,35 +48,55 @@ pub enum RenderError {
     Hash(#[from] bcrypt::BcryptError),
     #[error("NATS_EXTRA_CONFIG cannot be used")]
     Fragment(#[from] FragmentError),
+    #[error("NATS_EXTRA_CONFIG lets in clients that nobody asks for credentials")]
+    Listener,
 }
 
 impl RenderError {
     /// The problem in the settings that the error comes from, if it does.
     pub fn as_problem(&self) -> Option<Problem> {
-        let Self::Fragment(error) = self else {
-            return None;
+        let error = match self {
+            Self::Fragment(error) => error,
+            Self::Listener => {
+                return Some(Problem {
+                    variable: format!("{}, {}", SECURITY_STRICT.name, NATS_EXTRA_CONFIG.name),
+                    found: "a websocket, mqtt or leafnodes port in the fragment".into(),
+                    rule: "nobody is asked for credentials there while NATS_AUTH_ENABLED is false".into(),
+                    remedy: "set NATS_AUTH_ENABLED=true, or take the port out of the fragment".into(),
+                });
+            }
+            _ => return None,
         };
         let (found, rule, remedy) = match error {
-            FragmentError::Clash { key, ours } => (
-                format!("the key {key:?} in the fragment"),
-                format!("{ours} is written from the settings already, and the last of two would win without a word"),
+            FragmentError::Reserved { key, instead, line } => (
+                format!("the key {} in line {line} of the fragment", shown(key)),
+                format!("it is set by {instead}, and a fragment must not go round that"),
                 "set the variable instead and take the key out of the fragment",
             ),
-            FragmentError::Reserved { key, instead } => (
-                format!("the key {key:?} in the fragment"),
-                format!("it is set by {instead}, and a fragment must not go round that"),
+            FragmentError::Kept { key, reason, line } => (
+                format!("the key {} in line {line} of the fragment", shown(key)),
+                format!("a fragment must leave it alone: {reason}"),
                 "take the key out of the fragment",
             ),
-            FragmentError::Include => (
-                "include in the fragment".to_owned(),
-                "the fragment is copied into nats.conf, where the path would mean something else".to_owned(),
+            FragmentError::Include { line } => (
+                format!("include in line {line} of the fragment"),
+                "what the fragment says is copied into nats.conf, where the path would mean something else".to_owned(),
                 "put the text of the included file into the fragment",
             ),
-            FragmentError::Unbalanced { line } => (
-                format!("the fragment near its line {line}"),
-                "a brace, bracket or quote does not match".to_owned(),
-                "correct the fragment",
+            FragmentError::Variable { name, line } => (
+                format!("the variable {} in line {line} of the fragment", shown(name)),
+                "a variable stands for an earlier key of the fragment; nats-server is run without environment variables"
+                    .to_owned(),
+                "set the key above, or write the value itself",
             ),
+            FragmentError::Twice { key, earlier, line } => (
+                format!("the key {} in line {line} of the fragment", shown(key)),
+                format!("it sets what {} above has set, and which of the two counts is up to chance", shown(earlier)),
+                "keep one of the two",
+            ),
+            FragmentError::Malformed { what, line } => {
+                (format!("line {line} of the fragment"), (*what).to_owned(), "correct the fragment")
+            }
         };
         Some(Problem { variable: NATS_EXTRA_CONFIG.name.into(), found, rule, remedy: remedy.into() })
     }
@@ -93,12 +113,14 @@ pub fn check_fragment(settings: &Settings) -> Result<(), RenderError> {
 /// The whole text of nats.conf.
 pub fn render(settings: &Settings, surroundings: &Surroundings, secrets: Secrets) -> Result<String, RenderError> {
     let model = Model::new(settings, surroundings, secrets)?;
-    let rendered = lay_out(&model)?;
     let Some(extra) = &settings.server.extra_config else {
-        return Ok(rendered);
+        return lay_out(&model);
     };
-    fragment::check(extra, &rendered)?;
-    lay_out(&Model { extra: Some(extra.clone()), ..model })
+    let fragment = Fragment::read(extra)?;
+    if settings.api.strict && settings.authentication.is_open() && fragment.opens_a_listener() {
+        return Err(RenderError::Listener);
+    }
+    lay_out(&Model { extra: Some(fragment.write(secrets)), ..model })
 }
 
 fn lay_out(model: &Model) -> Result<String, RenderError> {
@@ -390,8 +412,9 @@ users:
             let settings = Settings::load(&pairs, &[]).unwrap().settings;
             render(&settings, &Surroundings::default(), Secrets::Written)
         };
-        assert!(render_with("mqtt { port: 1883 }").unwrap().ends_with("mqtt { port: 1883 }\n"));
+        let conf = render_with("mqtt { port 1883 } # x").unwrap();
+        assert!(conf.ends_with("# From NATS_EXTRA_CONFIG:\n\"mqtt\": {\n  \"port\": 1883\n}\n"), "{conf}");
         let error = render_with("max_conn: 5").unwrap_err().as_problem().unwrap().to_string();
-        assert!(error.contains("max_conn") && error.contains("max_connections"), "{error}");
+        assert!(error.contains("max_conn") && error.contains("NATS_MAX_CONNECTIONS"), "{error}");
     }
 }

@@ -35,6 +35,7 @@ pub use file::{ReadFile, read_streams};
 pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
+pub(crate) use problem::shown;
 pub use problem::{Problem, Problems, REDACTED};
 pub use reader::Host;
 use reader::Reader;
