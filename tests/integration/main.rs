@@ -10,6 +10,7 @@ mod conf;
 mod declared;
 mod documents;
 mod external;
+mod fragments;
 mod hangs;
 mod hung_disks;
 mod integrity;
