@@ -24,6 +24,7 @@ pub mod nats;
 pub mod nats_conf;
 pub mod off_thread;
 pub mod settings;
+pub mod signatures;
 pub mod streams;
 pub mod supervisor;
 pub mod yaml;

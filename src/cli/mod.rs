@@ -47,7 +47,7 @@ type Flags = [(&'static str, String)];
 pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code {
     signals::hold();
     // The one TLS stack, for every library that asks for a default.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    let _ = rustls::crypto::CryptoProvider::clone(&crate::signatures::provider()).install_default();
     let arguments: Vec<_> = arguments.collect();
     std::panic::catch_unwind(|| dispatch(arguments, started)).unwrap_or(Code::Internal)
 }

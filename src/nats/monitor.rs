@@ -1,7 +1,6 @@
 //! nats-server's HTTP monitoring.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -119,7 +118,7 @@ pub fn parse_json(url: String, status: u16, body: &[u8]) -> Result<Value, Monito
 /// A client that talks to this machine, without TLS: a proxy of the environment has no business
 /// between, and reading the authorities of the system would take longer than all the rest of a start.
 pub fn direct_client() -> Client {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = crate::signatures::provider();
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let trusting_nobody = config.map(|c| c.with_root_certificates(RootCertStore::empty()).with_no_client_auth());
     let builder = Client::builder().no_proxy();

@@ -4,12 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::verify_tls13_signature_with_raw_key;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::own_certificate::OwnCertificate;
+use crate::signatures;
 
 /// Expects `leaf`, or what lies at `path` now; shows `own` where the server asks for one.
 pub fn client_config(
@@ -19,13 +21,11 @@ pub fn client_config(
 ) -> Result<ClientConfig, String> {
     let on_disk = CertificateDer::from_pem_file(path).ok();
     let expected = on_disk.into_iter().chain([leaf.clone()]).collect();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(ExactCertificate { expected, provider: provider.clone() });
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let builder = ClientConfig::builder_with_provider(signatures::provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(ExactCertificate { expected }));
     let Some(own) = own else {
         return Ok(builder.with_no_client_auth());
     };
@@ -41,7 +41,6 @@ pub fn client_config(
 #[derive(Debug)]
 struct ExactCertificate {
     expected: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for ExactCertificate {
@@ -60,25 +59,30 @@ impl ServerCertVerifier for ExactCertificate {
         }
     }
 
+    /// Never asked for: we speak TLS 1.3 alone.
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        Err(rustls::Error::General("the server does not speak TLS 1.3".into()))
     }
 
+    /// The certificate is only the place of the key: webpki would refuse one of X.509 version 1, which
+    /// nats-server serves.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        let (_, parsed) = X509Certificate::from_der(cert).map_err(|_| CertificateError::BadEncoding)?;
+        let key = SubjectPublicKeyInfoDer::from(parsed.public_key().raw);
+        verify_tls13_signature_with_raw_key(message, &key, dss, &signatures::algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        signatures::algorithms().supported_schemes()
     }
 }

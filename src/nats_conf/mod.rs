@@ -338,7 +338,6 @@ mod tests {
             ca: Some("/app/certs/ca.crt".into()),
             verify: true,
             leaf: vec![].into(),
-            not_after: std::time::SystemTime::UNIX_EPOCH,
         });
         let ca_bundle = Some("/run/unified-nats/client-ca.pem".into());
         let surroundings = Surroundings { host_name: "node1".into(), ca_bundle, own_user: None };

@@ -4,6 +4,7 @@
 mod api;
 mod auth;
 mod awaited;
+mod certificates;
 mod cluster;
 pub mod declared;
 mod document;

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::certificates::can_sign;
 use super::reader::Reader;
 use super::source::redact_urls;
+use super::tls::{check_authorities, check_pair};
 use super::variables::*;
 
 /// External mode.
@@ -100,14 +102,18 @@ impl RemoteServer {
         }
         // Servers that a server names are known by their addresses alone.
         let requires_tls = asks_for_tls || (!urls.is_empty() && urls.iter().all(|url| url.starts_with("tls://")));
-        Some(Self {
-            urls,
-            monitor,
-            credentials_file,
-            certificate: cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key }),
-            authorities: reader.readable_file(&NATS_TLS_CA),
-            requires_tls,
-        })
+        let certificate = cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key });
+        if let Some(ClientCertificate { cert, key }) = &certificate {
+            let variables = [&NATS_TLS_CLIENT_CERT, &NATS_TLS_CLIENT_KEY];
+            if check_pair(reader, variables, cert, key).is_some()
+                && let Err(reason) = can_sign(key)
+            {
+                reader.refuse(&NATS_TLS_CLIENT_KEY, &reason);
+            }
+        }
+        let authorities = reader.readable_file(&NATS_TLS_CA);
+        check_authorities(reader, authorities.as_ref());
+        Some(Self { urls, monitor, credentials_file, certificate, authorities, requires_tls })
     }
 
     /// For messages to people.

@@ -4,6 +4,7 @@
 
 mod applying;
 mod bare;
+mod certificates;
 mod cluster;
 mod commands;
 mod conf;
