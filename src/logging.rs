@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::line_queue::LineQueue;
@@ -148,19 +149,37 @@ fn escape_controls(message: &str) -> String {
 
 struct Forward(Log);
 
+impl Forward {
+    fn is_own(target: &str) -> bool {
+        target.split("::").next() == Some("unified_nats")
+    }
+
+    /// Whether events of that kind are written. Spans never are.
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        // Libraries speak only when something is wrong, unless everything is asked for. That a connection
+        // cannot be made is told by us.
+        let everything = Self::is_own(target) || self.0.level == Level::TRACE;
+        let limit = if everything { self.0.level } else { Level::ERROR };
+        metadata.is_event() && *metadata.level() <= limit && (everything || !target.starts_with("async_nats"))
+    }
+}
+
 impl<S: Subscriber> Layer<S> for Forward {
+    /// Asked once for each place in the code: what is not wanted costs nothing from then on.
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
+    /// Levels beyond are not even asked about.
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.0.level))
+    }
+
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let target = metadata.target();
-        let own = target.split("::").next() == Some("unified_nats");
-        // Libraries speak only when something is wrong, unless everything is asked for. That a connection
-        // cannot be made is told by us.
-        let everything = own || self.0.level == Level::TRACE;
-        let limit = if everything { self.0.level } else { Level::ERROR };
-        if *metadata.level() > limit || (!everything && target.starts_with("async_nats")) {
-            return;
-        }
-        let logger = if own { target.split("::").nth(1).unwrap_or(SERVICE) } else { target };
+        let logger = if Self::is_own(target) { target.split("::").nth(1).unwrap_or(SERVICE) } else { target };
         let mut fields = Fields::default();
         event.record(&mut fields);
         self.0.send(format_line(self.0.style, *metadata.level(), logger, &fields.message, fields.rest));
@@ -224,6 +243,29 @@ mod tests {
         assert_eq!(keys, ["timestamp", "level", "logger", "message", "service", "port"]);
         let stamp = &body[14..38];
         assert!(stamp.ends_with('Z') && stamp.as_bytes()[19] == b'.', "{stamp}");
+    }
+
+    /// What a subscriber of that level lets through: own and foreign events, and spans.
+    fn let_through(level: Level) -> (LevelFilter, [bool; 5]) {
+        let queue = LineQueue::start("test", |_: String| {});
+        let log = Log { queue, dropped: Arc::default(), level, style: Style::Json };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(Forward(log)), || {
+            let enabled = [
+                tracing::event_enabled!(target: "unified_nats::x", Level::DEBUG),
+                tracing::event_enabled!(target: "rustls::x", Level::ERROR),
+                tracing::event_enabled!(target: "rustls::x", Level::DEBUG),
+                tracing::event_enabled!(target: "async_nats::x", Level::ERROR),
+                !tracing::trace_span!(target: "hyper::x", "span").is_disabled(),
+            ];
+            (LevelFilter::current(), enabled)
+        })
+    }
+
+    #[test]
+    fn what_is_not_written_is_not_even_made() {
+        assert_eq!(let_through(Level::INFO), (LevelFilter::INFO, [false, true, false, false, false]));
+        assert_eq!(let_through(Level::DEBUG), (LevelFilter::DEBUG, [true, true, false, false, false]));
+        assert_eq!(let_through(Level::TRACE), (LevelFilter::TRACE, [true, true, true, true, false]));
     }
 
     #[test]
