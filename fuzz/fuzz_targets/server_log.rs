@@ -4,19 +4,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use unified_nats::supervisor::{Lines, Notice, Recent, ServerLine};
+use unified_nats::supervisor::{Lines, Notice, Piece, Recent, ServerLine};
 
-/// `supervisor::output` keeps 16 KiB of a line; each byte that is not UTF-8 becomes three.
+/// `supervisor::output` hands out 16 KiB at a time; each byte that is not UTF-8 becomes three.
 const LONGEST: usize = 3 * 16 * 1024;
 
-fn lines<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+fn lines<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Piece> {
     let mut cut = Vec::new();
     let mut lines = Lines::default();
     for chunk in chunks {
-        lines.push(chunk, |line| cut.push(line.to_owned()));
+        lines.push(chunk, |piece| cut.push(own(piece)));
     }
-    lines.finish(|line| cut.push(line.to_owned()));
+    lines.finish(|piece| cut.push(own(piece)));
     cut
+}
+
+fn own(piece: Piece<&str>) -> Piece {
+    Piece { text: piece.text.to_owned(), begins: piece.begins, ends: piece.ends }
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -24,8 +28,12 @@ fuzz_target!(|input: &[u8]| {
     let whole = lines(std::iter::once(printed));
     assert_eq!(whole, lines(printed.chunks(usize::from(*size).max(1))));
     let mut recent = Recent::default();
+    let mut previous_ends = true;
     for line in &whole {
-        assert!(!line.is_empty() && line.len() <= LONGEST);
+        assert!(line.begins || !previous_ends);
+        previous_ends = line.ends;
+        let line = &line.text;
+        assert!(line.len() <= LONGEST);
         assert!(line.ends_with(ServerLine::parse(line).message));
         Notice::of(&ServerLine::parse(line));
         recent.push(line);

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::output::Piece;
 use crate::line_queue::LineQueue;
 use crate::settings::ServerLog;
 
@@ -14,7 +15,7 @@ use crate::settings::ServerLog;
 pub struct LogFile(LineQueue<Order>);
 
 enum Order {
-    Write(String),
+    Write(Piece),
     Reopen,
 }
 
@@ -25,7 +26,7 @@ impl LogFile {
         let mut failed = false;
         Ok(Self(LineQueue::start("server-log", move |order| {
             let result = match order {
-                Order::Write(line) => rotation.write_line(&line),
+                Order::Write(piece) => rotation.write(&piece),
                 Order::Reopen => rotation.reopen(),
             };
             if let (Err(error), false) = (&result, failed) {
@@ -36,9 +37,10 @@ impl LogFile {
         })))
     }
 
-    /// A line that the thread has no room for is dropped: the log stream has it, too.
-    pub fn write(&self, line: &str) {
-        self.0.push(Order::Write(line.to_owned()));
+    /// What the thread has no room for is dropped: the log stream has its beginning, too.
+    pub fn write(&self, piece: &Piece<&str>) {
+        let Piece { text, begins, ends } = *piece;
+        self.0.push(Order::Write(Piece { text: text.to_owned(), begins, ends }));
     }
 
     /// Goes on in a new file after somebody else has renamed the old one.
@@ -58,6 +60,8 @@ struct Rotation {
     max_files: usize,
     file: File,
     size: u64,
+    /// The end of a line is still to come.
+    open: bool,
 }
 
 impl Rotation {
@@ -68,21 +72,30 @@ impl Rotation {
         let file = open_for_append(&settings.path)?;
         let size = file.metadata()?.len();
         let max_size = settings.max_size.bytes();
-        Ok(Self { path: settings.path.clone(), max_size, max_files: settings.max_files, file, size })
+        Ok(Self { path: settings.path.clone(), max_size, max_files: settings.max_files, file, size, open: false })
     }
 
-    fn write_line(&mut self, line: &str) -> io::Result<()> {
+    fn write(&mut self, piece: &Piece) -> io::Result<()> {
         let mut rotated = Ok(());
-        let length = line.len() as u64 + 1;
-        if self.size > 0 && self.size + length > self.max_size {
-            // A directory that does not let us rename must not cost the lines.
-            rotated = self.rotate();
+        let mut bytes = Vec::with_capacity(piece.text.len() + 2);
+        if piece.begins {
+            // The end of the line before was dropped.
+            if std::mem::take(&mut self.open) {
+                bytes.push(b'\n');
+            }
+            // A line stays in one file.
+            if self.size > 0 && self.size + piece.text.len() as u64 + 1 > self.max_size {
+                // A directory that does not let us rename must not cost the lines.
+                rotated = self.rotate();
+            }
         }
-        let mut bytes = Vec::with_capacity(line.len() + 1);
-        bytes.extend_from_slice(line.as_bytes());
-        bytes.push(b'\n');
+        bytes.extend_from_slice(piece.text.as_bytes());
+        if piece.ends {
+            bytes.push(b'\n');
+        }
+        self.open = !piece.ends;
         self.file.write_all(&bytes)?;
-        self.size += length;
+        self.size += bytes.len() as u64;
         rotated
     }
 
@@ -130,7 +143,7 @@ mod tests {
             ServerLog { path: directory.path().join("logs/nats.log"), max_size: ByteSize::new(20), max_files };
         let log = LogFile::open(&settings).unwrap();
         for number in 0..lines {
-            log.write(&format!("line {number:03}"));
+            log.write(&whole(&format!("line {number:03}")));
         }
         log.flush(Duration::from_secs(10));
         let mut files: Vec<_> = fs::read_dir(directory.path().join("logs"))
@@ -140,6 +153,31 @@ mod tests {
             .collect();
         files.sort();
         files
+    }
+
+    fn whole(text: &str) -> Piece<&str> {
+        Piece { text, begins: true, ends: true }
+    }
+
+    #[test]
+    fn a_long_line_comes_out_whole_and_in_one_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nats.log");
+        let settings = ServerLog { path: path.clone(), max_size: ByteSize::new(10), max_files: 2 };
+        let log = LogFile::open(&settings).unwrap();
+        log.write(&whole("short"));
+        log.write(&Piece { text: "the first of ", begins: true, ends: false });
+        log.write(&Piece { text: "many pieces of ", begins: false, ends: false });
+        log.write(&Piece { text: "a line", begins: false, ends: true });
+        log.flush(Duration::from_secs(10));
+        let read = |path| fs::read_to_string(path).unwrap();
+        assert_eq!(read(numbered(&path, 1)), "short\n");
+        assert_eq!(read(path.clone()), "the first of many pieces of a line\n");
+        // Its end was dropped.
+        log.write(&Piece { text: "x", begins: true, ends: false });
+        log.write(&whole("y"));
+        log.flush(Duration::from_secs(10));
+        assert_eq!(read(path), "x\ny\n");
     }
 
     fn file(name: &str, text: &str) -> (String, String) {
@@ -164,12 +202,12 @@ mod tests {
         let path = directory.path().join("nats.log");
         let settings = ServerLog { path: path.clone(), max_size: ByteSize::new(1 << 20), max_files: 5 };
         let log = LogFile::open(&settings).unwrap();
-        log.write("before");
+        log.write(&whole("before"));
         log.flush(Duration::from_secs(10));
         let renamed = directory.path().join("renamed");
         fs::rename(&path, &renamed).unwrap();
         log.reopen();
-        log.write("after");
+        log.write(&whole("after"));
         log.flush(Duration::from_secs(10));
         let read = |path| fs::read_to_string(path).unwrap();
         assert_eq!((read(renamed), read(path)), ("before\n".into(), "after\n".into()));

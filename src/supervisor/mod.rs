@@ -26,7 +26,7 @@ pub use elsewhere::Elsewhere;
 pub use executable::{Executable, ExecutableError, Version};
 pub use handle::{Handle, Installed, Snapshot};
 pub use log_file::LogFile;
-pub use output::{Lines, Notice, Recent, ServerLine, names_storage_fault};
+pub use output::{Lines, Notice, Piece, Recent, ServerLine, names_storage_fault};
 pub use policy::{Decision, RestartPolicy};
 pub use preparation::{ConfigFiles, Hindrance, Work};
 pub use reaper::{Exit, Reaper};

@@ -109,29 +109,44 @@ fn is_prefix(text: &str) -> bool {
     text.starts_with('[') && text.bytes().all(|b| b.is_ascii_digit() || b"[] /:.+-Z".contains(&b))
 }
 
-/// The longest line that is kept whole; the rest of a longer one is dropped.
+/// The longest line that is handed out in one piece.
 const MAX_LINE: usize = 16 * 1024;
+
+/// A line, or a piece of one that is very long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece<T = String> {
+    pub text: T,
+    /// The line begins with it.
+    pub begins: bool,
+    /// The line ends with it.
+    pub ends: bool,
+}
 
 /// Cuts a stream of bytes into lines.
 #[derive(Default)]
 pub struct Lines {
     partial: Vec<u8>,
-    overlong: bool,
+    /// A piece of the line has been handed out.
+    begun: bool,
 }
 
 impl Lines {
-    /// Calls `each` with every line that `bytes` completes.
-    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+    /// Calls `each` with every line that `bytes` completes, or piece that has grown long enough.
+    pub fn push(&mut self, bytes: &[u8], mut each: impl FnMut(Piece<&str>)) {
         for chunk in bytes.split_inclusive(|b| *b == b'\n') {
             let (text, complete) = match chunk.strip_suffix(b"\n") {
                 Some(text) => (text, true),
                 None => (chunk, false),
             };
-            if !self.overlong {
-                let room = MAX_LINE - self.partial.len();
-                self.overlong = text.len() > room;
-                self.partial.extend_from_slice(&text[..text.len().min(room)]);
+            let mut rest = text;
+            // A line that is just full waits for what comes next.
+            while self.partial.len() + rest.len() > MAX_LINE {
+                let (now, later) = rest.split_at(MAX_LINE - self.partial.len());
+                self.partial.extend_from_slice(now);
+                rest = later;
+                self.hand_out_piece(&mut each);
             }
+            self.partial.extend_from_slice(rest);
             if complete {
                 self.finish(&mut each);
             }
@@ -139,15 +154,36 @@ impl Lines {
     }
 
     /// Hands out what is left when the stream has ended.
-    pub fn finish(&mut self, mut each: impl FnMut(&str)) {
+    pub fn finish(&mut self, mut each: impl FnMut(Piece<&str>)) {
         let line = String::from_utf8_lossy(&self.partial);
-        let line = line.trim_end();
-        if !line.is_empty() {
-            each(line);
+        let text = line.trim_end();
+        if self.begun || !text.is_empty() {
+            each(Piece { text, begins: !self.begun, ends: true });
         }
         self.partial.clear();
-        self.overlong = false;
+        self.begun = false;
     }
+
+    /// A character whose end is still to come waits for it.
+    fn hand_out_piece(&mut self, each: &mut impl FnMut(Piece<&str>)) {
+        let whole = match std::str::from_utf8(&self.partial) {
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            // Bytes that are no text come out as replacement characters.
+            _ => self.partial.len() - trailing_start(&self.partial),
+        };
+        each(Piece { text: &String::from_utf8_lossy(&self.partial[..whole]), begins: !self.begun, ends: false });
+        self.partial.drain(..whole);
+        self.begun = true;
+    }
+}
+
+/// How many bytes at the end begin a character that is not complete.
+fn trailing_start(bytes: &[u8]) -> usize {
+    let last = &bytes[bytes.len().saturating_sub(3)..];
+    let incomplete = |from: &usize| {
+        std::str::from_utf8(&last[*from..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+    };
+    (0..last.len()).find(incomplete).map_or(0, |from| last.len() - from)
 }
 
 /// The last lines that were printed, for messages about a server that died.
@@ -240,14 +276,26 @@ mod tests {
         }
     }
 
-    fn cut(chunks: &[&[u8]]) -> Vec<String> {
+    fn pieces(chunks: &[&[u8]]) -> Vec<Piece> {
         let mut lines = Lines::default();
         let mut seen = Vec::new();
+        let own = |piece: Piece<&str>| Piece { text: piece.text.to_owned(), begins: piece.begins, ends: piece.ends };
         for chunk in chunks {
-            lines.push(chunk, |line| seen.push(line.to_owned()));
+            lines.push(chunk, |piece| seen.push(own(piece)));
         }
-        lines.finish(|line| seen.push(line.to_owned()));
+        lines.finish(|piece| seen.push(own(piece)));
         seen
+    }
+
+    fn cut(chunks: &[&[u8]]) -> Vec<String> {
+        let mut lines: Vec<String> = vec![];
+        for piece in pieces(chunks) {
+            match lines.last_mut() {
+                Some(line) if !piece.begins => line.push_str(&piece.text),
+                _ => lines.push(piece.text),
+            }
+        }
+        lines
     }
 
     #[test]
@@ -256,10 +304,17 @@ mod tests {
     }
 
     #[test]
-    fn overlong_lines_are_bounded() {
-        let long = vec![b'x'; MAX_LINE + 10];
-        let seen = cut(&[&long, b"y\nnext\n"]);
-        assert_eq!((seen[0].len(), seen[1].as_str()), (MAX_LINE, "next"));
+    fn overlong_lines_come_in_pieces_and_nothing_is_lost() {
+        let long = "€x".repeat(MAX_LINE);
+        let text = format!("{long}\nnext\n{}\nlast", "y".repeat(MAX_LINE));
+        let seen = pieces(&[text.as_bytes()]);
+        assert!(seen.iter().all(|piece| piece.text.len() <= MAX_LINE && !piece.text.contains('\u{fffd}')));
+        assert!(seen[0].begins && !seen[0].ends && !seen[1].begins);
+        assert_eq!(cut(&[text.as_bytes()]), [&long, "next", &"y".repeat(MAX_LINE), "last"]);
+        for size in [1, 7, 4096] {
+            let chunks: Vec<_> = text.as_bytes().chunks(size).collect();
+            assert_eq!(pieces(&chunks), seen, "{size}");
+        }
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::child::{Launch, Launched};
 use super::handle::{Handle, Installed, Message, Snapshot};
 use super::log_file::LogFile;
-use super::output::{Lines, Notice, Recent, ServerLine};
+use super::output::{Lines, Notice, Piece, Recent, ServerLine};
 use super::policy::RestartPolicy;
 use super::preparation::Hindrance;
 use super::reaper::Exit;
@@ -444,10 +444,10 @@ impl<L: Launch> Supervisor<L> {
             announced: &mut self.announced,
         };
         match count {
-            Ok(count) if count > 0 => child.lines.push(&chunk[..count], |line| sink.line(line)),
+            Ok(count) if count > 0 => child.lines.push(&chunk[..count], |piece| sink.piece(piece)),
             // The end of the stream, or a broken pipe, which means the same.
             _ => {
-                child.lines.finish(|line| sink.line(line));
+                child.lines.finish(|piece| sink.piece(piece));
                 self.output = None;
             }
         }
@@ -480,13 +480,20 @@ struct Sink<'a> {
 }
 
 impl Sink<'_> {
+    /// The file gets lines of any length; for all else their beginning is enough.
+    fn piece(&mut self, piece: Piece<&str>) {
+        if let Some(log_file) = self.log_file {
+            log_file.write(&piece);
+        }
+        if piece.begins {
+            self.line(piece.text);
+        }
+    }
+
     fn line(&mut self, line: &str) {
         let parsed = ServerLine::parse(line);
         if !parsed.message.is_empty() {
             self.log.foreign(parsed.level, "nats-server", parsed.message);
-        }
-        if let Some(log_file) = self.log_file {
-            log_file.write(line);
         }
         self.recent.push(line);
         if let Some(notice) = Notice::of(&parsed) {

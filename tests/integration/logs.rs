@@ -68,3 +68,20 @@ fn a_reader_that_stalls_does_not_stall_the_broker() {
     reader.read_to_string(&mut text).unwrap();
     assert!(text.len() < 200_000, "what nobody read was dropped, not kept: {}", text.len());
 }
+
+#[test]
+fn a_long_line_is_whole_in_the_server_s_own_file() {
+    let mut broker = Broker::new();
+    let file = broker.path("nats.log");
+    broker.set("NATS_LOG_FILE", file.display()).set("NATS_TRACE", "true").start();
+    let payload = "0123456789".repeat(10_000);
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        jetstream.publish(SUBJECTS[0], &payload).await;
+    });
+    assert_eq!(broker.stop(), Some(0));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.lines().any(|line| line.contains(&payload)), "one line holds all of it");
+    assert!(!broker.log().contains(&payload), "the log stream holds its beginning");
+    assert!(broker.log().contains(&payload[..10_000]));
+}
