@@ -310,7 +310,7 @@ fn first_user(settings: &Settings) -> Identity {
     let Authentication::Users(users) = &settings.authentication else { return Identity::Nobody };
     let known = users.iter().filter(|user| user.permissions.is_none()).find_map(|user| match &user.password {
         Password::Plain(password) => Some(Identity::user(&user.name, password.clone())),
-        Password::Hash(_) => None,
+        Password::Hash(_) | Password::Nkey => None,
     });
     known.unwrap_or(Identity::Nobody)
 }

@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use super::quote::quote;
 use super::{RenderError, Secrets};
-use crate::domain::{Secret, Subject};
+use crate::domain::{Secret, format_span};
 use crate::nats::{OwnUser, Rights};
-use crate::settings::{Authentication, OWN_USER, Password, Permissions, REDACTED, Rule, User};
+use crate::settings::{Authentication, Grant, OWN_USER, Password, Permissions, REDACTED, Responses, Rule, User};
 
 #[derive(Default, Serialize)]
 pub struct Authorization {
@@ -17,7 +17,8 @@ pub struct Authorization {
 #[derive(Serialize)]
 struct UserEntry {
     user: String,
-    password: String,
+    /// None where the user is an nkey.
+    password: Option<String>,
     permissions: Option<PermissionsEntry>,
 }
 
@@ -25,7 +26,7 @@ struct UserEntry {
 struct PermissionsEntry {
     publish: RuleEntry,
     subscribe: RuleEntry,
-    allow_responses: bool,
+    allow_responses: Option<String>,
 }
 
 /// Lists in the syntax of nats.conf.
@@ -56,9 +57,10 @@ pub fn authorize(
 
 fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
     let password = match &user.password {
-        Password::Plain(password) => credential(password, secrets)?,
-        Password::Hash(_) if secrets == Secrets::Redacted => quote(REDACTED),
-        Password::Hash(hash) => quote(hash.expose()),
+        Password::Plain(password) => Some(credential(password, secrets)?),
+        Password::Hash(_) if secrets == Secrets::Redacted => Some(quote(REDACTED)),
+        Password::Hash(hash) => Some(quote(hash.expose())),
+        Password::Nkey => None,
     };
     Ok(UserEntry { user: quote(&user.name), password, permissions: user.permissions.as_ref().map(permissions_entry) })
 }
@@ -66,10 +68,10 @@ fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
 fn own_entry(own: &OwnUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
     let Rights { publish, subscribe } = Rights::least();
     let only = |subjects: Vec<String>| RuleEntry { allow: Some(list(&subjects)), deny: None };
-    let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: false };
+    let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: None };
     Ok(UserEntry {
         user: quote(OWN_USER),
-        password: credential(&own.password, secrets)?,
+        password: Some(credential(&own.password, secrets)?),
         permissions: Some(permissions),
     })
 }
@@ -78,13 +80,12 @@ fn permissions_entry(permissions: &Permissions) -> PermissionsEntry {
     PermissionsEntry {
         publish: rule_entry(&permissions.publish),
         subscribe: rule_entry(&permissions.subscribe),
-        allow_responses: permissions.allow_responses,
+        allow_responses: permissions.allow_responses.map(responses),
     }
 }
 
 fn rule_entry(rule: &Rule) -> RuleEntry {
-    let texts =
-        |subjects: &[Subject]| -> Vec<_> { subjects.iter().map(|subject| subject.as_str().to_owned()).collect() };
+    let texts = |grants: &[Grant]| -> Vec<_> { grants.iter().map(Grant::to_string).collect() };
     match &rule.allow {
         // nats-server takes an empty list of what is allowed for everything.
         Some(allow) if allow.is_empty() => RuleEntry { allow: None, deny: Some(list(&[">".to_owned()])) },
@@ -93,6 +94,13 @@ fn rule_entry(rule: &Rule) -> RuleEntry {
             deny: (!rule.deny.is_empty()).then(|| list(&texts(&rule.deny))),
         },
     }
+}
+
+fn responses(Responses { max, expires }: Responses) -> String {
+    let max = max.map(|max| format!("max: {max}"));
+    let expires = expires.map(|span| format!("expires: {}", quote(format_span(span))));
+    let bounds: Vec<_> = [max, expires].into_iter().flatten().collect();
+    if bounds.is_empty() { "true".into() } else { format!("{{ {} }}", bounds.join(", ")) }
 }
 
 fn list(texts: &[String]) -> String {

@@ -12,6 +12,7 @@ mod file;
 mod jetstream;
 mod logs;
 mod market_data;
+mod permissions;
 mod problem;
 mod reader;
 pub mod reference;
@@ -46,7 +47,7 @@ pub use source::{Origin, ProcessEnvironment, Source, redact_urls};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
-pub use users::{OWN_USER, Password, Permissions, Rule, User};
+pub use users::{Grant, OWN_USER, Password, Permissions, Responses, Rule, User};
 
 use crate::domain::ServerName;
 
@@ -279,6 +280,8 @@ impl Settings {
             Password::Plain(password) => escaped(&user.name) + escaped(password.expose()),
             // bcrypt looks at 72 bytes.
             Password::Hash(_) => escaped(&user.name) + 72,
+            // And a signature.
+            Password::Nkey => escaped(&user.name) + 90,
         };
         let credentials = match &self.authentication {
             Authentication::Open => 0,

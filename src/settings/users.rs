@@ -1,7 +1,11 @@
 //! Users of a server of our own, and what each of them may do.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::document::{Document, found, join, scalar};
-use crate::domain::{Secret, Subject, SubjectError};
+use super::permissions;
+use crate::domain::{Secret, Subject};
 use crate::yaml::{self, Node};
 
 #[derive(Clone, Debug)]
@@ -17,6 +21,8 @@ pub enum Password {
     Plain(Secret),
     /// A bcrypt hash: nobody but the user knows the password.
     Hash(Secret),
+    /// None: the user signs with the seed of an nkey, whose public half is its name.
+    Nkey,
 }
 
 /// As nats-server understands them (<https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization>).
@@ -25,15 +31,38 @@ pub struct Permissions {
     pub publish: Rule,
     pub subscribe: Rule,
     /// May answer requests, whatever subject they name for the answer.
-    pub allow_responses: bool,
+    pub allow_responses: Option<Responses>,
+}
+
+/// How many answers a request may get, and for how long; nothing for nats-server's own bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Responses {
+    pub max: Option<i32>,
+    pub expires: Option<Duration>,
+}
+
+/// A subject, for subscribers in that queue group alone where one is named.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub subject: Subject,
+    pub queue: Option<Subject>,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.queue {
+            Some(queue) => write!(f, "{} {queue}", self.subject),
+            None => write!(f, "{}", self.subject),
+        }
+    }
 }
 
 /// Subjects that are open or closed to a user.
 #[derive(Clone, Debug, Default)]
 pub struct Rule {
     /// [`None`]: all but those denied.
-    pub allow: Option<Vec<Subject>>,
-    pub deny: Vec<Subject>,
+    pub allow: Option<Vec<Grant>>,
+    pub deny: Vec<Grant>,
 }
 
 /// The user that the program itself connects as.
@@ -42,8 +71,7 @@ pub const OWN_USER: &str = "_unified_nats";
 /// The longest name and password: clients send both in one line, which nats-server bounds.
 const LONGEST: usize = 1024;
 
-const KEYS: [&str; 3] = ["user", "password", "permissions"];
-const PERMISSION_KEYS: [&str; 3] = ["publish", "subscribe", "allow_responses"];
+const KEYS: [&str; 4] = ["user", "password", "nkey", "permissions"];
 
 /// Reads the list under `users:`; users with problems, which are told, are left out.
 pub fn read(document: &mut Document, node: &Node, path: &str) -> Vec<User> {
@@ -62,23 +90,33 @@ pub fn read(document: &mut Document, node: &Node, path: &str) -> Vec<User> {
 }
 
 fn read_user(document: &mut Document, node: &Node, path: &str) -> Option<User> {
-    let (mut name, mut password, mut permissions) = (None, None, None);
+    let (mut name, mut password, mut nkey, mut permissions) = (None, None, None, None);
     for entry in document.entries(node, path) {
         let path = &join(path, &entry.key);
         match entry.key.as_str() {
             "user" | "username" => name = read_name(document, &entry.value, path),
             "password" | "pass" => password = read_password(document, &entry.value, path),
-            "permissions" => permissions = Some(read_permissions(document, &entry.value, path)),
+            "nkey" => nkey = read_nkey(document, &entry.value, path),
+            "permissions" => permissions = Some(permissions::read(document, &entry.value, path)),
             _ => document.unknown_key(entry, path.trim_end_matches(&format!(".{}", entry.key)), KEYS.into_iter()),
         }
     }
-    let has = |keys: [&str; 2]| match &node.value {
+    let has = |keys: &[&str]| match &node.value {
         yaml::Value::Map(entries) => entries.iter().any(|entry| keys.contains(&entry.key.as_str())),
         // That has been told.
         _ => true,
     };
+    let is_map = matches!(node.value, yaml::Value::Map(_));
+    if is_map && has(&["nkey"]) {
+        if has(&["user", "username", "password", "pass"]) {
+            let rule = "names one way to log in: user and password, or nkey";
+            document.problem(node.at, path, "both", rule, "leave one of the two out");
+            return None;
+        }
+        return Some(User { name: nkey?, password: Password::Nkey, permissions });
+    }
     for keys in [["user", "username"], ["password", "pass"]] {
-        if !has(keys) {
+        if !has(&keys) {
             let rule = format!("must have a {}", keys[0]);
             document.problem(node.at, path, "a user without one", &rule, &format!("add {}: …", keys[0]));
         }
@@ -95,6 +133,18 @@ fn read_name(document: &mut Document, node: &Node, path: &str) -> Option<String>
         document.problem(node.at, path, &found(node), &rule, "give the user another name");
     }
     text.map(str::to_owned)
+}
+
+/// Nothing of it is shown: it may be a seed, written there by mistake.
+fn read_nkey(document: &mut Document, node: &Node, path: &str) -> Option<String> {
+    let text = scalar(node).unwrap_or_default();
+    let is_user = text.starts_with('U') && nkeys::KeyPair::from_public_key(text).is_ok();
+    if !is_user {
+        let found = if text.starts_with('S') { "what looks like a seed (not shown)" } else { "a text (not shown)" };
+        let rule = "must be the public nkey of a user: U and 55 letters and digits";
+        document.problem(node.at, path, found, rule, "give the public key that `nk -inkey SEED_FILE -pubout` prints");
+    }
+    is_user.then(|| text.to_owned())
 }
 
 /// Nothing of a password is ever shown.
@@ -123,7 +173,7 @@ fn read_password(document: &mut Document, node: &Node, path: &str) -> Option<Pas
 
 /// `$2a$NN$` with 22 characters of salt and 31 of hash; other letters than a, b, x and y are unknown
 /// to nats-server.
-fn is_bcrypt(text: &str) -> bool {
+pub fn is_bcrypt(text: &str) -> bool {
     let bytes = text.as_bytes();
     let alphabet = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/');
     let cost = text.get(4..6).and_then(|cost| cost.parse::<u8>().ok());
@@ -133,77 +183,6 @@ fn is_bcrypt(text: &str) -> bool {
         && cost.is_some_and(|cost| (4..=31).contains(&cost))
         && bytes[6] == b'$'
         && bytes[7..].iter().all(alphabet)
-}
-
-fn read_permissions(document: &mut Document, node: &Node, path: &str) -> Permissions {
-    let mut permissions = Permissions::default();
-    for entry in document.entries(node, path) {
-        let inner = join(path, &entry.key);
-        match entry.key.as_str() {
-            "publish" => permissions.publish = read_rule(document, &entry.value, &inner),
-            "subscribe" => permissions.subscribe = read_rule(document, &entry.value, &inner),
-            "allow_responses" => {
-                permissions.allow_responses = document.bool(&entry.value, &inner).unwrap_or_default();
-            }
-            _ => document.unknown_key(entry, path, PERMISSION_KEYS.into_iter()),
-        }
-    }
-    refuse_empty(
-        document,
-        node,
-        path,
-        "leave it out for everything, or write `publish: []` and `subscribe: []` below it",
-    );
-    permissions
-}
-
-/// Subjects that are allowed, or a map of `allow` and `deny`.
-fn read_rule(document: &mut Document, node: &Node, path: &str) -> Rule {
-    if !matches!(node.value, yaml::Value::Map(_)) {
-        return Rule { allow: Some(read_subjects(document, node, path)), deny: vec![] };
-    }
-    let mut rule = Rule::default();
-    for entry in document.entries(node, path) {
-        let inner = join(path, &entry.key);
-        match entry.key.as_str() {
-            "allow" => rule.allow = Some(read_subjects(document, &entry.value, &inner)),
-            "deny" => rule.deny = read_subjects(document, &entry.value, &inner),
-            _ => document.unknown_key(entry, path, ["allow", "deny"].into_iter()),
-        }
-    }
-    refuse_empty(document, node, path, "leave it out for everything, or write [] for none");
-    rule
-}
-
-/// To nats-server nothing means everything, and who wrote nothing down may have meant to close.
-fn refuse_empty(document: &mut Document, node: &Node, path: &str, remedy: &str) {
-    let is_empty = match &node.value {
-        yaml::Value::Map(entries) => entries.is_empty(),
-        value => matches!(value, yaml::Value::Null),
-    };
-    if is_empty {
-        document.problem(node.at, path, "nothing", "must say what is open or closed", remedy);
-    }
-}
-
-fn read_subjects(document: &mut Document, node: &Node, path: &str) -> Vec<Subject> {
-    let nodes = match &node.value {
-        yaml::Value::List(nodes) => nodes.as_slice(),
-        _ => std::slice::from_ref(node),
-    };
-    let mut subjects = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let read: Result<Subject, String> =
-            scalar(node).and_then(|text| text.parse().map_err(|error: SubjectError| format!(" (it {error})")));
-        match read {
-            Ok(subject) => subjects.push(subject),
-            Err(reason) => {
-                let rule = format!("must be a subject such as trade.>{reason}");
-                document.problem(node.at, path, &found(node), &rule, "correct it, or write [] for none");
-            }
-        }
-    }
-    subjects
 }
 
 #[cfg(test)]

@@ -249,3 +249,86 @@ fn users_of_a_settings_file_are_asked_for_and_a_variable_adds_one() {
     assert!(!admits(&broker, ConnectOptions::new()));
     is_healthy(&broker);
 }
+
+/// Publishes until `subscriber`, whose subscription may be on its way still, hears it.
+async fn heard(
+    subscriber: &mut async_nats::Subscriber,
+    publisher: &async_nats::Client,
+    subject: &str,
+) -> async_nats::Message {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    for number in 0.. {
+        assert!(std::time::Instant::now() < deadline, "nothing is heard on {subject}");
+        let reply = format!("_INBOX.asker.{number}");
+        publisher.publish_with_reply(subject.to_owned(), reply, "x".into()).await.unwrap();
+        publisher.flush().await.unwrap();
+        let next = tokio::time::timeout(std::time::Duration::from_millis(50), subscriber.next()).await;
+        if let Ok(message) = next {
+            return message.expect("the subscription holds");
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn nkeys_queue_groups_and_bounded_answers_hold_with_every_version() {
+    let pair = nkeys::KeyPair::new_user();
+    let seed = pair.seed().unwrap();
+    let users = format!(
+        "
+users:
+  - nkey: {}
+    permissions:
+      publish: []
+      subscribe: [\"orders.new\", \"jobs.> workers\"]
+      allow_responses: {{max: 2, expires: 1h}}
+  - {{user: asker, password: asks}}
+",
+        pair.public_key()
+    );
+    for version in ["2.10.26", "2.11.11", "2.12.8", "2.14.6", CURRENT] {
+        let (mut broker, _) = with_users(version, &users);
+        broker.start();
+        is_healthy_soon(&broker);
+        let stranger = nkeys::KeyPair::new_user().seed().unwrap();
+        assert!(!admits(&broker, ConnectOptions::with_nkey(stranger)), "{version}");
+        block_on(async {
+            let service = ConnectOptions::with_nkey(seed.clone()).connect(broker.url()).await.unwrap();
+            let asker = user("asker", "asks").connect(broker.url()).await.unwrap();
+            let mut requests = service.subscribe("orders.new").await.unwrap();
+            let request = heard(&mut requests, &asker, "orders.new").await;
+            let reply = request.reply.unwrap();
+            let mut inbox = asker.subscribe(reply.clone()).await.unwrap();
+            // What comes back to the asker itself shows that it has subscribed.
+            heard(&mut inbox, &asker, &reply).await;
+            for _ in 0..5 {
+                service.publish(reply.clone(), "answer".into()).await.unwrap();
+            }
+            service.flush().await.unwrap();
+            wait_for("an answer too many", || broker.log().contains("Publish Violation").then_some(()));
+            asker.publish(reply.clone(), "last".into()).await.unwrap();
+            let mut count = 0;
+            loop {
+                let message = tokio::time::timeout(PATIENCE, inbox.next()).await.unwrap().unwrap();
+                match &message.payload[..] {
+                    b"answer" => count += 1,
+                    b"last" => break,
+                    _ => {}
+                }
+            }
+            assert_eq!(count, 2, "{version}");
+
+            let mut alone = service.subscribe("jobs.a").await.unwrap();
+            let mut strangers = service.queue_subscribe("jobs.a", "others".into()).await.unwrap();
+            let mut workers = service.queue_subscribe("jobs.a", "workers".into()).await.unwrap();
+            heard(&mut workers, &asker, "jobs.a").await;
+            assert!(alone.next().now_or_never().flatten().is_none(), "{version}");
+            assert!(strangers.next().now_or_never().flatten().is_none(), "{version}");
+        });
+        assert!(!broker.log().contains(&seed[..]), "{version}");
+    }
+}
+
+fn is_healthy_soon(broker: &Broker) {
+    wait_for("healthy", || broker.output(&["health-check", "full"]).status.success().then_some(()));
+}

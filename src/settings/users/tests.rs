@@ -2,6 +2,8 @@ use super::*;
 use crate::settings::tests::load;
 use crate::settings::{Authentication, Problem, Problems};
 
+const NKEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
+
 fn users_of(pairs: &[(&str, &str)], file: &str) -> Result<Vec<User>, Vec<Problem>> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("users.yml");
@@ -35,12 +37,36 @@ nats:
     let Password::Plain(password) = &users[1].password else { panic!("a plain password") };
     assert_eq!(password.expose(), "12345");
     let permissions = users[1].permissions.as_ref().unwrap();
-    assert_eq!(permissions.publish.allow.as_ref().unwrap()[0].as_str(), "market.>");
-    assert_eq!(permissions.subscribe.allow.as_ref().unwrap()[0].as_str(), "_INBOX.>");
-    assert_eq!(permissions.subscribe.deny[0].as_str(), "secret.*");
+    assert_eq!(permissions.publish.allow.as_ref().unwrap()[0].to_string(), "market.>");
+    assert_eq!(permissions.subscribe.allow.as_ref().unwrap()[0].to_string(), "_INBOX.>");
+    assert_eq!(permissions.subscribe.deny[0].to_string(), "secret.*");
     assert!(matches!(&users[2].password, Password::Hash(kept) if kept.expose() == hash));
     let permissions = users[2].permissions.as_ref().unwrap();
-    assert_eq!((permissions.publish.allow.as_ref().map(Vec::len), permissions.allow_responses), (Some(0), true));
+    assert_eq!(
+        (permissions.publish.allow.as_ref().map(Vec::len), permissions.allow_responses),
+        (Some(0), Some(Responses::default()))
+    );
+}
+
+#[test]
+fn nkeys_queue_groups_and_bounded_answers_are_taken() {
+    let file = format!(
+        "
+users:
+  - nkey: {NKEY}
+    permissions:
+      subscribe: {{allow: [\"orders.> workers\", plain], deny: [\"orders.>  *.dev\"]}}
+      allow_responses: {{max: -1, expires: 90s}}
+"
+    );
+    let users = users_of(&[], &file).unwrap();
+    assert!(users[0].name == NKEY && matches!(users[0].password, Password::Nkey));
+    let permissions = users[0].permissions.as_ref().unwrap();
+    let shown: Vec<_> = permissions.subscribe.allow.as_ref().unwrap().iter().map(Grant::to_string).collect();
+    assert_eq!(shown, ["orders.> workers", "plain"]);
+    assert_eq!(permissions.subscribe.deny[0].to_string(), "orders.> *.dev");
+    let bounds = Responses { max: Some(-1), expires: Some(Duration::from_secs(90)) };
+    assert_eq!(permissions.allow_responses, Some(bounds));
 }
 
 #[test]
@@ -62,6 +88,22 @@ fn users_that_cannot_be_meant_are_refused_without_their_passwords() {
         ("users: [{user: a, password: tell-nobody, permissions: {subscribe: {}}}]", "must say what is open or closed"),
         ("users: [{user: a, password: tell-nobody, permissions: {publish: {alow: x}}}]", "did you mean allow?"),
         ("users: [{user: a, password: tell-nobody}, {user: a, password: x}]", "twice"),
+        ("users: [{nkey: tell-nobody}]", "the public nkey of a user"),
+        ("users: [{nkey: SUtell-nobody}]", "what looks like a seed (not shown)"),
+        ("users: [{nkey: [a]}]", "the public nkey of a user"),
+        (&format!("users: [{{nkey: {NKEY}, user: a}}]"), "one way to log in"),
+        (&format!("users: [{{nkey: {NKEY}}}, {{nkey: {NKEY}}}]"), "twice"),
+        ("users: [{user: a, password: tell-nobody, permissions: {publish: [\"a q\"]}}]", "below subscribe only"),
+        ("users: [{user: a, password: tell-nobody, permissions: {subscribe: [\"a q r\"]}}]", "must be a subject"),
+        ("users: [{user: a, password: tell-nobody, permissions: {subscribe: [\"a q..r\"]}}]", "it has an empty token"),
+        ("users: [{user: a, password: tell-nobody, permissions: {allow_responses: 5}}]", "must be true or false"),
+        ("users: [{user: a, password: tell-nobody, permissions: {allow_responses: {}}}]", "must say what is open"),
+        ("users: [{user: a, password: tell-nobody, permissions: {allow_responses: {max: 0}}}]", "from 1, or -1"),
+        (
+            "users: [{user: a, password: tell-nobody, permissions: {allow_responses: {expires: 0s}}}]",
+            "a time such as 2m",
+        ),
+        ("users: [{user: a, password: tell-nobody, permissions: {allow_responses: {maxx: 1}}}]", "did you mean max"),
     ];
     for (file, part) in cases {
         let problems = users_of(&[], file).expect_err(file);
