@@ -41,6 +41,9 @@ impl Given {
         if name.as_deref() == Some(OWN_USER) {
             reader.refuse(&NATS_AUTH_USERNAME, "that is whom we connect as");
         }
+        if let Some(name) = &name {
+            reader.warn_if_odd(NATS_AUTH_USERNAME.name, name);
+        }
         let password = reader.secret(&NATS_AUTH_PASSWORD);
         let token = reader.secret(&NATS_AUTH_TOKEN);
         let given = |variable| reader.is_set(variable) || reader.has_problem(variable);
@@ -114,6 +117,13 @@ impl Authentication {
                 reader.warnings.push(format!("{file}: what it says besides users counts in CONFIG_FILE only"));
             }
             users.extend(read.users);
+        }
+        for user in &users {
+            let name = shown(&user.name);
+            reader.warn_if_odd(&format!("the name of the user {name}"), &user.name);
+            if let Password::Plain(password) = &user.password {
+                reader.warn_if_odd(&format!("the password of the user {name}"), password.expose());
+            }
         }
         let nothing_given = !given.any() && !reader.is_set(&NATS_USERS_FILE);
         match given.credentials(reader) {

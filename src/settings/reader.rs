@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::problem::{Problems, shown};
 use super::source::shown_value;
+use super::users::is_bcrypt;
 use super::variables::{Environment, Variable};
 use crate::domain::{ByteSize, Secret, parse_span};
 
@@ -171,8 +172,28 @@ impl Reader<'_> {
         })
     }
 
+    /// Warns of a user name or secret that is most likely not what was meant, and shows nothing of it.
+    pub fn warn_if_odd(&mut self, whose: &str, text: &str) {
+        if let Some(oddity) = oddity(text) {
+            self.warnings.push(format!("{whose} {oddity}; that counts as a part of it, so clients must send it, too"));
+        }
+    }
+
     /// A credential: any text without NUL up to 1 KiB. The protocol's CONNECT line carries it.
     pub fn secret(&mut self, variable: &Variable) -> Option<Secret> {
+        let secret = self.read_secret(variable)?;
+        self.warn_if_odd(variable.name, secret.expose());
+        if is_bcrypt(secret.expose()) {
+            self.warnings.push(format!(
+                "{} looks like a bcrypt hash and is taken as the secret itself: clients must send this very text; a hash \
+                 belongs into NATS_USERS_FILE",
+                variable.name
+            ));
+        }
+        Some(secret)
+    }
+
+    fn read_secret(&mut self, variable: &Variable) -> Option<Secret> {
         self.optional(variable, |text| {
             if text.contains('\0') {
                 return Err("it holds a NUL character".into());
@@ -219,6 +240,22 @@ impl Reader<'_> {
 
     pub fn url(&mut self, variable: &Variable, schemes: &[&str]) -> Option<String> {
         self.optional(variable, |text| parse_url(text, schemes))
+    }
+}
+
+/// What editors, shells and .env files leave in a text that nobody meant.
+fn oddity(text: &str) -> Option<&'static str> {
+    let quoted = |mark: char| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
+    if text.starts_with('\u{feff}') {
+        Some("begins with a byte order mark: save the file as UTF-8 without one")
+    } else if text.ends_with('\r') {
+        Some("ends with a carriage return: save the file with the line ends of Unix")
+    } else if text.trim() != text {
+        Some("begins or ends with white space")
+    } else if quoted('"') || quoted('\'') {
+        Some("is in quotes: .env files that docker reads take them literally")
+    } else {
+        None
     }
 }
 

@@ -411,3 +411,66 @@ fn the_default_server_name_follows_the_host_in_a_cluster() {
     assert_eq!(name(&clustered), "marketprism-nats-unified-node1");
     assert_eq!(name(&[clustered[0], clustered[1], ("NATS_SERVER_NAME", "x")]), "x");
 }
+
+#[test]
+fn secrets_that_were_hardly_meant_are_warned_of_and_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |text: &str| {
+        let path = directory.path().join("secret");
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let hash = format!("$2a$04${}", "a".repeat(53));
+    for (text, told) in [
+        ("tell-nobody\r", "ends with a carriage return"),
+        ("tell-nobody ", "white space"),
+        ("\u{a0}tell-nobody", "white space"),
+        ("\"tell-nobody\"", "is in quotes"),
+        ("'tell-nobody'", "is in quotes"),
+        ("\u{feff}tell-nobody", "byte order mark"),
+        (&hash, "looks like a bcrypt hash and is taken as the secret itself"),
+        ("tell \"nobody", ""),
+        ("\"", ""),
+    ] {
+        for variable in ["NATS_AUTH_PASSWORD", "NATS_AUTH_TOKEN", "NATS_CLUSTER_PASSWORD"] {
+            // nats-server would take it for a hash, there, so it is refused.
+            if variable == "NATS_CLUSTER_PASSWORD" && text == hash {
+                continue;
+            }
+            for from_file in [false, true] {
+                let (name, value) = match from_file {
+                    // One line end is the file's own.
+                    true => (
+                        format!("{variable}_FILE"),
+                        file(&format!("{text}\n\n").replace("\r\n\n", "\r\r\n").replace("\n\n", "\n")),
+                    ),
+                    false => (variable.to_owned(), text.to_owned()),
+                };
+                let mut pairs = vec![(name.as_str(), value.as_str())];
+                match variable {
+                    "NATS_AUTH_PASSWORD" => pairs.extend([("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", "u")]),
+                    "NATS_AUTH_TOKEN" => pairs.push(("NATS_AUTH_ENABLED", "true")),
+                    "NATS_CLUSTER_PASSWORD" => pairs.extend([
+                        ("NATS_CLUSTER_ENABLED", "true"),
+                        ("NATS_CLUSTER_USERNAME", "u"),
+                        ("NATS_CLUSTER_ROUTES", "nats://127.0.0.1:1"),
+                    ]),
+                    _ => {}
+                }
+                let warnings = load(&pairs).unwrap_or_else(|problems| panic!("{problems}")).warnings.join("\n");
+                let about = warnings.lines().find(|line| line.starts_with(variable)).unwrap_or_default();
+                assert_eq!(about.is_empty(), told.is_empty(), "{text:?}: {warnings}");
+                assert!(
+                    about.contains(told) && !warnings.contains("nobody") && !warnings.contains("aaa"),
+                    "{warnings}"
+                );
+            }
+        }
+    }
+    let path = file("users: [{user: \"'a'\", password: \"tell-nobody\\r\"}]");
+    let pairs = [("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.as_str())];
+    let warnings = load(&pairs).unwrap_or_else(|problems| panic!("{problems}")).warnings.join("\n");
+    assert!(warnings.contains("the name of the user \"'a'\" is in quotes"), "{warnings}");
+    assert!(warnings.contains("the password of the user \"'a'\" ends with a carriage return"), "{warnings}");
+    assert!(!warnings.contains("nobody"), "{warnings}");
+}
