@@ -402,6 +402,26 @@ users:
     }
 
     #[test]
+    fn a_strict_broker_opens_no_port_where_nobody_is_asked_for_credentials() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("extra.conf");
+        std::fs::write(&path, "ws { port: 8443, no_tls: true }").unwrap();
+        let path = path.to_str().unwrap();
+        // On loopback nothing else is open.
+        let base = [("NATS_EXTRA_CONFIG", path), ("NATS_HOST", "127.0.0.1"), ("NATS_HTTP_HOST", "127.0.0.1")];
+        let render_with = |more: &[(&str, &str)]| {
+            let pairs = [&base[..], more].concat();
+            let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;
+            render(&settings, &Surroundings::default(), Secrets::Written)
+        };
+        let users = [("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", "p")];
+        assert!(render_with(&[]).is_ok());
+        assert!(render_with(&[&users[..], &[("SECURITY_STRICT", "true")]].concat()).is_ok());
+        let refused = render_with(&[("SECURITY_STRICT", "true")]).unwrap_err().as_problem().unwrap().to_string();
+        assert!(refused.contains("SECURITY_STRICT") && refused.contains("NATS_AUTH_ENABLED"), "{refused}");
+    }
+
+    #[test]
     fn a_fragment_is_added_and_a_clash_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("extra.conf");

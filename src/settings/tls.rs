@@ -1,7 +1,7 @@
 //! TLS for clients: the files are read and checked at start, because nats-server would only say
 //! that something is wrong with them after it was spawned.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
@@ -72,8 +72,8 @@ pub fn check_authorities(reader: &mut Reader, path: Option<&PathBuf>) {
 pub fn check_pair(
     reader: &mut Reader,
     variables: [&Variable; 2],
-    cert: &PathBuf,
-    key: &PathBuf,
+    cert: &Path,
+    key: &Path,
 ) -> Option<CertificateDer<'static>> {
     match certificates::pair(cert, key, SystemTime::now()) {
         Ok(chain) => {
