@@ -1,15 +1,16 @@
-//! Two tasks about messages that may be missing: one looks at every stream again and again, one reads
-//! each of them through after each start of the server.
+//! Tasks about messages that may be missing: one looks at every stream again and again, one hears what
+//! clients delete, one reads each stream through after each start of the server.
 
 use std::time::Duration;
 
 use async_nats::Client;
+use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::domain::Generation;
 use crate::integrity::Keeper;
-use crate::nats::JetStream;
+use crate::nats::{API_ADVISORIES, JetStream};
 use crate::supervisor::{Concern, Handle, Replacement, Snapshot, State};
 
 /// The connection to the server that runs now.
@@ -43,6 +44,27 @@ pub async fn look(handle: Handle, client: Connected, keeper: Keeper, period: Dur
             }
         }
         sleep(period.max(began.elapsed() * LOOK_SHARE)).await;
+    }
+}
+
+/// Hears what clients delete, over each connection as soon as it is lent. Runs for ever.
+pub async fn listen(mut client: Connected, keeper: Keeper) {
+    loop {
+        let connection = client.borrow_and_update().clone();
+        let heard = async {
+            let Some((_, client)) = connection else { return std::future::pending().await };
+            let Ok(mut advisories) = client.subscribe(API_ADVISORIES).await else {
+                return std::future::pending().await;
+            };
+            while let Some(advisory) = advisories.next().await {
+                keeper.hear(&advisory.payload).await;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = heard => {}
+            changed = client.changed() => if changed.is_err() { return std::future::pending().await },
+        }
     }
 }
 

@@ -140,6 +140,8 @@ impl Prepared {
             tasks.spawn(name("look", missing::look(handle.clone(), client_view.clone(), keeper.clone(), period)));
             let read_through = missing::read_through(handle.clone(), client_view.clone(), keeper.clone());
             tasks.spawn(name("read-through", read_through));
+            tasks.spawn(name("listen", missing::listen(client_view.clone(), keeper.clone())));
+            tasks.spawn(name("beat", keeper.clone().beat()));
         }
         let (link, link_view) = channel(link);
         let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
@@ -181,6 +183,9 @@ impl Prepared {
         tasks.spawn(name("api", api::serve(listener, api::router(views), connections)));
         let outcome = supervise_tasks(tasks, &handle).await;
         keeper.flush(LAST_WRITE).await;
+        if looks_after_messages && !matches!(outcome, Err(Fault::Internal(_))) {
+            keeper.write_down(LAST_WRITE).await;
+        }
         outcome
     }
 }

@@ -1,11 +1,11 @@
-//! What clients delete while a stream is read through: nats-server publishes an advisory about each
-//! request to its API (2.10 to 2.15), with the request and the answer.
+//! What clients delete: nats-server publishes an advisory about each request to its API (2.10 to 2.15),
+//! with the request and the answer. One that is killed may have done what nobody has heard of yet.
 
 use std::time::Duration;
 
 use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::{FutureExt, StreamExt};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -18,16 +18,17 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Messages of one stream that clients have deleted since [`Deletions::of`].
 pub struct Deletions {
     advisories: Subscriber,
-    delete: String,
-    purge: String,
+    stream: String,
     heard: Heard,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
-    deleted: Ranges,
+/// What was deleted on request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heard {
+    pub messages: Ranges,
     /// Many messages may have gone, from anywhere.
-    purged: bool,
+    pub purged: bool,
 }
 
 /// What has become of a request to the API.
@@ -45,8 +46,7 @@ impl Deletions {
     pub async fn of(client: &Client, stream: &str) -> Result<Self, SubscribeError> {
         Ok(Self {
             advisories: client.subscribe(API_ADVISORIES).await?,
-            delete: format!("$JS.API.STREAM.MSG.DELETE.{stream}"),
-            purge: format!("$JS.API.STREAM.PURGE.{stream}"),
+            stream: stream.to_owned(),
             heard: Heard::default(),
         })
     }
@@ -54,7 +54,13 @@ impl Deletions {
     /// Takes in what has been heard, so that it does not pile up.
     pub fn take_in(&mut self) {
         while let Some(Some(message)) = self.advisories.next().now_or_never() {
-            self.heard.hear(&self.delete, &self.purge, &message.payload);
+            self.hear(&message.payload);
+        }
+    }
+
+    fn hear(&mut self, advisory: &[u8]) {
+        if let Some((_, heard)) = heard_in(advisory).filter(|(stream, _)| *stream == self.stream) {
+            self.heard.add(&heard);
         }
     }
 
@@ -67,7 +73,7 @@ impl Deletions {
                     break;
                 }
                 let Some(message) = self.advisories.next().await else { break };
-                self.heard.hear(&self.delete, &self.purge, &message.payload);
+                self.hear(&message.payload);
             }
         };
         let _ = timeout(PATIENCE, explained).await;
@@ -75,24 +81,31 @@ impl Deletions {
     }
 }
 
+/// Stream and messages that an advisory tells to be deleted.
+pub(super) fn heard_in(advisory: &[u8]) -> Option<(String, Heard)> {
+    let audit = serde_json::from_slice::<Audit>(advisory).ok()?;
+    let request = audit.subject.strip_prefix("$JS.API.STREAM.")?;
+    let answer: Value = serde_json::from_str(&audit.response).ok()?;
+    if answer["success"] != true {
+        return None;
+    }
+    if let Some(stream) = request.strip_prefix("PURGE.") {
+        return Some((stream.to_owned(), Heard { purged: true, ..Heard::default() }));
+    }
+    let stream = request.strip_prefix("MSG.DELETE.")?;
+    let seq = serde_json::from_str::<Value>(&audit.request).ok()?["seq"].as_u64()?;
+    Some((stream.to_owned(), Heard { messages: vec![(seq, seq)], purged: false }))
+}
+
 impl Heard {
-    fn hear(&mut self, delete: &str, purge: &str, advisory: &[u8]) {
-        let Ok(audit) = serde_json::from_slice::<Audit>(advisory) else { return };
-        let answer: Value = serde_json::from_str(&audit.response).unwrap_or_default();
-        if answer["success"] != true {
-            return;
-        }
-        self.purged |= audit.subject == purge;
-        let request: Value = serde_json::from_str(&audit.request).unwrap_or_default();
-        if audit.subject == delete
-            && let Some(seq) = request["seq"].as_u64()
-        {
-            self.deleted = union(&self.deleted, &[(seq, seq)]);
-        }
+    /// Takes in what was heard besides.
+    pub fn add(&mut self, other: &Self) {
+        self.messages = union(&self.messages, &other.messages);
+        self.purged |= other.purged;
     }
 
     fn unexplained(&self, missing: &[(u64, u64)]) -> Option<Ranges> {
-        let rest = without(missing, &self.deleted);
+        let rest = without(missing, &self.messages);
         (rest.is_empty() || !self.purged).then_some(rest)
     }
 }
@@ -111,7 +124,8 @@ mod tests {
 
     fn heard(advisories: &[Vec<u8>]) -> Heard {
         let mut heard = Heard::default();
-        advisories.iter().for_each(|advisory| heard.hear("DELETE.A", "PURGE.A", advisory));
+        let of_a = advisories.iter().filter_map(|advisory| heard_in(advisory)).filter(|(stream, _)| stream == "A");
+        of_a.for_each(|(_, other)| heard.add(&other));
         heard
     }
 
@@ -120,7 +134,8 @@ mod tests {
 
     #[test]
     fn what_was_deleted_on_request_is_explained() {
-        let deletes = [4, 5, 9].map(|seq| advisory("DELETE.A", &format!(r#"{{"seq": {seq}}}"#), DONE));
+        let deletes =
+            [4, 5, 9].map(|seq| advisory("$JS.API.STREAM.MSG.DELETE.A", &format!(r#"{{"seq": {seq}}}"#), DONE));
         let heard = heard(&deletes);
         assert_eq!(heard.unexplained(&[(3, 6), (9, 9)]), Some(vec![(3, 3), (6, 6)]));
         assert_eq!(heard.unexplained(&[(4, 5)]), Some(vec![]));
@@ -129,12 +144,12 @@ mod tests {
     #[test]
     fn other_streams_refusals_and_nonsense_explain_nothing() {
         let heard = heard(&[
-            advisory("DELETE.B", r#"{"seq": 5}"#, DONE),
-            advisory("DELETE.A", r#"{"seq": 5}"#, REFUSED),
-            advisory("DELETE.A", "seq 5", DONE),
-            advisory("DELETE.A", r#"{"seq": -5}"#, DONE),
-            advisory("PURGE.B", "", DONE),
-            advisory("PURGE.A", "", REFUSED),
+            advisory("$JS.API.STREAM.MSG.DELETE.B", r#"{"seq": 5}"#, DONE),
+            advisory("$JS.API.STREAM.MSG.DELETE.A", r#"{"seq": 5}"#, REFUSED),
+            advisory("$JS.API.STREAM.MSG.DELETE.A", "seq 5", DONE),
+            advisory("$JS.API.STREAM.MSG.DELETE.A", r#"{"seq": -5}"#, DONE),
+            advisory("$JS.API.STREAM.PURGE.B", "", DONE),
+            advisory("$JS.API.STREAM.PURGE.A", "", REFUSED),
             b"nonsense".to_vec(),
         ]);
         assert_eq!(heard, Heard::default());
@@ -142,7 +157,7 @@ mod tests {
 
     #[test]
     fn after_a_purge_nothing_can_be_said() {
-        let heard = heard(&[advisory("PURGE.A", r#"{"filter":"a.b"}"#, DONE)]);
+        let heard = heard(&[advisory("$JS.API.STREAM.PURGE.A", r#"{"filter":"a.b"}"#, DONE)]);
         assert_eq!(heard.unexplained(&[(3, 6)]), None);
         assert_eq!(heard.unexplained(&[]), Some(vec![]), "unless nothing is missing");
     }

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -7,13 +7,15 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
+use super::deletions;
 use super::doubts::Doubts;
+use super::inventory::{self, Inventory};
 use super::losses::{Loss, Missing};
-use super::marks::{Book, Circumstances};
-use super::ranges::Ranges;
+use super::marks::{Book, Circumstances, is_on_disk, lost};
+use super::ranges::{Ranges, contains, without};
 use crate::domain::Generation;
 use crate::files::write_atomically;
-use crate::nats::{ApiError, JetStream, Streams};
+use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -37,7 +39,7 @@ pub enum Reading {
     },
     Done {
         messages: u64,
-        /// Streams that give messages up by design, of which nothing can be said.
+        /// Streams that changed too much meanwhile, of which nothing can be said.
         by_design: Vec<String>,
     },
     /// Some streams could not be read through, and why.
@@ -85,6 +87,9 @@ struct Pages {
     doubts: Doubts,
     /// What could not be read of each stream, to be read again from another server.
     suspects: BTreeMap<String, Ranges>,
+    /// What the server called lost of each stream when it was seen first, and had been deleted: with an
+    /// index from before a kill it does not know better (measured on 2.10 to 2.12).
+    called_lost: BTreeMap<String, Ranges>,
 }
 
 impl Keeper {
@@ -92,7 +97,7 @@ impl Keeper {
     pub fn open(settings: &Settings) -> Self {
         let store = settings.jetstream.store_dir.clone();
         let declared: Vec<_> = Desired::of(settings).streams.into_iter().map(|stream| stream.name).collect();
-        let book = acknowledgement::read_book(&store).unwrap_or_else(|reason| {
+        let mut book = acknowledgement::read_book(&store).unwrap_or_else(|reason| {
             acknowledgement::set_aside_book(&store);
             let mut book = Book::default();
             for stream in &declared {
@@ -102,6 +107,9 @@ impl Keeper {
             }
             book
         });
+        if settings.looks_after_messages() {
+            take_stock(&store, settings.cluster.is_some(), &mut book);
+        }
         let view = watch::Sender::new(Integrity { losses: book.losses.clone(), reading: Reading::NotYet });
         let pages = Pages { book, ..Pages::default() };
         Self(Arc::new(Shared {
@@ -135,7 +143,7 @@ impl Keeper {
         self.0.view.subscribe()
     }
 
-    pub(super) fn store(&self) -> &std::path::Path {
+    pub(super) fn store(&self) -> &Path {
         &self.0.store
     }
 
@@ -154,19 +162,19 @@ impl Keeper {
         let seen = self.take_acknowledgement().await;
         // An answer that is older must not be compared after one that is newer: it is asked for again
         // when another look was faster. Nobody waits for a look over a connection that is dead.
-        let (mut streams, resolved, mut pages, _none_is_deleted) = loop {
-            let (looks, known, doubtful) = {
+        let (mut streams, resolved, mut pages, heard, _none_is_deleted) = loop {
+            let (looks, known, doubtful, heard) = {
                 let pages = self.0.book.lock().await;
-                (pages.looks, pages.book.marks.keys().cloned().collect::<Vec<_>>(), pages.doubts.marked(&pages.book))
+                let known = pages.book.marks.keys().cloned().collect::<Vec<_>>();
+                (pages.looks, known, pages.doubts.marked(&pages.book), pages.book.deleted.clone())
             };
             let mut streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
-            let fewer = self.0.book.lock().await.book.with_fewer(&streams.known, SystemTime::now());
-            with_what_was_lost(jetstream, &mut streams, &fewer).await?;
+            self.with_what_was_lost(jetstream, &mut streams, generation).await?;
             let resolved = Doubts::resolve(jetstream, &streams, doubtful).await;
             let none_is_deleted = self.0.deleting.lock().await;
             let pages = self.0.book.lock().await;
             if pages.looks == looks {
-                break (streams, resolved, pages, none_is_deleted);
+                break (streams, resolved, pages, heard, none_is_deleted);
             }
         };
         pages.looks += 1;
@@ -185,7 +193,9 @@ impl Keeper {
         pages.seen = generation;
         if restarted {
             self.show_reading(Reading::NotYet);
+            pages.believe(&streams);
         }
+        pages.disbelieve(&mut streams);
         if self.0.clustered {
             let Pages { book, doubts, .. } = &mut *pages;
             for (stream, missing) in doubts.sort(&mut streams, book, resolved, Instant::now()) {
@@ -198,6 +208,7 @@ impl Keeper {
         for loss in pages.book.compare(&streams, &declared, circumstances) {
             tell(&loss);
         }
+        pages.book.forget_heard(heard);
         acknowledge(&mut pages.book, seen);
         self.publish(&pages.book);
         self.save(&mut pages).await;
@@ -219,6 +230,83 @@ impl Keeper {
         // What was asked meanwhile may count it or not.
         pages.looks += 1;
         self.save(&mut pages).await;
+    }
+
+    /// Takes in what the server tells about a request to its API.
+    pub async fn hear(&self, advisory: &[u8]) {
+        if let Some((stream, heard)) = deletions::heard_in(advisory) {
+            let mut pages = self.0.book.lock().await;
+            if pages.book.marks.contains_key(&stream) {
+                pages.book.deleted.entry(stream).or_default().add(&heard);
+            }
+        }
+    }
+
+    /// Streams on disk that were seen, and how many messages they held.
+    pub async fn seen(&self) -> Vec<(String, u64)> {
+        let pages = self.0.book.lock().await;
+        let on_disk = pages.book.marks.iter().filter(|(_, mark)| is_on_disk(&mark.config));
+        on_disk.map(|(name, mark)| (name.clone(), mark.messages)).collect()
+    }
+
+    /// A stream was made known again: it is the one that was seen, though it has just been created.
+    pub(super) async fn note_made_anew(&self, info: &StreamInfo) {
+        if let Some(mark) = self.0.book.lock().await.book.marks.get_mut(info.name()) {
+            mark.created.clone_from(&info.created);
+        }
+    }
+
+    /// What a server says to have lost of a stream and had not been deleted.
+    pub(super) async fn not_called_lost_before(&self, info: &StreamInfo) -> Ranges {
+        let pages = self.0.book.lock().await;
+        let before = pages.called_lost.get(info.name()).map(Vec::as_slice).unwrap_or_default();
+        without(&lost(info), before)
+    }
+
+    /// Asks for what a server says to have lost: of every stream when it is seen first, later of those
+    /// that hold less.
+    async fn with_what_was_lost(
+        &self,
+        jetstream: &JetStream,
+        streams: &mut Streams,
+        generation: Generation,
+    ) -> Result<(), ApiError> {
+        let (is_first, fewer) = {
+            let pages = self.0.book.lock().await;
+            (generation > pages.seen, pages.book.with_fewer(&streams.known, SystemTime::now()))
+        };
+        for info in streams.known.iter_mut() {
+            let asked = (is_first && is_on_disk(&info.config)) || fewer.iter().any(|name| name == info.name());
+            if asked && info.state.num_deleted < MOST_HOLES {
+                info.state.lost = match jetstream.stream_info_with_deleted(info.name()).await {
+                    Ok(detailed) => detailed.state.lost,
+                    // Its owner has just deleted it.
+                    Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => None,
+                    Err(error) => return Err(error),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a sign of life, several times a second, for ever: what changes later changes while no
+    /// server runs.
+    pub async fn beat(self) {
+        loop {
+            let store = self.0.store.clone();
+            // On another thread, because a disk may stall; nobody is told of one that does.
+            let _ = spawn_blocking(move || inventory::beat(&store)).await;
+            tokio::time::sleep(inventory::BEAT).await;
+        }
+    }
+
+    /// Writes down what the server has left, once it is gone for good.
+    pub async fn write_down(&self, patience: Duration) {
+        let store = self.0.store.clone();
+        let written = tokio::time::timeout(patience, spawn_blocking(move || inventory::write_down(&store))).await;
+        if !matches!(written, Ok(Ok(Ok(())))) {
+            tracing::debug!("what the server left is not written down");
+        }
     }
 
     /// Notes what was found missing in some other way.
@@ -383,14 +471,45 @@ async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, mark
     streams
 }
 
-/// Asks for what a server says to have lost.
-async fn with_what_was_lost(jetstream: &JetStream, streams: &mut Streams, names: &[String]) -> Result<(), ApiError> {
-    for info in streams.known.iter_mut().filter(|info| names.iter().any(|name| name == info.name())) {
-        if info.state.num_deleted < MOST_HOLES {
-            info.state.lost = jetstream.stream_info_with_deleted(info.name()).await?.state.lost;
+/// Finds out what has happened to the files since the last server, before the next one changes them.
+fn take_stock(store: &Path, clustered: bool, book: &mut Book) {
+    if !clustered {
+        let now = Inventory::of(store);
+        let on_disk = book.marks.iter().filter(|(_, mark)| is_on_disk(&mark.config));
+        let known: Vec<_> = on_disk.map(|(name, _)| name.as_str()).collect();
+        let meanwhile = inventory::meanwhile(store, &known, &now);
+        for loss in book.note_meanwhile(meanwhile, &now) {
+            tell(&loss);
+        }
+        // A start that is killed must not take what it has found with it.
+        let written = serde_json::to_vec(book).map(|text| write_atomically(&acknowledgement::book_file(store), &text));
+        if !matches!(written, Ok(Ok(()))) {
+            tracing::debug!("what was found about the store is not written down");
         }
     }
-    Ok(())
+    inventory::beat(store);
+    inventory::forget(store);
+}
+
+impl Pages {
+    /// Decides what of the losses that a new server tells was there: all where the last one has stopped
+    /// in order.
+    fn believe(&mut self, streams: &Streams) {
+        let indexed = std::mem::take(&mut self.book.indexed);
+        let told = streams.known.iter().filter(|info| !indexed.contains(info.name()));
+        self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
+    }
+
+    /// Leaves out what was decided to be no loss.
+    fn disbelieve(&self, streams: &mut Streams) {
+        for info in &mut streams.known {
+            let before = self.called_lost.get(info.name()).filter(|before| !before.is_empty());
+            if let (Some(before), Some(told)) = (before, &mut info.state.lost) {
+                let msgs = told.msgs.take().unwrap_or_default();
+                told.msgs = Some(msgs.into_iter().filter(|seq| !contains(before, *seq)).collect());
+            }
+        }
+    }
 }
 
 fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {

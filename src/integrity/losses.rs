@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::inventory::Change;
 use super::ranges::{Ranges, count};
 use crate::nats::StreamState;
 
@@ -41,6 +42,12 @@ pub enum Missing {
     Lost { ranges: Ranges },
     /// The server does not know a stream whose files are there.
     Unknown { directory: String },
+    /// Blocks changed while no server ran.
+    Files { changed: Vec<Change> },
+    /// Its files were touched while no server ran, and it holds fewer messages than before.
+    Fewer { were: u64, are: u64 },
+    /// So many messages are counted, and fewer can be read.
+    Unread { counted: u64, came: u64 },
     /// What had been seen before could not be read any more.
     Memory { reason: String },
 }
@@ -72,6 +79,29 @@ impl fmt::Display for Missing {
                 let count = count(ranges);
                 write!(f, "nats-server lost {count} messages in damaged files, the first of them at sequence {first}")
             }
+            Self::Files { changed } => {
+                /// So many are enough to see what is the matter.
+                const SOME: usize = 5;
+                let named = changed.iter().take(SOME).map(|Change { file, was, is }| match is {
+                    Some(is) => format!("{file} had {was} bytes and has {is}"),
+                    None => format!("{file} of {was} bytes is gone"),
+                });
+                let mut named: Vec<_> = named.collect();
+                if let Some(more) = changed.len().checked_sub(SOME).filter(|more| *more > 0) {
+                    named.push(format!("and {more} more"));
+                }
+                write!(f, "blocks of messages were changed while no nats-server ran: {}", named.join(", "))
+            }
+            Self::Fewer { were, are } => write!(
+                f,
+                "its files were changed while no nats-server ran, and of {were} messages {} are missing",
+                were.saturating_sub(*are)
+            ),
+            Self::Unread { counted, came } => write!(
+                f,
+                "{} messages of {counted} that nats-server counts cannot be read",
+                counted.saturating_sub(*came)
+            ),
             Self::Memory { reason } => {
                 write!(f, "what it held before is not known, so something may be missing: {reason}")
             }
@@ -96,6 +126,7 @@ impl Missing {
         match self {
             Self::Holes { were, .. } => state.num_deleted <= *were,
             Self::Beginning { expected, .. } => state.first_seq <= *expected,
+            Self::Fewer { were, .. } => state.messages >= *were,
             _ => false,
         }
     }

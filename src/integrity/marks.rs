@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::deletions::Heard;
+use super::inventory::{Inventory, Meanwhile};
 use super::losses::{Loss, Missing};
-use super::ranges::{Ranges, union, without};
+use super::ranges::{Ranges, count, union, without};
 use crate::nats::{StreamInfo, StreamState, Streams};
 
 /// What a stream held when it was last seen.
@@ -46,6 +48,12 @@ pub struct Book {
     pub accepted: BTreeMap<String, Ranges>,
     /// Directories of streams that the server does not know, and that somebody knows about.
     pub accepted_directories: BTreeSet<String>,
+    /// Streams whose files were touched while no server ran; until they are compared.
+    pub touched: BTreeSet<String>,
+    /// Streams whose last server stopped in order; until they are compared.
+    pub indexed: BTreeSet<String>,
+    /// What clients have asked to be deleted of each stream since its mark was made.
+    pub deleted: BTreeMap<String, Heard>,
 }
 
 /// What is known about the time since the marks were made.
@@ -56,13 +64,6 @@ pub struct Circumstances {
     /// The store is one of several that hold the same streams.
     pub clustered: bool,
     pub now: SystemTime,
-}
-
-impl Circumstances {
-    /// Whether somebody may have deleted a stream or made it anew since, through a server.
-    const fn others_may_act(self) -> bool {
-        !self.restarted || self.clustered
-    }
 }
 
 /// Milestones kept at most; more make the judgement of expired messages finer.
@@ -131,8 +132,15 @@ impl Mark {
         Self { milestones, ..Self::of(info) }
     }
 
-    /// What is missing of the stream that this mark is of.
-    pub fn missing_in(&self, info: &StreamInfo, circumstances: Circumstances) -> Option<Missing> {
+    /// What is missing of the stream that this mark is of. `touched` says that its files were changed
+    /// while no server ran, and `deleted` what clients were heard to delete since.
+    pub fn missing_in(
+        &self,
+        info: &StreamInfo,
+        circumstances: Circumstances,
+        touched: bool,
+        deleted: &Heard,
+    ) -> Option<Missing> {
         let state = &info.state;
         if state.last_seq < self.last_seq {
             return Some(Missing::End { was: self.last_seq, is: state.last_seq, held: Some(self.messages) });
@@ -141,32 +149,49 @@ impl Mark {
         if circumstances.clustered {
             return None;
         }
-        let fewer = self.fewer_in(info, circumstances.now);
-        if circumstances.restarted {
-            return fewer;
+        if circumstances.restarted && touched {
+            let fewer = self.fewer_in(info, circumstances.now, deleted);
+            return fewer.or_else(|| self.fewer_by_design(info, deleted));
         }
-        // What a running server deletes somebody has asked for, unless it says otherwise.
-        let ranges = fewer.map(|_| lost(info)).filter(|ranges| !ranges.is_empty())?;
-        Some(Missing::Lost { ranges })
+        // What else is gone somebody has asked for, if only right before the server was killed, unless
+        // the server says otherwise.
+        let ranges = lost(info);
+        (!ranges.is_empty()).then_some(Missing::Lost { ranges })
     }
 
-    /// What there is less of than there was, for whatever reason.
-    fn fewer_in(&self, info: &StreamInfo, now: SystemTime) -> Option<Missing> {
+    /// What there is less of than there was, and neither limits nor what was heard explain. The limits
+    /// may have been changed in between: what either of them drops is explained.
+    fn fewer_in(&self, info: &StreamInfo, now: SystemTime, deleted: &Heard) -> Option<Missing> {
         let state = &info.state;
-        if !keeps_every_message(&info.config) {
+        let configs = [&self.config, &info.config];
+        if deleted.purged || !configs.iter().all(|config| keeps_every_message(config)) {
             return None;
         }
-        if state.num_deleted > self.num_deleted {
-            return Some(Missing::Holes { were: self.num_deleted, are: state.num_deleted });
+        let since = state.num_deleted.saturating_sub(count(&deleted.messages));
+        if since > self.num_deleted {
+            return Some(Missing::Holes { were: self.num_deleted, are: since });
         }
-        let expected = self.first_that_must_be_there(info, now);
+        let first = configs.iter().map(|config| self.first_that_must_be_there(config, state, now)).max();
+        // What was deleted at the beginning the beginning has passed.
+        let expected = without(&[(first.unwrap_or(u64::MAX), u64::MAX)], &deleted.messages);
+        let expected = expected.first().map_or(u64::MAX, |(first, _)| *first);
         (state.first_seq > expected).then_some(Missing::Beginning { expected, is: state.first_seq })
     }
 
+    /// Of streams in which a message may take the place of another.
+    fn fewer_by_design(&self, info: &StreamInfo, deleted: &Heard) -> Option<Missing> {
+        let (were, are) = (self.messages, info.state.messages);
+        let replaces = |config: &Map<String, Value>| {
+            let expires = max_age(config).is_some() || config.get("allow_msg_ttl") == Some(&Value::Bool(true));
+            word(config, "retention") == "limits" && !keeps_every_message(config) && !expires
+        };
+        let judged = replaces(&self.config) && replaces(&info.config) && !deleted.purged;
+        (judged && are.saturating_add(count(&deleted.messages)) < were).then_some(Missing::Fewer { were, are })
+    }
+
     /// The highest sequence that the stream may begin with after a restart.
-    fn first_that_must_be_there(&self, info: &StreamInfo, now: SystemTime) -> u64 {
-        let limit = |name| u64::try_from(field(&info.config, name)).ok().filter(|limit| *limit > 0);
-        let state = &info.state;
+    fn first_that_must_be_there(&self, config: &Map<String, Value>, state: &StreamState, now: SystemTime) -> u64 {
+        let limit = |name| u64::try_from(field(config, name)).ok().filter(|limit| *limit > 0);
         // A full stream gives way at its beginning. A message that would not fit leaves room for some.
         let some = 8 * state.bytes.checked_div(state.messages).unwrap_or_default();
         let full = limit("max_msgs").is_some_and(|most| state.messages >= most)
@@ -176,7 +201,7 @@ impl Mark {
         }
         // A stream that was empty begins with its first message.
         let first = self.first_seq.max(1);
-        let Some(age) = max_age(&info.config) else { return first };
+        let Some(age) = max_age(config) else { return first };
         let cutoff = millis_of(now).saturating_sub(age.as_millis() as u64);
         // What came after the first milestone that is young enough is young enough as well.
         let young = self.milestones.iter().find(|milestone| milestone.at >= cutoff);
@@ -201,9 +226,26 @@ impl Book {
 
     /// Streams that hold less than they did: what has become of it only a closer look tells.
     pub fn with_fewer(&self, streams: &[StreamInfo], now: SystemTime) -> Vec<String> {
-        let fewer =
-            |info: &&StreamInfo| self.marks.get(info.name()).is_some_and(|mark| mark.fewer_in(info, now).is_some());
+        let fewer = |info: &&StreamInfo| {
+            let mark = self.marks.get(info.name());
+            mark.is_some_and(|mark| mark.fewer_in(info, now, &Heard::default()).is_some())
+        };
         streams.iter().filter(fewer).map(|info| info.name().to_owned()).collect()
+    }
+
+    /// Takes in what has happened while no server ran.
+    pub fn note_meanwhile(&mut self, meanwhile: Meanwhile, now: &Inventory) -> Vec<Loss> {
+        self.losses.retain(|loss| {
+            let is_back = matches!(&loss.missing, Missing::Files { changed } if now.has_back(&loss.stream, changed));
+            !is_back
+        });
+        self.touched.extend(meanwhile.touched);
+        self.indexed = meanwhile.indexed;
+        let changes = meanwhile.changes.into_iter();
+        let mut found: Vec<_> =
+            changes.map(|(stream, changed)| Loss::found_now(&stream, Missing::Files { changed })).collect();
+        found.retain(|loss| self.note(loss.clone()));
+        found
     }
 
     /// Compares the marks with the streams that exist now, and advances them. Gives what was found
@@ -223,12 +265,17 @@ impl Book {
             let name = info.name().to_owned();
             self.losses.retain(|loss| loss.stream != name || !matches!(loss.missing, Missing::Unknown { .. }));
             let must_exist = declared.contains(&name.as_str());
+            let touched = circumstances.restarted && self.touched.contains(&name);
             let mark = marks.remove(&name).filter(|mark| {
-                let made_again = mark.created != info.created && circumstances.others_may_act() && !must_exist;
+                // Another stream of that name: who made it deleted the one that was seen.
+                let made_again = mark.created != info.created && !touched && !must_exist;
                 let forgotten = circumstances.restarted && !(is_on_disk(&mark.config) && is_on_disk(&info.config));
                 !made_again && !forgotten
             });
-            if let Some(missing) = mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances)) {
+            let deleted = self.deleted.get(&name).cloned().unwrap_or_default();
+            if let Some(missing) =
+                mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances, touched, &deleted))
+            {
                 note(&name, missing);
             } else if circumstances.restarted {
                 self.losses.retain(|loss| loss.stream != name || !loss.missing.is_back(&info.state));
@@ -237,12 +284,16 @@ impl Book {
             self.marks.insert(name, mark);
         }
         for (name, mark) in marks {
-            let deliberate = circumstances.others_may_act() && !declared.contains(&name.as_str());
+            let touched = circumstances.restarted && !circumstances.clustered && self.touched.contains(&name);
+            let deliberate = !touched && !declared.contains(&name.as_str());
             let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
             if !deliberate && !in_memory {
                 let Mark { messages, last_seq, .. } = mark;
                 note(&name, Missing::Stream { messages, last_seq });
             }
+        }
+        if circumstances.restarted {
+            self.touched.clear();
         }
         // The same finding again is no news.
         found.retain(|loss| self.note(loss.clone()));
@@ -271,6 +322,18 @@ impl Book {
         self.marks.remove(stream);
         self.losses.retain(|loss| loss.stream != stream);
         self.accepted.remove(stream);
+    }
+
+    /// Leaves out what had been heard before a look: the marks that it has made know of that.
+    pub fn forget_heard(&mut self, before: BTreeMap<String, Heard>) {
+        for (stream, before) in before {
+            if let Some(heard) = self.deleted.get_mut(&stream) {
+                heard.messages = without(&heard.messages, &before.messages);
+                // Another purge since then does not show; the next look knows of it as well.
+                heard.purged &= !before.purged;
+            }
+        }
+        self.deleted.retain(|_, heard| *heard != Heard::default());
     }
 
     /// Takes back that messages of `stream` cannot be read; whether that had been so.

@@ -5,10 +5,17 @@
 //! is kept beside the store ([`marks`]), compared with what it holds now ([`Keeper::look`]), and after
 //! each start every stream is read through once ([`mod@read_through`]), because a message that was
 //! damaged in place is still counted. What is missing stays told until an operator acknowledges it.
+//!
+//! Fewer messages than before are no proof: clients delete, purge and replace, up to the moment of a
+//! kill, and limits take what is old. A loss is what only damage explains: a last sequence that went
+//! backwards, a message that is counted and cannot be read, what the server itself found damaged, a
+//! block that changed while no server ran ([`inventory`]), and fewer messages in a stream whose files
+//! were touched then.
 
 pub mod acknowledgement;
 mod deletions;
 mod doubts;
+pub mod inventory;
 mod keeper;
 mod losses;
 pub mod marks;

@@ -24,6 +24,12 @@ pub fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
     rest
 }
 
+/// Whether a sequence is in ranges.
+pub fn contains(ranges: &[(u64, u64)], seq: u64) -> bool {
+    let first = ranges.partition_point(|(_, end)| *end < seq);
+    ranges.get(first).is_some_and(|(start, _)| *start <= seq)
+}
+
 /// What is in both of two lists of ranges.
 pub fn common(some: &[(u64, u64)], others: &[(u64, u64)]) -> Ranges {
     without(some, &without(some, others))
@@ -53,6 +59,8 @@ mod tests {
         assert_eq!(without(&[(1, 10)], &[(1, 1), (4, 5), (9, 12)]), [(2, 3), (6, 8)]);
         assert_eq!(without(&[(1, 3), (5, 7)], &[(3, 5)]), [(1, 2), (6, 7)]);
         assert_eq!(without(&[(5, 7)], &[(1, 20)]), []);
+        let inside = (1..10).filter(|seq| contains(&[(2, 3), (6, 8)], *seq)).collect::<Vec<_>>();
+        assert_eq!(inside, [2, 3, 6, 7, 8]);
         assert_eq!(common(&[(1, 5), (8, 9)], &[(4, 8)]), [(4, 5), (8, 8)]);
     }
 }

@@ -178,8 +178,8 @@ fn a_message_that_was_taken_back_is_no_loss_after_a_restart() {
         keeper.take_back(&jetstream, "MARKET_DATA", proof).await;
         assert_eq!(keeper.look(&jetstream, Generation(2)).await.unwrap(), None);
         jetstream.delete_message("MARKET_DATA", other).await.unwrap();
-        let missing = keeper.look(&jetstream, Generation(3)).await.unwrap().expect("a hole that nobody has announced");
-        assert!(missing.contains("1 messages are missing"), "{missing}");
+        let missing = keeper.look(&jetstream, Generation(3)).await.unwrap();
+        assert_eq!(missing, None, "a client may have deleted it, if only right before the restart");
     });
 }
 
@@ -214,7 +214,7 @@ fn messages_that_are_deleted_while_their_stream_is_read_through_are_not_missed()
 }
 
 #[test]
-fn a_stream_that_is_purged_while_it_is_read_through_is_read_again() {
+fn a_stream_that_is_purged_while_it_is_read_through_is_whole() {
     let mut broker = Broker::with_server(CURRENT);
     broker.start();
     let book = tempfile::tempdir().unwrap();
@@ -236,8 +236,6 @@ fn a_stream_that_is_purged_while_it_is_read_through_is_read_again() {
         let (suspicious, purged) = tokio::join!(keeper.read_through(&jetstream), purge);
         assert_eq!(purged["success"], true, "{purged}");
         assert_eq!(suspicious.unwrap(), Vec::<String>::new());
-        assert!(keeper.has_failed_to_read(), "{:?}", progress.borrow());
-        assert_eq!(keeper.read_through(&jetstream).await.unwrap(), Vec::<String>::new());
         assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{:?}", progress.borrow());
     });
 }

@@ -36,8 +36,20 @@ fn restarted() -> Circumstances {
     Circumstances { restarted: true, ..running() }
 }
 
+/// What is missing when the files were touched while no server ran.
 fn missing(before: &StreamInfo, after: &StreamInfo, circumstances: Circumstances) -> Option<String> {
-    Mark::of(before).missing_in(after, circumstances).map(|missing| missing.to_string())
+    missing_but(before, after, circumstances, true, &[])
+}
+
+fn missing_but(
+    before: &StreamInfo,
+    after: &StreamInfo,
+    circumstances: Circumstances,
+    touched: bool,
+    deleted: &[(u64, u64)],
+) -> Option<String> {
+    let deleted = Heard { messages: deleted.to_vec(), purged: false };
+    Mark::of(before).missing_in(after, circumstances, touched, &deleted).map(|missing| missing.to_string())
 }
 
 #[test]
@@ -99,7 +111,7 @@ fn what_expired_is_not_missing_and_what_is_too_young_is() {
     }
     let look = |first, at_minute: u64| {
         let circumstances = Circumstances { now: at(at_minute * 60_000), ..restarted() };
-        mark.missing_in(&with(stream(first, 59, 0), limits()), circumstances)
+        mark.missing_in(&with(stream(first, 59, 0), limits()), circumstances, true, &Heard::default())
     };
     assert_eq!(look(1, 60), None);
     assert_eq!(look(10, 70), None, "ten minutes later ten messages have expired");
@@ -118,6 +130,12 @@ fn book(infos: &[StreamInfo]) -> Book {
     book
 }
 
+/// The same, with files that were touched since.
+fn touched(mut book: Book) -> Book {
+    book.touched.insert("A".into());
+    book
+}
+
 #[test]
 fn a_loss_is_told_once_and_stays_until_it_is_acknowledged() {
     let mut book = book(&[stream(1, 10, 0)]);
@@ -133,14 +151,108 @@ fn a_loss_is_told_once_and_stays_until_it_is_acknowledged() {
 }
 
 #[test]
-fn a_declared_stream_must_not_vanish_and_others_may_be_deleted_while_the_server_runs() {
-    for (declared, restarted, losses) in [(true, false, 1), (true, true, 1), (false, true, 1), (false, false, 0)] {
+fn a_declared_stream_must_not_vanish_and_others_only_while_no_server_runs() {
+    for (declared, restarted, touched, losses) in [
+        (true, false, false, 1),
+        (true, true, false, 1),
+        (false, false, false, 0),
+        (false, true, false, 0),
+        (false, true, true, 1),
+        (false, false, true, 0),
+    ] {
         let mut book = book(&[stream(1, 10, 0)]);
+        book.touched = touched.then(|| "A".to_owned()).into_iter().collect();
         let declared: &[&str] = if declared { &["A"] } else { &[] };
         let found = book.compare(&all(&[]), declared, Circumstances { restarted, ..running() });
-        assert_eq!(found.len(), losses, "{declared:?} {restarted}");
+        assert_eq!(found.len(), losses, "{declared:?} {restarted} {touched}");
         assert_eq!(book.compare(&all(&[]), declared, running()), [], "told once");
     }
+}
+
+#[test]
+fn fewer_messages_prove_nothing_where_nobody_touched_the_files() {
+    let before = stream(1, 3000, 0);
+    for after in [stream(1, 3000, 545), stream(1043, 3000, 0), stream(3001, 3000, 0)] {
+        assert_eq!(missing_but(&before, &after, restarted(), false, &[]), None);
+        assert!(missing_but(&before, &after, restarted(), true, &[]).is_some());
+    }
+    let what = missing_but(&before, &stream(1, 2999, 0), restarted(), false, &[]);
+    assert!(what.is_some(), "an end never goes back");
+}
+
+#[test]
+fn what_clients_were_heard_to_delete_is_not_missing() {
+    let before = stream(1, 100, 0);
+    let holes = |deleted| missing_but(&before, &stream(1, 100, 3), restarted(), true, deleted);
+    assert_eq!(holes(&[(5, 7)]), None);
+    assert!(holes(&[(5, 6)]).unwrap().contains("1 messages are missing"));
+    let beginning = |deleted| missing_but(&before, &stream(5, 100, 0), restarted(), true, deleted);
+    assert_eq!(beginning(&[(1, 4)]), None);
+    assert!(beginning(&[(1, 2), (4, 4)]).unwrap().contains("begin at sequence 3"));
+    let purged = Heard { purged: true, ..Heard::default() };
+    assert_eq!(Mark::of(&before).missing_in(&stream(90, 100, 0), restarted(), true, &purged), None);
+}
+
+#[test]
+fn what_either_of_two_limits_drops_is_not_missing() {
+    for (old, new) in [
+        (json!({ "max_msgs": 500 }), json!({ "max_msgs": 5000 })),
+        (json!({ "max_msgs": 5000 }), json!({ "max_msgs": 500 })),
+        (json!({ "max_age": 5_000_000_000_u64 }), json!({ "max_age": HOUR * 1_000_000 })),
+        (json!({ "max_age": HOUR * 1_000_000 }), json!({ "max_age": 5_000_000_000_u64 })),
+        (json!({ "max_msgs_per_subject": 5 }), json!({ "max_msgs_per_subject": 50 })),
+        (json!({ "retention": "interest" }), json!({ "retention": "limits" })),
+    ] {
+        let before = with(stream(1, 500, 0), old.clone());
+        let mark = Mark::of(&before).advanced(&before, at(0));
+        // A quarter of an hour later there are others.
+        let look = |config: &Value| {
+            let circumstances = Circumstances { now: at(HOUR / 4), ..restarted() };
+            mark.missing_in(&with(stream(165, 664, 0), config.clone()), circumstances, true, &Heard::default())
+        };
+        assert_eq!(look(&new), None, "{old} {new}");
+    }
+    let unlimited = stream(1, 500, 0);
+    assert!(missing(&unlimited, &stream(165, 664, 0), restarted()).is_some());
+}
+
+#[test]
+fn of_streams_that_replace_messages_their_number_counts_where_files_were_touched() {
+    let bucket = |info| with(info, json!({ "max_msgs_per_subject": 1, "allow_rollup_hdrs": true }));
+    let (before, after) = (bucket(stream(241, 300, 0)), bucket(stream(241, 300, 30)));
+    assert_eq!(missing_but(&before, &after, restarted(), false, &[]), None);
+    assert!(missing(&before, &after, restarted()).unwrap().contains("of 60 messages 30 are missing"));
+    assert_eq!(missing_but(&before, &after, restarted(), true, &[(241, 270)]), None);
+    let expiring = |info| with(info, json!({ "max_msgs_per_subject": 1, "max_age": 1_000 }));
+    assert_eq!(missing(&expiring(before), &expiring(after), restarted()), None);
+}
+
+#[test]
+fn what_was_heard_before_a_look_is_forgotten_with_it() {
+    let heard = |messages: &[(u64, u64)], purged| Heard { messages: messages.to_vec(), purged };
+    let mut book = book(&[stream(1, 10, 0)]);
+    book.deleted = [("A".to_owned(), heard(&[(3, 3)], false)), ("B".to_owned(), heard(&[], true))].into();
+    let before = book.deleted.clone();
+    book.deleted.get_mut("A").unwrap().add(&heard(&[(5, 5)], false));
+    book.forget_heard(before);
+    assert_eq!(book.deleted, [("A".to_owned(), heard(&[(5, 5)], false))].into());
+}
+
+#[test]
+fn changed_blocks_are_a_loss_until_they_are_back() {
+    use crate::integrity::inventory::{Change, Files};
+    let change = Change { file: "1.blk".into(), was: 10, is: None };
+    let meanwhile = || Meanwhile { changes: [("A".to_owned(), vec![change.clone()])].into(), ..Meanwhile::default() };
+    let mut book = book(&[stream(1, 10, 0)]);
+    let found = book.note_meanwhile(meanwhile(), &Inventory::default());
+    assert_eq!(found.len(), 1);
+    assert!(found[0].missing.to_string().contains("1.blk of 10 bytes is gone"), "{}", found[0].missing);
+    assert_eq!(book.note_meanwhile(Meanwhile::default(), &Inventory::default()), []);
+    assert_eq!(book.losses.len(), 1);
+    let blocks = [("1.blk".to_owned(), 10)].into();
+    let back = Inventory { streams: [("A".to_owned(), Files { blocks, ..Files::default() })].into() };
+    book.note_meanwhile(Meanwhile::default(), &back);
+    assert_eq!(book.losses, []);
 }
 
 #[test]
@@ -191,7 +303,7 @@ fn a_stream_that_was_empty_begins_with_its_first_message() {
 fn what_is_there_again_is_not_missing_any_more() {
     let whole = stream(1, 3000, 2);
     for less in [stream(1, 3000, 545), stream(1043, 3000, 2)] {
-        let mut book = book(std::slice::from_ref(&whole));
+        let mut book = touched(book(std::slice::from_ref(&whole)));
         assert_eq!(book.compare(&all(std::slice::from_ref(&less)), &["A"], restarted()).len(), 1);
         assert_eq!(book.compare(&all(std::slice::from_ref(&whole)), &["A"], restarted()), []);
         assert_eq!(book.losses, []);
@@ -259,7 +371,6 @@ fn what_a_running_server_says_to_have_lost_is_missing() {
     assert!(what.contains("lost 3 messages") && what.contains("sequence 5"), "{what}");
     let beginning = missing(&before, &losing(stream(3, 10, 0), &[1, 2]), running()).unwrap();
     assert!(beginning.contains("lost 2 messages"), "{beginning}");
-    assert_eq!(missing(&before, &losing(stream(1, 10, 1), &[5]), running()), None, "nothing new is gone");
     let holes = missing(&before, &losing(stream(1, 10, 4), &[5, 6, 7]), restarted()).unwrap();
     assert!(holes.contains("between its first and its last"), "told once: {holes}");
 }
