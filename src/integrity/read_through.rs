@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::deletions::Deletions;
 use super::keeper::{Keeper, MOST_HOLES, Reading};
 use super::losses::Missing;
-use super::marks::{is_on_disk, keeps_every_message, lost};
+use super::marks::is_on_disk;
 use super::ranges::{Ranges, common, count, union, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
@@ -32,8 +32,6 @@ enum ReadError {
     Silent,
     #[error("the server broke off: {0}")]
     BrokenOff(String),
-    #[error("it was purged meanwhile")]
-    Purged,
     #[error("the server left out sequence {0}, which it has")]
     LeftOut(u64),
 }
@@ -50,12 +48,10 @@ impl Keeper {
             if !is_on_disk(&info.config) || info.state.messages == 0 {
                 continue;
             }
-            if !keeps_every_message(&info.config) {
-                by_design.push(name);
-                continue;
-            }
             match self.read_stream(jetstream, &name).await {
                 Ok(Outcome::Whole { read }) => messages += read,
+                Ok(Outcome::Unsettled) => by_design.push(name),
+                Ok(Outcome::Gone) => {}
                 Ok(Outcome::Suspicious { what }) => suspicious.push(format!("{name} ({what})")),
                 Err(error) => failed.push(format!("{name} ({error})")),
             }
@@ -70,33 +66,49 @@ impl Keeper {
 
     async fn read_stream(&self, jetstream: &JetStream, name: &str) -> Result<Outcome, ReadError> {
         let mut deletions = Deletions::of(jetstream.client(), name).await.map_err(|_| ReadError::Silent)?;
-        let mut before = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
-        if before.state.num_deleted > 0 && before.state.num_deleted < MOST_HOLES {
-            before = jetstream.stream_info_with_deleted(name).await?;
-        }
-        let consumer = format!("unified-nats-{:016x}", fastrand::u64(..));
-        let config = json!({
-            "ack_policy": "none", "deliver_policy": "all", "headers_only": true, "mem_storage": true,
-            "num_replicas": 1, "inactive_threshold": CONSUMER_LASTS.as_nanos() as u64, "name": consumer,
-        });
-        jetstream.create_consumer(name, &consumer, config).await?;
-        let read = self.read_to_the_end(jetstream, name, &consumer, &before, &mut deletions).await;
-        // It goes by itself where it cannot be deleted.
-        let _ = jetstream.delete_consumer(name, &consumer).await;
-        let gaps = read?;
-        let after = jetstream.stream_info(name).await?.ok_or(ReadError::Silent)?;
+        let Some(before) = jetstream.stream_info(name).await? else { return Ok(Outcome::Gone) };
+        let gaps = match self.read_with_consumer(jetstream, name, &before, &mut deletions).await {
+            // It wants another consumer there, or none at all.
+            Err(ReadError::Api(ApiError::Refused { .. })) => self.walk(jetstream, name, &before).await?,
+            read => read?,
+        };
+        let Some(after) = jetstream.stream_info(name).await? else { return Ok(Outcome::Gone) };
         let accepted = self.accepted(name).await;
-        let missing = gaps.missing(&before, after.state.first_seq, &accepted);
-        let missing = deletions.not_among(missing).await.ok_or(ReadError::Purged)?;
-        let missing = self.not_among_the_lost(jetstream, name, missing).await?;
-        cannot_be_read(jetstream, name, &missing).await?;
+        let mut missing = gaps.within(after.state.first_seq, &accepted);
+        let suspects = self.suspects(name).await;
+        let is_whole = gaps.came >= before.state.messages;
+        if (suspects.is_none() && is_whole) || missing.is_empty() {
+            // As many came as were counted, or all that there are.
+            missing.clear();
+        } else if before.state.num_deleted >= MOST_HOLES {
+            if before.state != after.state {
+                // Which of them are deleted is too much to ask, and their number has changed meanwhile.
+                return Ok(Outcome::Unsettled);
+            }
+            let (were, are) = (before.state.messages, gaps.came + count(&common(&gaps.ranges, &accepted)));
+            if are < were {
+                self.note(name, Missing::Unread { counted: were, came: are }).await;
+            }
+            return Ok(Outcome::Whole { read: gaps.came });
+        } else {
+            cannot_be_read(jetstream, name, &missing).await?;
+            // Asked last: what it does not call deleted now was counted all the time.
+            let now = jetstream.stream_info_with_deleted(name).await?;
+            missing = gaps.missing(&now, &accepted);
+            let ranges = common(&gaps.ranges, &self.not_called_lost_before(&now).await);
+            let ranges = without(&ranges, &accepted);
+            if !ranges.is_empty() {
+                self.note(name, Missing::Lost { ranges }).await;
+            }
+        }
         // What did not come before and does not come now is missing, also where the server has begun
         // to count it as deleted.
-        let again = match self.suspects(name).await {
+        let again = match suspects {
             Some(suspects) => {
                 let gone = Gaps::beginning(after.state.first_seq);
                 let again = common(&without(&without(&gaps.ranges, &gone), &accepted), &suspects);
-                Some(deletions.not_among(again).await.ok_or(ReadError::Purged)?)
+                // After a purge only what is still counted can be told.
+                Some(deletions.not_among(again).await.unwrap_or_default())
             }
             None => None,
         };
@@ -117,20 +129,48 @@ impl Keeper {
                 }
             }
         }
-        Ok(Outcome::Whole { read: before.state.messages })
+        Ok(Outcome::Whole { read: gaps.came })
     }
 
-    /// What of `missing` the server does not say to have lost; what it does is noted.
-    async fn not_among_the_lost(&self, jetstream: &JetStream, name: &str, missing: Ranges) -> Result<Ranges, ApiError> {
-        if missing.is_empty() {
-            return Ok(missing);
+    async fn read_with_consumer(
+        &self,
+        jetstream: &JetStream,
+        name: &str,
+        before: &StreamInfo,
+        deletions: &mut Deletions,
+    ) -> Result<Gaps, ReadError> {
+        if keeps_until_acknowledged(&before.config) {
+            // A consumer more would change what it keeps.
+            return self.walk(jetstream, name, before).await;
         }
-        let lost = lost(&jetstream.stream_info_with_deleted(name).await?);
-        let ranges = common(&missing, &lost);
-        if !ranges.is_empty() {
-            self.note(name, Missing::Lost { ranges }).await;
+        let consumer = format!("unified-nats-{:016x}", fastrand::u64(..));
+        let config = json!({
+            "ack_policy": "none", "deliver_policy": "all", "headers_only": true, "mem_storage": true,
+            "num_replicas": 1, "inactive_threshold": CONSUMER_LASTS.as_nanos() as u64, "name": consumer,
+        });
+        jetstream.create_consumer(name, &consumer, config).await?;
+        let read = self.read_to_the_end(jetstream, name, &consumer, before, deletions).await;
+        // It goes by itself where it cannot be deleted.
+        let _ = jetstream.delete_consumer(name, &consumer).await;
+        read
+    }
+
+    /// Asks for one message after the other, which needs no consumer.
+    async fn walk(&self, jetstream: &JetStream, name: &str, before: &StreamInfo) -> Result<Gaps, ReadError> {
+        let last_seq = before.state.last_seq;
+        let mut gaps = Gaps::from(before.state.first_seq);
+        loop {
+            let began = Instant::now();
+            for _ in 0..BATCH {
+                // The server passes over what it cannot read.
+                match jetstream.next_sequence(name, gaps.reached.saturating_add(1)).await? {
+                    Some(seq) if seq <= last_seq => gaps.reach(seq),
+                    _ => return Ok(gaps.ended(last_seq)),
+                }
+            }
+            self.show_reading(Reading::Under { stream: name.to_owned(), seq: gaps.reached, last_seq });
+            sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
         }
-        Ok(without(&missing, &lost))
     }
 
     async fn read_to_the_end(
@@ -164,6 +204,11 @@ impl Keeper {
     }
 }
 
+/// Whether a message goes once its consumers have acknowledged it.
+fn keeps_until_acknowledged(config: &Map<String, Value>) -> bool {
+    config.get("retention").and_then(Value::as_str).is_some_and(|retention| retention != "limits")
+}
+
 /// Asks once more, in another way: a consumer that leaves messages out is no reason for a restart.
 async fn cannot_be_read(jetstream: &JetStream, stream: &str, ranges: &[(u64, u64)]) -> Result<(), ReadError> {
     /// So many ranges are enough to see what is the matter.
@@ -186,7 +231,11 @@ async fn read_batch(messages: &mut async_nats::Subscriber, gaps: &mut Gaps, last
         }
         let message = messages.next().await.ok_or(ReadError::Silent)?;
         match (message.reply.as_deref().and_then(stream_sequence), message.status) {
-            (Some(seq), _) => gaps.reach(seq),
+            (Some(seq), _) => {
+                gaps.reach(seq);
+                // It came after the reading had begun, and those before it have gone since.
+                gaps.came -= u64::from(seq > last_seq);
+            }
             (None, Some(status)) if NO_MORE.contains(&status.as_u16()) => return Ok(false),
             (None, status) => {
                 let status = status.map_or("no status".to_owned(), |status| status.to_string());
@@ -199,6 +248,10 @@ async fn read_batch(messages: &mut async_nats::Subscriber, gaps: &mut Gaps, last
 
 /// What reading a stream has shown.
 enum Outcome {
+    /// It changed too much meanwhile.
+    Unsettled,
+    /// Its owner has deleted it.
+    Gone,
     /// All there is to know is noted.
     Whole { read: u64 },
     /// Something did not come that another server may have.
@@ -209,15 +262,18 @@ enum Outcome {
 #[derive(Debug)]
 struct Gaps {
     reached: u64,
+    /// Messages that came.
+    came: u64,
     ranges: Ranges,
 }
 
 impl Gaps {
     fn from(first_seq: u64) -> Self {
-        Self { reached: first_seq.saturating_sub(1), ranges: Vec::new() }
+        Self { reached: first_seq.saturating_sub(1), came: 0, ranges: Vec::new() }
     }
 
     fn reach(&mut self, seq: u64) {
+        self.came += 1;
         let next = self.reached.saturating_add(1);
         if seq > next {
             self.ranges.push((next, seq - 1));
@@ -233,16 +289,19 @@ impl Gaps {
         self
     }
 
-    /// What should have come and did not. What was deleted before, what has gone from the beginning
-    /// since, and what is known to be unreadable should not.
-    fn missing(&self, before: &StreamInfo, first_seq: u64, accepted: &[(u64, u64)]) -> Ranges {
-        let gone = Self::beginning(first_seq);
-        let deleted: Ranges = before.state.deleted.iter().flatten().map(|seq| (*seq, *seq)).collect();
-        let rest = without(&without(&self.ranges, &gone), &deleted);
-        let rest = without(&rest, accepted);
+    /// What did not come of a stream that begins at this sequence now, and that nobody knows about.
+    fn within(&self, first_seq: u64, accepted: &[(u64, u64)]) -> Ranges {
+        without(&without(&self.ranges, &Self::beginning(first_seq)), accepted)
+    }
+
+    /// What should have come and did not. What is deleted now, what has gone from the beginning since,
+    /// and what is known to be unreadable should not.
+    fn missing(&self, now: &StreamInfo, accepted: &[(u64, u64)]) -> Ranges {
+        let deleted: Ranges = now.state.deleted.iter().flatten().map(|seq| (*seq, *seq)).collect();
+        let rest = without(&self.within(now.state.first_seq, accepted), &union(&deleted, &[]));
         // So many more holes are known without their place, such as a write at the end that failed.
-        let listed = before.state.deleted.as_ref().map_or(0, Vec::len) as u64;
-        if count(&rest) > before.state.num_deleted.saturating_sub(listed) { rest } else { vec![] }
+        let listed = now.state.deleted.as_ref().map_or(0, Vec::len) as u64;
+        if count(&rest) > now.state.num_deleted.saturating_sub(listed) { rest } else { vec![] }
     }
 
     /// What a stream that begins at this sequence does not have any more.
@@ -283,21 +342,21 @@ mod tests {
     #[test]
     fn what_does_not_come_is_missing() {
         let whole = gaps(3, &[3, 4, 5], 5);
-        assert_eq!(whole.missing(&stream(3, 5, None, 0), 3, &[]), []);
+        assert_eq!(whole.missing(&stream(3, 5, None, 0), &[]), []);
         let damaged = gaps(1, &[1, 2, 5, 6], 8);
-        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 1, &[]), [(3, 4), (7, 8)]);
-        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 5, &[]), [(7, 8)], "the beginning has expired meanwhile");
-        assert_eq!(damaged.missing(&stream(1, 8, None, 0), 1, &[(3, 4)]), [(7, 8)], "somebody knows");
+        assert_eq!(damaged.missing(&stream(1, 8, None, 0), &[]), [(3, 4), (7, 8)]);
+        assert_eq!(damaged.missing(&stream(5, 8, None, 0), &[]), [(7, 8)], "the beginning has expired meanwhile");
+        assert_eq!(damaged.missing(&stream(1, 8, None, 0), &[(3, 4)]), [(7, 8)], "somebody knows");
     }
 
     #[test]
     fn what_was_deleted_before_is_not() {
         let gaps = gaps(1, &[1, 2, 5, 6], 8);
-        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7, 8]), 4), 1, &[]), []);
-        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 7, 8]), 3), 1, &[]), [(4, 4)]);
-        assert_eq!(gaps.missing(&stream(1, 8, None, 4), 1, &[]), [], "only their number is known");
-        assert_eq!(count(&gaps.missing(&stream(1, 8, None, 3), 1, &[])), 4);
-        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7]), 4), 1, &[]), [], "one is known without its place");
+        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7, 8]), 4), &[]), []);
+        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 7, 8]), 3), &[]), [(4, 4)]);
+        assert_eq!(gaps.missing(&stream(1, 8, None, 4), &[]), [], "only their number is known");
+        assert_eq!(count(&gaps.missing(&stream(1, 8, None, 3), &[])), 4);
+        assert_eq!(gaps.missing(&stream(1, 8, Some(vec![3, 4, 7]), 4), &[]), [], "one is known without its place");
     }
 
     #[test]

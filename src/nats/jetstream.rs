@@ -268,6 +268,24 @@ impl JetStream {
         Ok(stored.seq)
     }
 
+    /// The sequence of the first message from `seq` on that the server can read.
+    pub async fn next_sequence(&self, stream: &str, seq: u64) -> Result<Option<u64>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            message: Numbered,
+        }
+        #[derive(Deserialize)]
+        struct Numbered {
+            seq: u64,
+        }
+        let request = serde_json::json!({ "seq": seq, "next_by_subj": ">" });
+        match self.ask::<Answer>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
+            Ok(answer) => Ok(Some(answer.message.seq)),
+            Err(error) if error.is(ApiError::NO_MESSAGE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the server can read the message.
     pub async fn has_message(&self, stream: &str, seq: u64) -> Result<bool, ApiError> {
         let request = serde_json::json!({ "seq": seq });
