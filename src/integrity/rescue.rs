@@ -2,6 +2,7 @@
 //! created again over its files it adopts them (measured on 2.10 to 2.15), and its consumers come
 //! back with the next start of the server.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
+use super::inventory::streams_directory;
 use super::keeper::Keeper;
 use super::losses::Missing;
-use crate::nats::{ApiError, JetStream};
+use crate::nats::{ApiError, JetStream, StreamInfo, StreamState};
 
 /// The description of a stream and its checksum.
 const DESCRIPTION: [&str; 2] = ["meta.inf", "meta.sum"];
@@ -40,33 +42,41 @@ impl Keeper {
         let mut rescued = Vec::new();
         for name in on_disk.into_iter().filter(|name| !is_known(name)) {
             let directory = streams.join(&name);
-            let config = self.config_of(&name).await.or_else(|| fallback(&name));
-            // One that does not stay known is beyond us.
-            let Some(config) = config.filter(|_| !already.contains(&name)) else {
+            let sources = [
+                (Source::LastSeen, self.config_of(&name).await),
+                (Source::Description, described(&directory, &name)),
+                (Source::Declaration, fallback(&name)),
+            ];
+            let mut sources: Vec<_> = sources.into_iter().filter_map(|(of, config)| Some((of, config?))).collect();
+            if already.contains(&name) {
+                // One that does not stay known is beyond us.
+                sources.clear();
+            }
+            if sources.is_empty() {
                 self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
                 continue;
-            };
+            }
             let aside = self
                 .set_aside(&name, &directory)
                 .map_err(|error| format!("cannot set the damaged description of stream {name} aside: {error}"))?;
-            match jetstream.create_stream(&name, &config).await {
-                Ok(_) => {}
-                Err(error @ ApiError::Refused { .. }) if !error.is_transient() => {
-                    put_back(&aside, &directory);
-                    tracing::error!(stream = name, "cannot make stream {name} known again: {error}");
-                    self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
-                    continue;
-                }
+            let made = match make_anew(jetstream, &name, sources).await {
+                Ok(made) => made,
                 Err(error) => {
                     put_back(&aside, &directory);
                     return Err(format!("cannot make stream {name} known again: {error}"));
                 }
-            }
+            };
+            let Some((source, info)) = made else {
+                put_back(&aside, &directory);
+                self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
+                continue;
+            };
+            self.note_made_anew(&info).await;
             already.insert(name.clone());
             tracing::warn!(
                 stream = name,
-                "the description of stream {name} was damaged: made anew as it was last seen, with its messages; the \
-                 damaged files are in {}",
+                "the description of stream {name} was damaged: made anew {source}, with its messages; the damaged \
+                 files are in {}",
                 aside.display()
             );
             rescued.push(name);
@@ -88,17 +98,98 @@ impl Keeper {
     }
 }
 
+/// Where the configuration of a stream comes from, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    LastSeen,
+    /// The description itself, which can be read although its checksum is wrong.
+    Description,
+    /// How it is declared.
+    Declaration,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LastSeen => "as it was last seen",
+            Self::Description => "from what the damaged description says, which nobody can vouch for",
+            Self::Declaration => "as it is declared, without limits until its messages are there",
+        })
+    }
+}
+
+/// What the description of a stream says, where it can be read and is of that stream.
+fn described(directory: &Path, name: &str) -> Option<Map<String, Value>> {
+    let text = fs::read(directory.join(DESCRIPTION[0])).ok()?;
+    let mut config: Map<String, Value> = serde_json::from_slice(&text).ok()?;
+    config.retain(|field, _| !field.eq_ignore_ascii_case("created"));
+    (config.get("name").and_then(Value::as_str) == Some(name)).then_some(config)
+}
+
+/// Creates the stream over its files, from the first source that the server takes; [`None`] where it
+/// takes none.
+async fn make_anew(
+    jetstream: &JetStream,
+    name: &str,
+    sources: Vec<(Source, Map<String, Value>)>,
+) -> Result<Option<(Source, StreamInfo)>, ApiError> {
+    for (source, config) in sources {
+        let is_vouched_for = source != Source::Description;
+        let first = if is_vouched_for { config.clone() } else { without_limits(&config) };
+        let mut info = match jetstream.create_stream(name, &first).await {
+            Ok(info) => info,
+            Err(error @ ApiError::Refused { .. }) if !error.is_transient() => {
+                tracing::error!(stream = name, "cannot make stream {name} known again {source}: {error}");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let whole = without_what_would_drop(&config, &info.state, SystemTime::now());
+        if !is_vouched_for && whole != first {
+            match jetstream.update_stream(name, &whole).await {
+                Ok(updated) => info = updated,
+                Err(error) => tracing::warn!(stream = name, "stream {name} stays without limits: {error}"),
+            }
+        }
+        return Ok(Some((source, info)));
+    }
+    Ok(None)
+}
+
+const LIMITS: [&str; 3] = ["max_msgs", "max_bytes", "max_age"];
+
+fn without_limits(config: &Map<String, Value>) -> Map<String, Value> {
+    let mut config = config.clone();
+    for limit in LIMITS {
+        config.insert(limit.into(), unlimited(limit));
+    }
+    config
+}
+
+fn unlimited(limit: &str) -> Value {
+    if limit == "max_age" { 0.into() } else { (-1).into() }
+}
+
+/// Leaves limits out that would cost messages which are there: a digit may be what is damaged.
+fn without_what_would_drop(config: &Map<String, Value>, state: &StreamState, now: SystemTime) -> Map<String, Value> {
+    let oldest = humantime::parse_rfc3339(&state.first_ts).ok();
+    let age = oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default();
+    let mut config = config.clone();
+    for (limit, held) in LIMITS.iter().zip([state.messages, state.bytes, age.as_nanos() as u64]) {
+        let most = config.get(*limit).and_then(Value::as_i64).unwrap_or_default();
+        if most > 0 && held > most as u64 && state.messages > 0 {
+            config.insert((*limit).into(), unlimited(limit));
+        }
+    }
+    config
+}
+
 fn put_back(aside: &Path, directory: &Path) {
     for name in DESCRIPTION {
         // What was not there is not put back; what cannot be put back stays aside.
         let _ = fs::rename(aside.join(name), directory.join(name));
     }
     let _ = fs::remove_dir(aside);
-}
-
-/// Of the account that streams without an account are in.
-fn streams_directory(store: &Path) -> PathBuf {
-    store.join("jetstream/$G/streams")
 }
 
 /// Streams that have message files.
@@ -113,4 +204,42 @@ fn names_in(streams: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::Duration;
+
+    #[test]
+    fn a_description_is_believed_that_can_be_read_and_is_of_that_stream() {
+        let directory = tempfile::tempdir().unwrap();
+        let describe = |text: &str| {
+            fs::write(directory.path().join("meta.inf"), text).unwrap();
+            described(directory.path(), "A")
+        };
+        let config = describe(r#"{"Created":"2026-11-26T11:40:46Z","name":"A","subjects":["a","b"]}"#).unwrap();
+        assert_eq!(Value::Object(config), json!({ "name": "A", "subjects": ["a", "b"] }));
+        for other in [r#"{"name":"B"}"#, r#"{"nbme":"A"}"#, r#"{"name":"A""#, "", "[]"] {
+            assert_eq!(describe(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn limits_that_would_cost_messages_are_left_out() {
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let first_ts = "1970-01-12T13:45:00Z".to_owned();
+        let state = StreamState { messages: 10, bytes: 1000, first_ts, ..Default::default() };
+        let limits = |messages: i64, bytes: i64, age: i64| {
+            let config =
+                json!({ "name": "A", "max_msgs": messages, "max_bytes": bytes, "max_age": age * 1_000_000_000 });
+            config.as_object().unwrap().clone()
+        };
+        let kept = |config| without_what_would_drop(&config, &state, now);
+        assert_eq!(kept(limits(10, 1000, 101)), limits(10, 1000, 101));
+        assert_eq!(kept(limits(9, 1000, 101)), limits(-1, 1000, 101));
+        assert_eq!(kept(limits(10, 999, 99)), limits(10, -1, 0));
+        assert_eq!(without_limits(&limits(9, 9, 9)), limits(-1, -1, 0));
+    }
 }
