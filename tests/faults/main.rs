@@ -1,7 +1,8 @@
 //! Faults, injected again and again into the real program with a real nats-server under load.
 //!
 //! UNIFIED_NATS_SEED replays the choices of a run, UNIFIED_NATS_FULL=1 gives the full dose,
-//! UNIFIED_NATS_FAULTS_REPORT names a file to which each test appends a line. See scripts/faults.sh.
+//! UNIFIED_NATS_FAULTS_SERVER names another version of nats-server (one that scripts/test.sh has
+//! installed), UNIFIED_NATS_FAULTS_REPORT a file to which each test appends a line. See scripts/faults.sh.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
@@ -11,6 +12,8 @@ mod conf;
 mod control;
 mod corruption;
 mod cpu_load;
+mod damages;
+mod deletions;
 mod disk_full;
 mod fd_limit;
 mod harness;

@@ -28,6 +28,12 @@ pub fn name_of_dose() -> String {
     }
 }
 
+/// The version of nats-server; UNIFIED_NATS_FAULTS_SERVER names another one than the product ships with.
+pub fn server() -> String {
+    let named = std::env::var("UNIFIED_NATS_FAULTS_SERVER").ok().filter(|version| !version.is_empty());
+    named.unwrap_or_else(|| crate::support::CURRENT.to_owned())
+}
+
 /// The seed of this run: given, so that an earlier run is replayed, or drawn.
 pub fn seed() -> u64 {
     match std::env::var("UNIFIED_NATS_SEED") {

@@ -6,6 +6,7 @@ pub mod container;
 pub mod disk;
 mod dose;
 mod invariants;
+pub mod kinds;
 mod ledger;
 mod message;
 mod processes;
@@ -32,7 +33,7 @@ pub use processes::{open_descriptors, resident_kilobytes, servers_of, strangers_
 pub use producers::{Load, Records, Shape};
 pub use readback::{read_from, read_stream, try_read_stream};
 
-use crate::support::{Broker, CURRENT, http_get};
+use crate::support::{Broker, http_get};
 
 pub const STREAM: &str = "MARKET_DATA";
 
@@ -82,7 +83,8 @@ impl Run {
     pub fn of(name: &'static str) -> Self {
         let seed = dose::seed();
         println!("{name}: UNIFIED_NATS_SEED={seed} makes the same choices again");
-        let mut broker = Broker::new();
+        let version = dose::server();
+        let mut broker = Broker::with_server(&version);
         // Limits that take messages away would look like losses.
         broker.set("STREAM_MAX_AGE", 0).set("STREAM_MAX_MSGS", -1).set("STREAM_MAX_BYTES", "9GB");
         // Faults come more often than a crash loop may.
@@ -345,7 +347,7 @@ impl Run {
             "violations": self.totals.violations,
             "notes": self.notes,
             "seconds": self.started.elapsed().as_secs(),
-            "nats_server": CURRENT,
+            "nats_server": dose::server(),
         });
         println!("{line}");
         report::append(&line);
