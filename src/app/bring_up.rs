@@ -3,7 +3,7 @@
 mod streams;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
 use tokio::sync::{Notify, broadcast, watch};
@@ -86,6 +86,8 @@ impl BringUp {
 
     /// Brings one server into service and holds the connection to it, for ever.
     async fn serve(&mut self, generation: Generation) {
+        // No client has asked it for anything yet.
+        let launched = SystemTime::now();
         loop {
             let connection = self.connect(generation).await;
             self.settings = self.in_force.borrow_and_update().clone();
@@ -93,7 +95,7 @@ impl BringUp {
             self.phases.reached("server");
             let mut link = self.link.clone();
             let lost = tokio::select! {
-                () = self.hold(generation, &connection) => false,
+                () = self.hold(generation, &connection, launched) => false,
                 () = connection.lost() => true,
                 // What came back may be another server, or the same one with other streams.
                 () = connection.reconnected(), if self.settings.remote.is_some() => false,
@@ -114,10 +116,10 @@ impl BringUp {
     }
 
     /// Puts the streams in place, then lends the connection to whoever needs one, for ever.
-    async fn hold(&mut self, generation: Generation, connection: &Connection) {
+    async fn hold(&mut self, generation: Generation, connection: &Connection, launched: SystemTime) {
         let client = &connection.client;
         if self.settings.looks_after_messages() {
-            self.rescue(generation, client).await;
+            self.rescue(generation, client, launched).await;
         }
         if self.settings.jetstream.enabled {
             self.provision(generation, connection).await;
@@ -141,13 +143,13 @@ impl BringUp {
     }
 
     /// Until every stream on disk is known to the server, as far as that can be brought about.
-    async fn rescue(&self, generation: Generation, client: &Client) {
+    async fn rescue(&self, generation: Generation, client: &Client, launched: SystemTime) {
         let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
         let desired = self.desired.borrow().clone();
         let fallback = |name: &str| desired.stream(name).map(DesiredStream::without_limits);
         let mut pause = FIRST_PAUSE;
         let rescued = loop {
-            match self.keeper.rescue(&jetstream, fallback).await {
+            match self.keeper.rescue(&jetstream, fallback, launched).await {
                 Ok(rescued) => break rescued,
                 Err(reason) => {
                     // A server that is just starting does not answer everything yet.

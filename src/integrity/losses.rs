@@ -46,6 +46,8 @@ pub enum Missing {
     Files { changed: Vec<Change> },
     /// Its files were touched while no server ran, and it holds fewer messages than before.
     Fewer { were: u64, are: u64 },
+    /// The server knows it and does not serve it.
+    Offline { reason: String, directory: String },
     /// So many messages are counted, and fewer can be read.
     Unread { counted: u64, came: u64 },
     /// What had been seen before could not be read any more.
@@ -105,6 +107,11 @@ impl fmt::Display for Missing {
             Self::Memory { reason } => {
                 write!(f, "what it held before is not known, so something may be missing: {reason}")
             }
+            Self::Offline { reason, directory } => write!(
+                f,
+                "nats-server does not serve it ({reason}); its files are untouched in {directory}, and the description of \
+                 a consumer in obs that is damaged, or that a newer nats-server wrote, is what stands in the way"
+            ),
             Self::Unknown { directory } => {
                 write!(f, "nats-server cannot recover it; its files are untouched in {directory}")
             }

@@ -263,7 +263,8 @@ impl Book {
         }
         for info in &streams.known {
             let name = info.name().to_owned();
-            self.losses.retain(|loss| loss.stream != name || !matches!(loss.missing, Missing::Unknown { .. }));
+            let is_served = |missing: &Missing| matches!(missing, Missing::Unknown { .. } | Missing::Offline { .. });
+            self.losses.retain(|loss| loss.stream != name || !is_served(&loss.missing));
             let must_exist = declared.contains(&name.as_str());
             let touched = circumstances.restarted && self.touched.contains(&name);
             let mark = marks.remove(&name).filter(|mark| {
@@ -310,7 +311,7 @@ impl Book {
                 let accepted = self.accepted.entry(loss.stream.clone()).or_default();
                 *accepted = union(accepted, ranges);
             }
-            if let Missing::Unknown { directory } = &loss.missing {
+            if let Missing::Unknown { directory } | Missing::Offline { directory, .. } = &loss.missing {
                 self.accepted_directories.insert(directory.clone());
             }
         }
@@ -365,7 +366,9 @@ impl Book {
             }
             known.map(|at| self.losses.remove(at));
         }
-        if matches!(&loss.missing, Missing::Unknown { directory } if self.accepted_directories.contains(directory)) {
+        if let Missing::Unknown { directory } | Missing::Offline { directory, .. } = &loss.missing
+            && self.accepted_directories.contains(directory)
+        {
             return false;
         }
         let unreadable = |loss: &Loss| matches!(loss.missing, Missing::Unreadable { .. });

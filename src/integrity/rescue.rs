@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -23,14 +24,20 @@ const SET_ASIDE: &str = ".unified-nats-set-aside";
 impl Keeper {
     /// Makes streams known again that are on disk and that the server does not know. `fallback` gives
     /// the configuration of a stream that has not been seen before, if it is a declared one. Gives
-    /// the names of those that were made known.
+    /// the names of those that were made known. What is older than the launch of the server and no
+    /// stream any more, or none yet, is set aside.
     pub async fn rescue(
         &self,
         jetstream: &JetStream,
         fallback: impl Fn(&str) -> Option<Map<String, Value>>,
+        launched: SystemTime,
     ) -> Result<Vec<String>, String> {
         let streams = streams_directory(self.store());
-        let on_disk = names_in(&streams);
+        self.set_leftovers_aside(&streams, launched);
+        let mut on_disk = names_in(&streams);
+        // What has come since a client is just creating.
+        let created = |name: &String| fs::metadata(streams.join(name)).and_then(|directory| directory.created());
+        on_disk.retain(|name| created(name).map_or(true, |created| created < launched));
         if self.is_clustered() || on_disk.is_empty() {
             return Ok(vec![]);
         }
@@ -38,6 +45,13 @@ impl Keeper {
         let is_known = |name: &String| {
             streams_known.known.iter().any(|info| info.name() == name) || streams_known.unknown.contains(name)
         };
+        for name in on_disk.iter().filter(|name| streams_known.unknown.contains(name)) {
+            // Alone, a server knows all of its streams: one that it does not serve stays so.
+            if let Err(ApiError::Refused { description: reason, .. }) = jetstream.stream_info(name).await {
+                let directory = streams.join(name).display().to_string();
+                self.note(name, Missing::Offline { reason, directory }).await;
+            }
+        }
         let mut already = self.rescued().await;
         let mut rescued = Vec::new();
         for name in on_disk.into_iter().filter(|name| !is_known(name)) {
@@ -84,10 +98,35 @@ impl Keeper {
         Ok(rescued)
     }
 
-    fn set_aside(&self, stream: &str, directory: &Path) -> io::Result<PathBuf> {
+    /// A server that is killed while it deletes or creates a stream leaves a directory that is none, and
+    /// the next one goes on saying that it cannot recover it.
+    fn set_leftovers_aside(&self, streams: &Path, launched: SystemTime) {
+        for name in names_of_leftovers(streams, launched) {
+            let moved = self.aside(&name).and_then(|aside| {
+                fs::rename(streams.join(&name), aside.join("stream"))?;
+                Ok(aside)
+            });
+            match moved {
+                Ok(aside) => tracing::warn!(
+                    "nats-server was killed while it deleted or created a stream: {name} is none, and was moved to {}; \
+                     it may be removed",
+                    aside.display()
+                ),
+                Err(error) => tracing::warn!("cannot set {} aside: {error}", streams.join(&name).display()),
+            }
+        }
+    }
+
+    /// A directory of its own for what is set aside.
+    fn aside(&self, name: &str) -> io::Result<PathBuf> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let aside = self.store().join(SET_ASIDE).join(format!("{stream}-{now}"));
+        let aside = self.store().join(SET_ASIDE).join(format!("{name}-{now}"));
         fs::create_dir_all(&aside)?;
+        Ok(aside)
+    }
+
+    fn set_aside(&self, stream: &str, directory: &Path) -> io::Result<PathBuf> {
+        let aside = self.aside(stream)?;
         for name in DESCRIPTION {
             match fs::rename(directory.join(name), aside.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -192,6 +231,26 @@ fn put_back(aside: &Path, directory: &Path) {
     let _ = fs::remove_dir(aside);
 }
 
+/// Directories that nats-server had begun to delete, which it renames first, and those of streams that it
+/// had not described yet and that hold nothing. Younger ones are at work.
+fn names_of_leftovers(streams: &Path, launched: SystemTime) -> Vec<String> {
+    let launched = launched.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let is_leftover = |entry: &fs::DirEntry| {
+        let (name, path) = (entry.file_name(), entry.path());
+        let Ok(metadata) = entry.metadata() else { return false };
+        let nothing_there = || {
+            let files = fs::read_dir(path.join("msgs")).into_iter().flatten().flatten();
+            let holds = |file: fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+            !DESCRIPTION.iter().any(|name| path.join(name).exists()) && !files.into_iter().any(holds)
+        };
+        // A directory that is renamed keeps every other time.
+        let is_old = metadata.ctime() as u128 * 1_000_000_000 + (metadata.ctime_nsec() as u128) < launched;
+        metadata.is_dir() && is_old && (name.as_encoded_bytes().starts_with(b".") || nothing_there())
+    };
+    let entries = fs::read_dir(streams).into_iter().flatten().flatten();
+    entries.filter(is_leftover).filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Streams that have message files.
 fn names_in(streams: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(streams)
@@ -224,6 +283,27 @@ mod tests {
         for other in [r#"{"name":"B"}"#, r#"{"nbme":"A"}"#, r#"{"name":"A""#, "", "[]"] {
             assert_eq!(describe(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_a_kill_left_of_a_deletion_or_a_creation_is_no_stream() {
+        let streams = tempfile::tempdir().unwrap();
+        let make = |name: &str, files: &[(&str, &str)]| {
+            fs::create_dir_all(streams.path().join(name).join("msgs")).unwrap();
+            for (file, text) in files {
+                fs::write(streams.path().join(name).join(file), text).unwrap();
+            }
+        };
+        make(".DELETED", &[("msgs/1.blk", "x"), ("meta.inf", "{}")]);
+        make("BEGUN", &[("msgs/1.blk", "")]);
+        make("EMPTY", &[("meta.inf", "{}")]);
+        make("DAMAGED", &[("msgs/1.blk", "x")]);
+        let now = SystemTime::now();
+        let mut found = names_of_leftovers(streams.path(), now + Duration::from_millis(20));
+        found.sort();
+        assert_eq!(found, [".DELETED", "BEGUN"]);
+        let at_work = names_of_leftovers(streams.path(), now - Duration::from_millis(500));
+        assert_eq!(at_work, Vec::<String>::new(), "a server that runs is at work on them");
     }
 
     #[test]

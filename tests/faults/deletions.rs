@@ -91,10 +91,8 @@ fn a_deletion_right_before_a_kill() {
         match fault {
             Fault::KillServer => _ = run.wait_for_another_server(server, PATIENCE),
             _ => {
-                _ = {
-                    run.broker.wait();
-                    run.start();
-                }
+                run.broker.wait();
+                run.start();
             }
         }
         if !run.wait_until_ready(PATIENCE) {

@@ -24,6 +24,7 @@ mod out_of_memory;
 mod ports;
 mod stalled_logs;
 mod stop_server;
+mod subject_limits;
 #[path = "../integration/support.rs"]
 #[allow(dead_code, reason = "the integration tests need more of it")]
 mod support;

@@ -134,6 +134,107 @@ fn a_damaged_description_is_made_anew_with_all_messages_and_consumers() {
     }
 }
 
+/// A stream of a client with subjects and limits of its own, and its broker at rest.
+fn with_a_stream_of_a_client(version: &str, declared: bool) -> Broker {
+    let mut broker = Broker::with_server(version);
+    if declared {
+        let file = broker.path("streams.yml");
+        fs::write(&file, "streams: {OWN: {subjects: [own.>]}}").unwrap();
+        broker.set("STREAMS_FILE", file.display());
+    }
+    broker.start();
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        let config = serde_json::json!({
+            "name": "OWN", "subjects": ["own.>", "other.*"], "storage": "file", "max_msgs": 777,
+            "max_msgs_per_subject": 50, "num_replicas": 1,
+        });
+        let action = if declared { "UPDATE" } else { "CREATE" };
+        let made = jetstream.ask(&format!("$JS.API.STREAM.{action}.OWN"), config).await;
+        assert!(made["error"].is_null(), "{made}");
+        for number in 0..20 {
+            jetstream.publish(&format!("other.{number}"), "x").await;
+        }
+    });
+    wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+    assert_eq!(broker.stop(), Some(0));
+    broker
+}
+
+#[test]
+fn a_description_that_can_be_read_is_used_where_nothing_was_seen_and_the_source_is_told() {
+    const LAST_SEEN: &str = "made anew as it was last seen";
+    const DESCRIPTION: &str = "from what the damaged description says";
+    const DECLARATION: &str = "as it is declared";
+    for version in ["2.10.26", "2.12.8", CURRENT] {
+        for (declared, seen, readable, source) in [
+            (false, true, false, Some(LAST_SEEN)),
+            (false, true, true, Some(LAST_SEEN)),
+            (false, false, true, Some(DESCRIPTION)),
+            (true, false, true, Some(DESCRIPTION)),
+            (true, false, false, Some(DECLARATION)),
+            (false, false, false, None),
+        ] {
+            let case = format!("{version} declared {declared} seen {seen} readable {readable}");
+            let mut broker = with_a_stream_of_a_client(version, declared);
+            let directory = broker.store().join("jetstream/$G/streams/OWN");
+            if !seen {
+                fs::remove_file(broker.store().join(".unified-nats-integrity.json")).unwrap();
+            }
+            if readable {
+                flip(&directory.join("meta.sum"), 3);
+            } else {
+                flip(&directory.join("meta.inf"), 0);
+            }
+            broker.launch();
+            let Some(source) = source else {
+                wait_for("it is told", || integrity(&broker).1.contains("cannot recover it").then_some(()));
+                assert!(directory.join("meta.inf").is_file(), "{case}: untouched");
+                assert_eq!(broker.stop(), Some(0));
+                continue;
+            };
+            wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+            let info = block_on(async { JetStream(broker.client().await).info("OWN").await });
+            assert_eq!(info["state"]["messages"], 20, "{case}: {info}");
+            if source != DECLARATION {
+                // A file's limits are brought about again; subjects beyond it stay.
+                assert_eq!(info["config"]["subjects"][1], "other.*", "{case}: {info}");
+                let limit = if declared { -1 } else { 777 };
+                assert_eq!(info["config"]["max_msgs"], limit, "{case}: {info}");
+            }
+            assert!(broker.log().contains(source), "{case}: {}", broker.log());
+            assert_eq!(broker.stop(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_not_served_for_the_sake_of_a_consumer_is_told() {
+    // Earlier versions serve the stream without the consumer.
+    for version in ["2.12.8", CURRENT] {
+        let mut broker = with_a_stream_of_a_client(version, false);
+        broker.start();
+        block_on(async {
+            let jetstream = JetStream(broker.client().await);
+            let request = serde_json::json!({ "stream_name": "OWN", "config": { "durable_name": "d", "ack_policy": "explicit" } });
+            let made = jetstream.ask("$JS.API.CONSUMER.DURABLE.CREATE.OWN.d", request).await;
+            assert!(made["error"].is_null(), "{made}");
+        });
+        assert_eq!(broker.stop(), Some(0));
+        let description = broker.store().join("jetstream/$G/streams/OWN/obs/d/meta.inf");
+        flip(&description, 3);
+        broker.launch();
+        wait_for("it is told", || {
+            integrity(&broker).1.contains("stream OWN: nats-server does not serve it").then_some(())
+        });
+        assert_eq!(broker.stop(), Some(0));
+        flip(&description, 3);
+        broker.start();
+        wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
+        assert_eq!(broker.stop(), Some(0));
+    }
+}
+
 #[test]
 fn an_index_that_is_damaged_costs_nothing() {
     let mut broker = at_rest(CURRENT);
