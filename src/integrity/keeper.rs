@@ -236,7 +236,8 @@ impl Keeper {
     pub async fn hear(&self, advisory: &[u8]) {
         if let Some((stream, heard)) = deletions::heard_in(advisory) {
             let mut pages = self.0.book.lock().await;
-            if pages.book.marks.contains_key(&stream) {
+            if let Some(mark) = pages.book.marks.get_mut(&stream) {
+                mark.is_deleted_from = true;
                 pages.book.deleted.entry(stream).or_default().add(&heard);
             }
         }
@@ -495,7 +496,7 @@ impl Pages {
     /// Decides what of the losses that a new server tells was there: all where the last one has stopped
     /// in order.
     fn believe(&mut self, streams: &Streams) {
-        let indexed = std::mem::take(&mut self.book.indexed);
+        let indexed = &self.book.indexed;
         let told = streams.known.iter().filter(|info| !indexed.contains(info.name()));
         self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
     }

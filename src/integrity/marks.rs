@@ -29,6 +29,9 @@ pub struct Mark {
     pub num_deleted: u64,
     /// Which sequence had been reached when: tells what may have expired since.
     pub milestones: VecDeque<Milestone>,
+    /// Clients were heard to delete from it.
+    #[serde(default)]
+    pub is_deleted_from: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,15 @@ pub struct Book {
     pub indexed: BTreeSet<String>,
     /// What clients have asked to be deleted of each stream since its mark was made.
     pub deleted: BTreeMap<String, Heard>,
+}
+
+/// What is known about the files of a stream since its mark was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// They were changed while no server ran.
+    pub touched: bool,
+    /// The server before stopped in order.
+    pub indexed: bool,
 }
 
 /// What is known about the time since the marks were made.
@@ -113,6 +125,7 @@ impl Mark {
             last_ts,
             num_deleted,
             milestones: VecDeque::new(),
+            is_deleted_from: false,
         }
     }
 
@@ -129,27 +142,27 @@ impl Mark {
                 milestones.pop_front();
             }
         }
-        Self { milestones, ..Self::of(info) }
+        Self { milestones, is_deleted_from: self.is_deleted_from, ..Self::of(info) }
     }
 
-    /// What is missing of the stream that this mark is of. `touched` says that its files were changed
-    /// while no server ran, and `deleted` what clients were heard to delete since.
+    /// What is missing of the stream that this mark is of. `deleted` is what clients were heard to delete
+    /// since.
     pub fn missing_in(
         &self,
         info: &StreamInfo,
         circumstances: Circumstances,
-        touched: bool,
+        evidence: Evidence,
         deleted: &Heard,
     ) -> Option<Missing> {
         let state = &info.state;
-        if state.last_seq < self.last_seq {
+        if state.last_seq < self.last_seq && !self.may_forget_its_end(circumstances, evidence) {
             return Some(Missing::End { was: self.last_seq, is: state.last_seq, held: Some(self.messages) });
         }
         // In a cluster others hold it, too.
         if circumstances.clustered {
             return None;
         }
-        if circumstances.restarted && touched {
+        if circumstances.restarted && evidence.touched {
             let fewer = self.fewer_in(info, circumstances.now, deleted);
             return fewer.or_else(|| self.fewer_by_design(info, deleted));
         }
@@ -157,6 +170,13 @@ impl Mark {
         // the server says otherwise.
         let ranges = lost(info);
         (!ranges.is_empty()).then_some(Missing::Lost { ranges })
+    }
+
+    /// nats-server 2.10 that is killed may come back with an earlier end, where the messages at the end
+    /// had been deleted or acknowledged (measured).
+    fn may_forget_its_end(&self, circumstances: Circumstances, evidence: Evidence) -> bool {
+        let was_killed = circumstances.restarted && !circumstances.clustered && evidence == Evidence::default();
+        was_killed && (self.is_deleted_from || word(&self.config, "retention") != "limits")
     }
 
     /// What there is less of than there was, and neither limits nor what was heard explain. The limits
@@ -267,6 +287,7 @@ impl Book {
             self.losses.retain(|loss| loss.stream != name || !is_served(&loss.missing));
             let must_exist = declared.contains(&name.as_str());
             let touched = circumstances.restarted && self.touched.contains(&name);
+            let evidence = Evidence { touched, indexed: self.indexed.contains(&name) };
             let mark = marks.remove(&name).filter(|mark| {
                 // Another stream of that name: who made it deleted the one that was seen.
                 let made_again = mark.created != info.created && !touched && !must_exist;
@@ -275,7 +296,7 @@ impl Book {
             });
             let deleted = self.deleted.get(&name).cloned().unwrap_or_default();
             if let Some(missing) =
-                mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances, touched, &deleted))
+                mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances, evidence, &deleted))
             {
                 note(&name, missing);
             } else if circumstances.restarted {
@@ -295,6 +316,7 @@ impl Book {
         }
         if circumstances.restarted {
             self.touched.clear();
+            self.indexed.clear();
         }
         // The same finding again is no news.
         found.retain(|loss| self.note(loss.clone()));

@@ -36,6 +36,8 @@ fn restarted() -> Circumstances {
     Circumstances { restarted: true, ..running() }
 }
 
+const TOUCHED: Evidence = Evidence { touched: true, indexed: false };
+
 /// What is missing when the files were touched while no server ran.
 fn missing(before: &StreamInfo, after: &StreamInfo, circumstances: Circumstances) -> Option<String> {
     missing_but(before, after, circumstances, true, &[])
@@ -49,7 +51,9 @@ fn missing_but(
     deleted: &[(u64, u64)],
 ) -> Option<String> {
     let deleted = Heard { messages: deleted.to_vec(), purged: false };
-    Mark::of(before).missing_in(after, circumstances, touched, &deleted).map(|missing| missing.to_string())
+    Mark::of(before)
+        .missing_in(after, circumstances, Evidence { touched, indexed: false }, &deleted)
+        .map(|missing| missing.to_string())
 }
 
 #[test]
@@ -111,7 +115,7 @@ fn what_expired_is_not_missing_and_what_is_too_young_is() {
     }
     let look = |first, at_minute: u64| {
         let circumstances = Circumstances { now: at(at_minute * 60_000), ..restarted() };
-        mark.missing_in(&with(stream(first, 59, 0), limits()), circumstances, true, &Heard::default())
+        mark.missing_in(&with(stream(first, 59, 0), limits()), circumstances, TOUCHED, &Heard::default())
     };
     assert_eq!(look(1, 60), None);
     assert_eq!(look(10, 70), None, "ten minutes later ten messages have expired");
@@ -181,6 +185,26 @@ fn fewer_messages_prove_nothing_where_nobody_touched_the_files() {
 }
 
 #[test]
+fn after_a_kill_a_server_may_have_forgotten_an_end_that_was_deleted() {
+    let (before, after) = (stream(228, 231, 0), stream(175, 174, 0));
+    let queue = |info: &StreamInfo| with(info.clone(), json!({ "retention": "workqueue" }));
+    let deleted_from = Mark { is_deleted_from: true, ..Mark::of(&before) };
+    let killed = Evidence::default();
+    for (mark, circumstances, evidence, told) in [
+        (&deleted_from, restarted(), killed, false),
+        (&Mark::of(&queue(&before)), restarted(), killed, false),
+        (&Mark::of(&before), restarted(), killed, true),
+        (&deleted_from, running(), killed, true),
+        (&deleted_from, restarted(), TOUCHED, true),
+        (&deleted_from, restarted(), Evidence { touched: false, indexed: true }, true),
+    ] {
+        let missing = mark.missing_in(&after, circumstances, evidence, &Heard::default());
+        assert_eq!(missing.is_some(), told, "{circumstances:?} {evidence:?} {}", mark.is_deleted_from);
+    }
+    assert!(deleted_from.advanced(&before, at(0)).is_deleted_from);
+}
+
+#[test]
 fn what_clients_were_heard_to_delete_is_not_missing() {
     let before = stream(1, 100, 0);
     let holes = |deleted| missing_but(&before, &stream(1, 100, 3), restarted(), true, deleted);
@@ -190,7 +214,7 @@ fn what_clients_were_heard_to_delete_is_not_missing() {
     assert_eq!(beginning(&[(1, 4)]), None);
     assert!(beginning(&[(1, 2), (4, 4)]).unwrap().contains("begin at sequence 3"));
     let purged = Heard { purged: true, ..Heard::default() };
-    assert_eq!(Mark::of(&before).missing_in(&stream(90, 100, 0), restarted(), true, &purged), None);
+    assert_eq!(Mark::of(&before).missing_in(&stream(90, 100, 0), restarted(), TOUCHED, &purged), None);
 }
 
 #[test]
@@ -208,7 +232,7 @@ fn what_either_of_two_limits_drops_is_not_missing() {
         // A quarter of an hour later there are others.
         let look = |config: &Value| {
             let circumstances = Circumstances { now: at(HOUR / 4), ..restarted() };
-            mark.missing_in(&with(stream(165, 664, 0), config.clone()), circumstances, true, &Heard::default())
+            mark.missing_in(&with(stream(165, 664, 0), config.clone()), circumstances, TOUCHED, &Heard::default())
         };
         assert_eq!(look(&new), None, "{old} {new}");
     }
