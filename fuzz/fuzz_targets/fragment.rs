@@ -11,6 +11,10 @@ fuzz_target!(|text: &str| {
     let fragment = Fragment::read(text);
     // A comment on a line of its own changes nothing, whatever ends the line.
     for end in ['\n', '\r'] {
+        // A byte order mark counts at the beginning only.
+        if text.starts_with('\u{feff}') {
+            break;
+        }
         assert_eq!(Fragment::read(&format!("# a comment{end}{text}")).is_ok(), fragment.is_ok());
     }
     let Ok(fragment) = fragment else { return };
