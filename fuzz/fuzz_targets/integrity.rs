@@ -17,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     let streams = Streams { known, unknown: vec!["AWAY".into()] };
     for (restarted, clustered) in [(true, false), (false, false), (true, true)] {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let circumstances = Circumstances { restarted, clustered, now };
+        let circumstances = Circumstances { restarted, clustered, forgetful: !clustered, now };
         for loss in book.compare(&streams, &["MARKET_DATA"], circumstances) {
             assert!(!loss.missing.to_string().is_empty());
         }

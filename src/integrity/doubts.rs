@@ -118,7 +118,12 @@ mod tests {
         let mut streams = Streams { known: vec![info(end)], unknown: vec![] };
         let resolved = resolved.map(|replaced| Resolved { stream: "S".into(), replaced });
         let missing = doubts.sort(&mut streams, book, resolved.into_iter().collect(), now);
-        let circumstances = Circumstances { restarted: false, clustered: true, now: std::time::SystemTime::UNIX_EPOCH };
+        let circumstances = Circumstances {
+            restarted: false,
+            clustered: true,
+            forgetful: false,
+            now: std::time::SystemTime::UNIX_EPOCH,
+        };
         let found = book.compare(&streams, &["S"], circumstances);
         missing.into_iter().map(|(_, missing)| missing).chain(found.into_iter().map(|loss| loss.missing)).collect()
     }

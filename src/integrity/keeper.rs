@@ -13,7 +13,7 @@ use super::inventory::{self, Inventory};
 use super::losses::{Loss, Missing};
 use super::marks::{Book, Circumstances, is_on_disk, lost};
 use super::ranges::{Ranges, contains, without};
-use crate::domain::Generation;
+use crate::domain::{Generation, ServerVersion};
 use crate::files::write_atomically;
 use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
 use crate::settings::Settings;
@@ -48,6 +48,8 @@ pub enum Reading {
     },
 }
 
+/// Servers before that may come back from a kill with an earlier end (measured).
+const REMEMBERS_ITS_END: ServerVersion = (2, 11);
 /// A stream with more holes than that is not asked for all of them.
 pub(super) const MOST_HOLES: u64 = 200_000;
 
@@ -187,7 +189,8 @@ impl Keeper {
             return Ok(reason(&pages.book.losses));
         }
         let restarted = generation > pages.seen;
-        let circumstances = Circumstances { restarted, clustered: self.0.clustered, now: SystemTime::now() };
+        let forgetful = jetstream.server_version() < REMEMBERS_ITS_END;
+        let circumstances = Circumstances { restarted, clustered: self.0.clustered, forgetful, now: SystemTime::now() };
         let declared = self.0.declared.read().map(|names| names.clone()).unwrap_or_default();
         let declared: Vec<_> = declared.iter().map(String::as_str).collect();
         pages.seen = generation;

@@ -75,6 +75,8 @@ pub struct Circumstances {
     pub restarted: bool,
     /// The store is one of several that hold the same streams.
     pub clustered: bool,
+    /// The server is one that may forget the end of a stream when it is killed.
+    pub forgetful: bool,
     pub now: SystemTime,
 }
 
@@ -175,7 +177,8 @@ impl Mark {
     /// nats-server 2.10 that is killed may come back with an earlier end, where the messages at the end
     /// had been deleted or acknowledged (measured).
     fn may_forget_its_end(&self, circumstances: Circumstances, evidence: Evidence) -> bool {
-        let was_killed = circumstances.restarted && !circumstances.clustered && evidence == Evidence::default();
+        let Circumstances { restarted, clustered, forgetful, .. } = circumstances;
+        let was_killed = forgetful && restarted && !clustered && evidence == Evidence::default();
         was_killed && (self.is_deleted_from || word(&self.config, "retention") != "limits")
     }
 

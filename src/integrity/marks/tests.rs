@@ -26,7 +26,7 @@ fn with(info: StreamInfo, changes: Value) -> StreamInfo {
     StreamInfo { config: config(changes), ..info }
 }
 
-const RUNNING: Circumstances = Circumstances { restarted: false, clustered: false, now: UNIX_EPOCH };
+const RUNNING: Circumstances = Circumstances { restarted: false, clustered: false, forgetful: false, now: UNIX_EPOCH };
 
 fn running() -> Circumstances {
     Circumstances { now: at(0), ..RUNNING }
@@ -190,13 +190,15 @@ fn after_a_kill_a_server_may_have_forgotten_an_end_that_was_deleted() {
     let queue = |info: &StreamInfo| with(info.clone(), json!({ "retention": "workqueue" }));
     let deleted_from = Mark { is_deleted_from: true, ..Mark::of(&before) };
     let killed = Evidence::default();
+    let forgetful = Circumstances { forgetful: true, ..restarted() };
     for (mark, circumstances, evidence, told) in [
-        (&deleted_from, restarted(), killed, false),
-        (&Mark::of(&queue(&before)), restarted(), killed, false),
-        (&Mark::of(&before), restarted(), killed, true),
-        (&deleted_from, running(), killed, true),
-        (&deleted_from, restarted(), TOUCHED, true),
-        (&deleted_from, restarted(), Evidence { touched: false, indexed: true }, true),
+        (&deleted_from, forgetful, killed, false),
+        (&Mark::of(&queue(&before)), forgetful, killed, false),
+        (&deleted_from, restarted(), killed, true),
+        (&Mark::of(&before), forgetful, killed, true),
+        (&deleted_from, Circumstances { restarted: false, ..forgetful }, killed, true),
+        (&deleted_from, forgetful, TOUCHED, true),
+        (&deleted_from, forgetful, Evidence { touched: false, indexed: true }, true),
     ] {
         let missing = mark.missing_in(&after, circumstances, evidence, &Heard::default());
         assert_eq!(missing.is_some(), told, "{circumstances:?} {evidence:?} {}", mark.is_deleted_from);

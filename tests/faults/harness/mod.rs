@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 use agreement::Watch;
 pub use agreement::{Newcomers, Told};
-pub use dose::{dose, is_full, millis};
+pub use dose::{dose, is_full, millis, server};
 pub use invariants::{Contents, Findings};
 pub use ledger::Acknowledged;
 pub use processes::{open_descriptors, resident_kilobytes, servers_of, strangers_below};
