@@ -17,6 +17,11 @@ impl<T> Default for OffThread<T> {
 }
 
 impl<T: Send + 'static> OffThread<T> {
+    /// Whether a disk has been asked that has not answered yet.
+    pub fn is_waiting(&self) -> bool {
+        self.0.as_ref().is_some_and(|work| !work.is_finished())
+    }
+
     /// What `work` gives; [`None`] where that takes longer than `patience`, or panics. What came too
     /// late is never given: it may be out of date.
     pub async fn run(&mut self, patience: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {

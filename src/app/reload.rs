@@ -164,6 +164,8 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_ANSWER: u64 = 64 * 1024;
 /// Time for reading and writing files. A secret may come from a network.
 const DISK_DEADLINE: Duration = Duration::from_secs(10);
+/// The same for a look at the certificate files, which is made again and again.
+const FILES_DEADLINE: Duration = Duration::from_secs(2);
 /// What is looked at of a certificate file at most.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -406,7 +408,10 @@ impl Reload {
             Some(tls) => [&tls.cert, &tls.key].into_iter().chain(&tls.ca).cloned().collect(),
             None => return Some(0),
         };
-        self.disk.files.run(DISK_DEADLINE, move || fingerprint(&paths)).await
+        if self.disk.files.is_waiting() {
+            return None;
+        }
+        self.disk.files.run(FILES_DEADLINE, move || fingerprint(&paths)).await
     }
 }
 

@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use nix::errno::Errno;
+
 use crate::files::{remove_leftovers, write_atomically};
 use crate::settings::{Problems, Settings};
-use crate::supervisor::{Executable, Reaper, Version};
+use crate::supervisor::{Executable, Hindrance, Reaper, Version};
 use marker::Marker;
 
 /// Says in which mode the store was written.
@@ -78,7 +80,7 @@ impl Store {
 
     /// Whether a server may be launched over what is at the place of the store now, and by which
     /// executable. Reads and writes files; the reason says what is wrong and the way out.
-    pub fn check(&self, executable: &Path, reaper: &Reaper) -> Result<(), String> {
+    pub fn check(&self, executable: &Path, reaper: &Reaper) -> Result<(), Hindrance> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_the_same(&known)?;
         let identity = identity_of(executable);
@@ -89,13 +91,13 @@ impl Store {
         }
         if let Some((_, version)) = known.executable {
             if let Some(newest) = known.marker.refuses(version).filter(|_| !self.allow_downgrade) {
-                return Err(format!(
+                return Err(Hindrance::Passing(format!(
                     "cannot start nats-server {version} over the store {}: version {newest} has written it, and an older \
                      one drops what it does not know; put {newest} or newer back at {}, or restart the broker with \
                      NATS_SERVER_ALLOW_DOWNGRADE=true",
                     self.directory.display(),
                     executable.display()
-                ));
+                )));
             }
             known.marker.newest_server = Some(version);
         }
@@ -111,7 +113,7 @@ impl Store {
         Ok(())
     }
 
-    fn is_the_same(&self, known: &Known) -> Result<(), String> {
+    fn is_the_same(&self, known: &Known) -> Result<(), Hindrance> {
         let difference = match &known.unmarked {
             Some(identity) if *identity == identity_of_directory(&self.directory) => return Ok(()),
             Some(_) => "it is another directory than at the start".to_owned(),
@@ -122,15 +124,17 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     "it holds no marker, as a directory does whose file system is not mounted".to_owned()
                 }
+                // The process lacks something, and the store may be as it was.
+                Err(error) if lacks_resources(&error) => return Err(Hindrance::Failed(error)),
                 Err(error) => format!("its marker cannot be read: {error}"),
             },
         };
-        Err(format!(
+        Err(Hindrance::Passing(format!(
             "cannot start nats-server: the store {} is not the one that this broker has used: {difference}; bring that \
              one back (mount it again) and the broker goes on by itself, or restart the broker to begin with what is \
              there now",
             self.directory.display()
-        ))
+        )))
     }
 }
 
@@ -194,6 +198,10 @@ fn streams_in(store: &Path) -> Vec<String> {
         .collect();
     streams.sort();
     streams
+}
+
+fn lacks_resources(error: &io::Error) -> bool {
+    [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].iter().any(|lack| error.raw_os_error() == Some(*lack as i32))
 }
 
 /// Tells a file from another one under its name.

@@ -16,8 +16,8 @@ use super::preparation::{ConfigFiles, Hindrance, Work};
 use super::reaper::{Exit, Reaper};
 use crate::files::FileContent;
 
-/// What has to be so before a launch; else it says why no server is launched, and is asked again.
-pub type Condition = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// What has to be so before a launch.
+pub type Condition = Arc<dyn Fn() -> Result<(), Hindrance> + Send + Sync>;
 
 /// Starts servers and sends them signals. The real one runs nats-server; tests of the supervisor's
 /// logic record what was asked for.
@@ -61,7 +61,7 @@ impl Launch for NatsServer {
     fn preparation(&mut self) -> Option<Work<(), Hindrance>> {
         let (files, condition) = (self.files.clone(), self.condition.clone());
         Some(Box::new(move || {
-            condition().map_err(Hindrance::Passing)?;
+            condition()?;
             files.write()
         }))
     }

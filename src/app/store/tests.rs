@@ -52,12 +52,19 @@ fn server(directory: &Path, version: &str) -> PathBuf {
     path
 }
 
+fn check(store: &Store, executable: &Path) -> Result<(), String> {
+    store.check(executable, &Reaper::default()).map_err(|hindrance| match hindrance {
+        Hindrance::Passing(reason) => reason,
+        Hindrance::Failed(error) => panic!("{error}"),
+    })
+}
+
 /// A start over the store with that server, up to its launch.
 fn start(settings: &Settings, path: &Path) -> Result<Store, String> {
     let (store, reaper) = (Store::open(settings), Reaper::default());
     let executable = Executable::at(path, &reaper).unwrap();
     store.admit(&executable).map_err(|problems| problems.to_string())?;
-    store.check(path, &reaper)?;
+    check(&store, path)?;
     Ok(store)
 }
 
@@ -69,7 +76,7 @@ fn only_the_store_that_was_used_is_used_again() {
     fs::create_dir(&place).unwrap();
     let settings = settings(&place, &[]);
     let store = start(&settings, &executable).unwrap();
-    let check = || store.check(&executable, &Reaper::default());
+    let check = || check(&store, &executable);
     check().unwrap();
 
     fs::rename(&place, at("away")).unwrap();
@@ -97,7 +104,7 @@ fn a_store_whose_marker_could_not_be_written_is_told_by_its_directory() {
     // Stands for a disk that is full.
     fs::create_dir(place.join(marker::FILE)).unwrap();
     let store = start(&settings(&place, &[]), &executable).unwrap();
-    let check = || store.check(&executable, &Reaper::default());
+    let check = || check(&store, &executable);
     check().unwrap();
     fs::rename(&place, directory.path().join("away")).unwrap();
     fs::create_dir(&place).unwrap();
@@ -121,7 +128,7 @@ fn an_older_server_is_refused_unless_that_is_meant() {
     let store = start(&as_usual, &server(directory.path(), "2.15.1")).unwrap();
     for version in ["2.15.0", "2.12.8", "2.10.26"] {
         let older = server(directory.path(), version);
-        for refused in [start(&as_usual, &older).map(drop), store.check(&older, &Reaper::default())] {
+        for refused in [start(&as_usual, &older).map(drop), check(&store, &older)] {
             let refused = refused.unwrap_err();
             for part in [version, "2.15.1", "NATS_SERVER_ALLOW_DOWNGRADE", place.to_str().unwrap()] {
                 assert!(refused.contains(part), "{part}: {refused}");
@@ -129,7 +136,7 @@ fn an_older_server_is_refused_unless_that_is_meant() {
         }
         assert_eq!(newest(), "2.15.1");
     }
-    store.check(&server(directory.path(), "2.15.2"), &Reaper::default()).unwrap();
+    check(&store, &server(directory.path(), "2.15.2")).unwrap();
     assert_eq!(newest(), "2.15.2");
     start(&meant, &server(directory.path(), "2.10.26")).unwrap();
     assert_eq!(newest(), "2.10.26", "a store that was taken back is one of the older version");
