@@ -3,10 +3,13 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -36,6 +39,49 @@ impl fmt::Debug for FileContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // It may hold passwords and keys.
         write!(f, "{} ({} bytes)", self.path.display(), self.content.len())
+    }
+}
+
+/// A directory that stays the one it was when something else comes to stand at its path.
+#[derive(Debug)]
+pub struct HeldDirectory {
+    path: PathBuf,
+    held: RwLock<Option<Arc<OwnedFd>>>,
+}
+
+/// A [`HeldDirectory`] for as long as it is used.
+#[derive(Debug)]
+pub struct InHand {
+    path: PathBuf,
+    _held: Option<Arc<OwnedFd>>,
+}
+
+impl HeldDirectory {
+    /// The one that is at `path` now.
+    pub fn hold(path: PathBuf) -> Self {
+        let directory = Self { path, held: RwLock::default() };
+        directory.take_up();
+        directory
+    }
+
+    /// Takes up the one that is at the path now.
+    pub fn take_up(&self) {
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.path);
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        *held = opened.ok().map(|file| Arc::new(file.into()));
+    }
+
+    /// For reading and writing in it; by its path where it could not be opened.
+    pub fn in_hand(&self) -> InHand {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let path = held.as_ref().map(|held| PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd())));
+        InHand { path: path.unwrap_or_else(|| self.path.clone()), _held: held }
+    }
+}
+
+impl AsRef<Path> for InHand {
+    fn as_ref(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -91,6 +137,21 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_held_directory_is_the_same_wherever_it_goes() {
+        let at = tempfile::tempdir().unwrap();
+        let (place, away) = (at.path().join("place"), at.path().join("away"));
+        fs::create_dir(&place).unwrap();
+        let held = HeldDirectory::hold(place.clone());
+        fs::rename(&place, &away).unwrap();
+        fs::create_dir(&place).unwrap();
+        write_atomically(&held.in_hand().as_ref().join("a"), b"1").unwrap();
+        assert!(away.join("a").exists() && !place.join("a").exists());
+        held.take_up();
+        write_atomically(&held.in_hand().as_ref().join("b"), b"1").unwrap();
+        assert!(place.join("b").exists() && !away.join("b").exists());
+    }
 
     #[test]
     fn removes_what_a_killed_process_left_and_nothing_else() {

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::api::{self, Views};
+use crate::files::HeldDirectory;
 use crate::health::{Examined, HealthMonitor};
 use crate::integrity::Keeper;
 use crate::logging::Log;
@@ -75,7 +76,8 @@ type Ended = (&'static str, Option<Ending>);
 impl Prepared {
     /// Runs the broker until it is stopped or cannot go on.
     pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
-        let Self { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread } = self;
+        let Self { settings, store, listener, server, link, log_file, phases, reaper, resources, effective, reread } =
+            self;
         let supervision = &settings.supervision;
         let timing = Timing {
             drain_delay: supervision.drain_delay,
@@ -98,7 +100,8 @@ impl Prepared {
         };
         let (client, client_view) = channel(None);
         let (reports, reports_view) = channel(None);
-        let keeper = Keeper::open(&settings);
+        let store = store.unwrap_or_else(|| Arc::new(HeldDirectory::hold(settings.jetstream.store_dir.clone())));
+        let keeper = Keeper::open(&settings, store);
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
         let (refused, refused_view) = channel(None);

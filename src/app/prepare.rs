@@ -13,7 +13,7 @@ use super::reload::Reread;
 use super::resources::Resources;
 use super::store::{self, Store};
 use super::{Fault, directories, lock, ports, reload};
-use crate::files::{FileContent, remove_leftovers};
+use crate::files::{FileContent, HeldDirectory, remove_leftovers};
 use crate::nats::{IssuedCertificate, Link, Own, OwnCertificate, OwnUser};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Authentication, Effective, Problems, Settings, variables};
@@ -22,6 +22,8 @@ use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer,
 /// Everything a start needs, ready to run.
 pub struct Prepared {
     pub(super) settings: Settings,
+    /// [`None`] where there is no store of ours.
+    pub(super) store: Option<Arc<HeldDirectory>>,
     pub(super) listener: TcpListener,
     pub(super) server: Server,
     pub(super) link: Link,
@@ -69,6 +71,7 @@ pub fn prepare(
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
     let Surrounded { listener, config_file, rendered, lock, store } = rest?;
     let executable = executable?;
+    let store_directory = store.as_ref().map(Store::held);
     let condition = launch_condition(store, &executable, &reaper)?;
     let resources = Resources::secure(&settings);
     for warning in resources.warnings(&settings) {
@@ -94,7 +97,19 @@ pub fn prepare(
     };
     let link = rendered.link.clone();
     let server = Server::Own(Box::new((server, rendered)));
-    Ok(Prepared { settings, listener, server, link, log_file, phases, reaper, resources, effective, reread })
+    Ok(Prepared {
+        settings,
+        store: store_directory,
+        listener,
+        server,
+        link,
+        log_file,
+        phases,
+        reaper,
+        resources,
+        effective,
+        reread,
+    })
 }
 
 /// With a server that others run nothing is spawned and nothing written.
@@ -109,6 +124,7 @@ fn prepare_elsewhere(
     phases.reached("preparation");
     Ok(Prepared {
         settings,
+        store: None,
         listener,
         server: Server::Elsewhere,
         link,

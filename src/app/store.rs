@@ -7,12 +7,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 
-use crate::files::{remove_leftovers, write_atomically};
+use crate::files::{HeldDirectory, remove_leftovers, write_atomically};
 use crate::settings::{Problems, Settings};
 use crate::supervisor::{Executable, Hindrance, Reaper, Version};
 use marker::Marker;
@@ -23,6 +23,8 @@ const MODE: &str = ".unified-nats-mode";
 /// The store that this process has used so far. Nothing is launched over any other.
 pub struct Store {
     directory: PathBuf,
+    /// For who writes into it besides.
+    held: Arc<HeldDirectory>,
     allow_downgrade: bool,
     known: Mutex<Known>,
 }
@@ -53,7 +55,12 @@ impl Store {
         });
         let unmarked = Some(identity_of_directory(&directory));
         let known = Mutex::new(Known { marker, executable: None, unmarked });
-        Self { directory, allow_downgrade: settings.server.allow_downgrade, known }
+        let held = Arc::new(HeldDirectory::hold(directory.clone()));
+        Self { directory, held, allow_downgrade: settings.server.allow_downgrade, known }
+    }
+
+    pub fn held(&self) -> Arc<HeldDirectory> {
+        self.held.clone()
     }
 
     /// Refuses a nats-server that is older than one that has written the store.
@@ -101,6 +108,7 @@ impl Store {
             }
             known.marker.newest_server = Some(version);
         }
+        self.held.take_up();
         known.marker.launches += 1;
         match known.marker.write(&self.directory) {
             Ok(()) => known.unmarked = None,

@@ -14,7 +14,7 @@ use super::losses::{Loss, Missing};
 use super::marks::{Book, Circumstances, is_on_disk, lost};
 use super::ranges::{Ranges, contains, without};
 use crate::domain::{Generation, ServerVersion};
-use crate::files::write_atomically;
+use crate::files::{HeldDirectory, write_atomically};
 use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
 use crate::settings::Settings;
 use crate::streams::Desired;
@@ -59,6 +59,8 @@ pub struct Keeper(Arc<Shared>);
 
 struct Shared {
     store: PathBuf,
+    /// The store that was used last, for what is written there: another one may stand in its place.
+    directory: Arc<HeldDirectory>,
     clustered: bool,
     /// Streams that must exist; others may be deleted by who made them.
     declared: std::sync::RwLock<Vec<String>>,
@@ -96,7 +98,7 @@ struct Pages {
 
 impl Keeper {
     /// Opens the book of the store.
-    pub fn open(settings: &Settings) -> Self {
+    pub fn open(settings: &Settings, directory: Arc<HeldDirectory>) -> Self {
         let store = settings.jetstream.store_dir.clone();
         let declared: Vec<_> = Desired::of(settings).streams.into_iter().map(|stream| stream.name).collect();
         let mut book = acknowledgement::read_book(&store).unwrap_or_else(|reason| {
@@ -116,6 +118,7 @@ impl Keeper {
         let pages = Pages { book, ..Pages::default() };
         Self(Arc::new(Shared {
             store,
+            directory,
             clustered: settings.cluster.is_some(),
             declared: std::sync::RwLock::new(declared),
             deleted: std::sync::Mutex::default(),
@@ -297,17 +300,18 @@ impl Keeper {
     /// server runs.
     pub async fn beat(self) {
         loop {
-            let store = self.0.store.clone();
+            let store = self.0.directory.in_hand();
             // On another thread, because a disk may stall; nobody is told of one that does.
-            let _ = spawn_blocking(move || inventory::beat(&store)).await;
+            let _ = spawn_blocking(move || inventory::beat(store.as_ref())).await;
             tokio::time::sleep(inventory::BEAT).await;
         }
     }
 
     /// Writes down what the server has left, once it is gone for good.
     pub async fn write_down(&self, patience: Duration) {
-        let store = self.0.store.clone();
-        let written = tokio::time::timeout(patience, spawn_blocking(move || inventory::write_down(&store))).await;
+        let store = self.0.directory.in_hand();
+        let work = spawn_blocking(move || inventory::write_down(store.as_ref()));
+        let written = tokio::time::timeout(patience, work).await;
         if !matches!(written, Ok(Ok(Ok(())))) {
             tracing::debug!("what the server left is not written down");
         }
@@ -382,8 +386,8 @@ impl Keeper {
         }
         let mut requested = self.0.requested.lock().await;
         let mut taking = requested.take().unwrap_or_else(|| {
-            let store = self.0.store.clone();
-            spawn_blocking(move || acknowledgement::take(&store))
+            let store = self.0.directory.in_hand();
+            spawn_blocking(move || acknowledgement::take(store.as_ref()))
         });
         match tokio::time::timeout(PATIENCE, &mut taking).await {
             Ok(taken) => taken.ok().flatten(),
@@ -412,11 +416,12 @@ impl Keeper {
             return;
         }
         let Ok(bytes) = serde_json::to_vec(&pages.book) else { return };
-        let path = acknowledgement::book_file(&self.0.store);
+        let store = self.0.directory.in_hand();
         // What is missing must outlive a power cut; what is there is as fresh as the messages, which
         // are not forced to disk either.
         let for_good = pages.saved.as_ref().is_none_or(|saved| saved.losses != pages.book.losses);
         let saving = spawn_blocking(move || {
+            let path = acknowledgement::book_file(store.as_ref());
             let written = write_atomically(&path, &bytes).and_then(|()| match for_good {
                 true => std::fs::File::open(&path)?.sync_all(),
                 false => Ok(()),

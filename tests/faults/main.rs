@@ -22,6 +22,7 @@ mod kill_supervisor;
 mod orphans;
 mod out_of_memory;
 mod ports;
+mod replaced;
 mod stalled_logs;
 mod stop_server;
 mod subject_limits;

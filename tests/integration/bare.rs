@@ -47,7 +47,9 @@ impl BareServer {
         let file = self.path("bare.conf");
         let conf = self.conf.replace("STORE", self.store().to_str().unwrap());
         let (nats, http) = (self.ports.nats, self.ports.http);
-        let ports = format!("listen: \"127.0.0.1:{nats}\"\nhttp: \"127.0.0.1:{http}\"\n");
+        // One of the two: nats-server refuses both.
+        let monitoring = if conf.contains("https:") { String::new() } else { format!("http: \"127.0.0.1:{http}\"\n") };
+        let ports = format!("listen: \"127.0.0.1:{nats}\"\n{monitoring}");
         std::fs::write(&file, ports + &conf).unwrap();
         let mut command = Command::new(&self.executable);
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -463,7 +463,7 @@ fn authorities_of_monitoring_are_taken_over_by_a_reload() {
     let (cert, key, port) = (server.path("server.crt"), server.path("server.key"), server.ports.cluster);
     // HTTPS needs certificates, which clients need not use.
     let tls = format!("tls {{ cert_file: {cert:?}, key_file: {key:?} }}\nallow_non_tls: true\n");
-    server.configure(&format!("{JETSTREAM}http_port: 0\nhttps: \"127.0.0.1:{port}\"\n{tls}")).start();
+    server.configure(&format!("{JETSTREAM}https: \"127.0.0.1:{port}\"\n{tls}")).start();
     let mut broker = serving(&server);
     let authorities = wrong.write(broker.directory.path(), "ca.pem");
     broker.set("NATS_MONITOR_URL", format!("https://localhost:{port}")).set("NATS_TLS_CA", authorities.display());
