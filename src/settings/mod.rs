@@ -172,7 +172,7 @@ impl Settings {
         let server = ServerSettings::read(&mut own);
         let cluster = ClusterSettings::read(&mut own, &server.host).filter(|_| remote.is_none());
         let jetstream = JetStreamSettings::read(&mut own, jetstream_enabled);
-        let tls = TlsSettings::read(&mut own).filter(|_| remote.is_none());
+        let tls = TlsSettings::read(&mut own, purpose).filter(|_| remote.is_none());
         let capacity = remote.is_none().then(|| jetstream.capacity(cluster.is_some()));
         let market_data = MarketDataSettings::read(&mut reader, capacity.as_ref());
         let mut file = std::mem::take(&mut collected.file);

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 
+use super::Purpose;
 use super::certificates::{self, Part};
 use super::reader::Reader;
 use super::variables::*;
@@ -22,11 +23,16 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// [`None`] when TLS is off or its settings have problems.
-    pub fn read(reader: &mut Reader) -> Option<Self> {
+    /// [`None`] when TLS is off or its settings have problems. Who only talks to the broker needs neither
+    /// its key nor its authorities.
+    pub fn read(reader: &mut Reader, purpose: Purpose) -> Option<Self> {
         let enabled = reader.bool(&NATS_TLS_ENABLED);
         let verify = reader.bool(&NATS_TLS_VERIFY);
-        let [cert, key, ca] = [&NATS_TLS_CERT, &NATS_TLS_KEY, &NATS_TLS_CA].map(|v| reader.readable_file(v));
+        let cert = reader.readable_file(&NATS_TLS_CERT);
+        let [key, ca] = [&NATS_TLS_KEY, &NATS_TLS_CA].map(|variable| match purpose {
+            Purpose::Run => reader.readable_file(variable),
+            Purpose::Talk => reader.path(variable),
+        });
         if !enabled {
             if verify {
                 reader.refuse(&NATS_TLS_VERIFY, "NATS_TLS_ENABLED is false");
@@ -52,9 +58,20 @@ impl TlsSettings {
         if verify && !reader.is_set(&NATS_TLS_CA) {
             reader.refuse(&NATS_TLS_VERIFY, "NATS_TLS_CA is not set");
         }
-        check_authorities(reader, ca.as_ref());
+        if purpose == Purpose::Run {
+            check_authorities(reader, ca.as_ref());
+        }
         let (cert, key) = (cert?, key?);
-        let leaf = check_pair(reader, [&NATS_TLS_CERT, &NATS_TLS_KEY], &cert, &key)?;
+        let leaf = match purpose {
+            Purpose::Run => check_pair(reader, [&NATS_TLS_CERT, &NATS_TLS_KEY], &cert, &key)?,
+            Purpose::Talk => match certificates::chain(&cert, SystemTime::now()) {
+                Ok(chain) => chain.leaf,
+                Err(reason) => {
+                    reader.refuse(&NATS_TLS_CERT, &reason);
+                    return None;
+                }
+            },
+        };
         Some(Self { cert, key, ca, verify, leaf })
     }
 }

@@ -178,7 +178,8 @@ fn who_talks_to_a_broker_needs_no_rights_to_its_files() {
     if !is_root() {
         return cannot_run("who_talks_to_a_broker", "another user needs root");
     }
-    let mut broker = Broker::new();
+    let (mut broker, _authority) = crate::security::with_tls("localhost", 20);
+    std::fs::set_permissions(broker.path("server.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (fragment, log) = (broker.path("extra.conf"), broker.path("logs/nats.log"));
     std::fs::write(&fragment, "ping_max: 3\n").unwrap();
     std::fs::set_permissions(&fragment, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();

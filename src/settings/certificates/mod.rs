@@ -34,13 +34,20 @@ struct Certificate<'a> {
     not_after: SystemTime,
 }
 
+/// What a file of a certificate comes to.
+pub fn chain(cert: &Path, now: SystemTime) -> Result<Chain, String> {
+    let ders = read(cert)?;
+    let warnings = check_chain(&parse(&ders)?, cert, now)?;
+    Ok(Chain { leaf: ders[0].clone(), warnings })
+}
+
 /// What a file of a certificate and its private key comes to.
 pub fn pair(cert: &Path, key: &Path, now: SystemTime) -> Result<Chain, (Part, String)> {
-    let ders = read(cert).map_err(|reason| (Part::Certificate, reason))?;
-    let certificates = parse(&ders).map_err(|reason| (Part::Certificate, reason))?;
-    let mut warnings = check_chain(&certificates, cert, now).map_err(|reason| (Part::Certificate, reason))?;
+    let of_certificate = |reason| (Part::Certificate, reason);
+    let Chain { leaf, mut warnings } = chain(cert, now).map_err(of_certificate)?;
+    let certificate = Certificate::parse(&leaf).ok_or_else(|| of_certificate("it cannot be read".to_owned()))?;
     let private = key::read(key).map_err(|reason| (Part::Key, reason))?;
-    match key::compare(&private, certificates[0].parsed.public_key().raw) {
+    match key::compare(&private, certificate.parsed.public_key().raw) {
         Match::Same => {}
         Match::Other => {
             return Err((Part::Key, format!("it does not belong to the certificate in {}", cert.display())));
@@ -52,7 +59,7 @@ pub fn pair(cert: &Path, key: &Path, now: SystemTime) -> Result<Chain, (Part, St
             cert.display()
         )),
     }
-    Ok(Chain { leaf: ders[0].clone(), warnings })
+    Ok(Chain { leaf, warnings })
 }
 
 /// Which file of a pair is at fault.
