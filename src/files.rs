@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -69,6 +69,13 @@ impl HeldDirectory {
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.path);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         *held = opened.ok().map(|file| Arc::new(file.into()));
+    }
+
+    /// Whether it is at its path.
+    pub fn is_in_place(&self) -> bool {
+        let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
+        let held = identity(self.in_hand().as_ref());
+        held.is_some() && held == identity(&self.path)
     }
 
     /// For reading and writing in it; by its path where it could not be opened.
@@ -144,8 +151,11 @@ mod tests {
         let (place, away) = (at.path().join("place"), at.path().join("away"));
         fs::create_dir(&place).unwrap();
         let held = HeldDirectory::hold(place.clone());
+        assert!(held.is_in_place());
         fs::rename(&place, &away).unwrap();
+        assert!(!held.is_in_place());
         fs::create_dir(&place).unwrap();
+        assert!(!held.is_in_place());
         write_atomically(&held.in_hand().as_ref().join("a"), b"1").unwrap();
         assert!(away.join("a").exists() && !place.join("a").exists());
         held.take_up();

@@ -100,8 +100,8 @@ impl Prepared {
         };
         let (client, client_view) = channel(None);
         let (reports, reports_view) = channel(None);
-        let store = store.unwrap_or_else(|| Arc::new(HeldDirectory::hold(settings.jetstream.store_dir.clone())));
-        let keeper = Keeper::open(&settings, store);
+        let hold = || Arc::new(HeldDirectory::hold(settings.jetstream.store_dir.clone()));
+        let keeper = Keeper::open(&settings, store.as_ref().map_or_else(hold, |store| store.held()));
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
         let (refused, refused_view) = channel(None);
@@ -125,7 +125,7 @@ impl Prepared {
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
         if settings.remote.is_none() {
             let (link, connected) = (link.clone(), client_view.clone());
-            let watch = Watch::new(settings.clone(), link, handle.clone(), connected, keeper.clone());
+            let watch = Watch::new(settings.clone(), link, handle.clone(), connected, keeper.clone(), store);
             tasks.spawn(name("watch", watch.run()));
         } else {
             let (period, jetstream) = (settings.health.probe_interval, settings.jetstream.enabled);

@@ -13,7 +13,7 @@ use super::reload::Reread;
 use super::resources::Resources;
 use super::store::{self, Store};
 use super::{Fault, directories, lock, ports, reload};
-use crate::files::{FileContent, HeldDirectory, remove_leftovers};
+use crate::files::{FileContent, remove_leftovers};
 use crate::nats::{IssuedCertificate, Link, Own, OwnCertificate, OwnUser};
 use crate::nats_conf::{self, Secrets, Surroundings};
 use crate::settings::{Authentication, Effective, Problems, Settings, variables};
@@ -23,7 +23,7 @@ use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer,
 pub struct Prepared {
     pub(super) settings: Settings,
     /// [`None`] where there is no store of ours.
-    pub(super) store: Option<Arc<HeldDirectory>>,
+    pub(super) store: Option<Arc<Store>>,
     pub(super) listener: TcpListener,
     pub(super) server: Server,
     pub(super) link: Link,
@@ -71,8 +71,7 @@ pub fn prepare(
     let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
     let Surrounded { listener, config_file, rendered, lock, store } = rest?;
     let executable = executable?;
-    let store_directory = store.as_ref().map(Store::held);
-    let condition = launch_condition(store, &executable, &reaper)?;
+    let condition = launch_condition(store.clone(), &executable, &reaper)?;
     let resources = Resources::secure(&settings);
     for warning in resources.warnings(&settings) {
         tracing::warn!("{warning}");
@@ -97,19 +96,7 @@ pub fn prepare(
     };
     let link = rendered.link.clone();
     let server = Server::Own(Box::new((server, rendered)));
-    Ok(Prepared {
-        settings,
-        store: store_directory,
-        listener,
-        server,
-        link,
-        log_file,
-        phases,
-        reaper,
-        resources,
-        effective,
-        reread,
-    })
+    Ok(Prepared { settings, store, listener, server, link, log_file, phases, reaper, resources, effective, reread })
 }
 
 /// With a server that others run nothing is spawned and nothing written.
@@ -142,11 +129,11 @@ struct Surrounded {
     config_file: PathBuf,
     rendered: Rendered,
     lock: Option<OwnedFd>,
-    store: Option<Store>,
+    store: Option<Arc<Store>>,
 }
 
 /// What has to be so before each launch; refuses what is not so now.
-fn launch_condition(store: Option<Store>, executable: &Executable, reaper: &Reaper) -> Result<Condition, Fault> {
+fn launch_condition(store: Option<Arc<Store>>, executable: &Executable, reaper: &Reaper) -> Result<Condition, Fault> {
     let Some(store) = store else { return Ok(Arc::new(|| Ok(()))) };
     store.admit(executable)?;
     let (path, reaper) = (executable.path.clone(), reaper.clone());
@@ -165,7 +152,7 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
         // Before the ports: it waits for the server of a supervisor that was killed.
         lock = lock::take(&settings.jetstream.store_dir)?;
         store::check_mode(settings)?;
-        store = Some(Store::open(settings));
+        store = Some(Arc::new(Store::open(settings)));
     }
     let listener = ports::bind_api(settings)?;
     ports::try_server_ports(settings)?;

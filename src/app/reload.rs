@@ -21,6 +21,7 @@ use super::Fault;
 use super::prepare::{Identity, Rendered, render};
 use crate::files::FileContent;
 use crate::nats::{Link, Monitor, Own};
+use crate::nats_conf::are_warnings;
 use crate::off_thread::OffThread;
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
@@ -92,7 +93,7 @@ impl OwnServer {
         let _ = disk.write(move || fs::remove_file(&candidate)).await;
         let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (valid, words) = answer.map_err(Refusal::Check)?;
-        if !valid {
+        if !valid && !are_warnings(&words) {
             return Err(Refusal::Invalid(words.trim().to_owned()));
         }
         let digest = words.rsplit_once("(sha256:").and_then(|(_, rest)| rest.split_once(')'));

@@ -89,7 +89,9 @@ impl Store {
     /// executable. Reads and writes files; the reason says what is wrong and the way out.
     pub fn check(&self, executable: &Path, reaper: &Reaper) -> Result<(), Hindrance> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_the_same(&known)?;
+        if let Some(difference) = self.difference(&known).map_err(Hindrance::Failed)? {
+            return Err(Hindrance::Passing(format!("cannot start nats-server: {}", self.is_another(difference))));
+        }
         let identity = identity_of(executable);
         if known.executable.is_none_or(|(file, _)| Some(file) != identity) {
             // One that cannot be asked fails to launch, and says why.
@@ -121,28 +123,46 @@ impl Store {
         Ok(())
     }
 
-    fn is_the_same(&self, known: &Known) -> Result<(), Hindrance> {
-        let difference = match &known.unmarked {
-            Some(identity) if *identity == identity_of_directory(&self.directory) => return Ok(()),
-            Some(_) => "it is another directory than at the start".to_owned(),
-            None => match marker::read(&self.directory) {
-                Ok(found) if found.id != known.marker.id => "it bears the marker of another store".to_owned(),
-                Ok(found) if found.launches < known.marker.launches => "it is an older copy".to_owned(),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    "it holds no marker, as a directory does whose file system is not mounted".to_owned()
-                }
-                // The process lacks something, and the store may be as it was.
-                Err(error) if lacks_resources(&error) => return Err(Hindrance::Failed(error)),
-                Err(error) => format!("its marker cannot be read: {error}"),
-            },
-        };
-        Err(Hindrance::Passing(format!(
-            "cannot start nats-server: the store {} is not the one that this broker has used: {difference}; bring that \
-             one back (mount it again) and the broker goes on by itself, or restart the broker to begin with what is \
-             there now",
+    /// Whether the store is where it was, for who looks again and again.
+    pub fn is_there(&self) -> Result<(), String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.difference(&known) {
+            // A lack of descriptors says nothing about the store.
+            Ok(None) | Err(_) => Ok(()),
+            Ok(Some(difference)) => Err(self.is_another(difference)),
+        }
+    }
+
+    fn is_another(&self, difference: &str) -> String {
+        format!(
+            "the store {} is not the one that this broker has used: {difference}; bring that one back (mount it again) \
+             and the broker goes on by itself, or restart the broker to begin with what is there now",
             self.directory.display()
-        )))
+        )
+    }
+
+    /// What tells the store at the place from the one that was used; an error says nothing of it.
+    fn difference(&self, known: &Known) -> io::Result<Option<&'static str>> {
+        if let Some(identity) = &known.unmarked {
+            let same = *identity == identity_of_directory(&self.directory);
+            return Ok((!same).then_some("it is another directory than at the start"));
+        }
+        let error = match marker::read(&self.directory) {
+            Ok(found) if found.id != known.marker.id => return Ok(Some("it bears the marker of another store")),
+            Ok(found) if found.launches < known.marker.launches => return Ok(Some("it is an older copy")),
+            Ok(_) => return Ok(None),
+            // The process lacks something.
+            Err(error) if lacks_resources(&error) => return Err(error),
+            Err(error) => error,
+        };
+        // Somebody has removed or damaged the marker and left the rest.
+        if self.held.is_in_place() && self.directory.join(MODE).exists() {
+            return Ok(None);
+        }
+        Ok(Some(match error.kind() {
+            io::ErrorKind::NotFound => "it holds no marker, as a directory does whose file system is not mounted",
+            _ => "its marker cannot be read",
+        }))
     }
 }
 

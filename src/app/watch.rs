@@ -2,6 +2,7 @@
 //! be written and has the supervisor do something about it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::missing::Connected;
 use super::progress::Progress;
+use super::store::Store;
 use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
 use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
@@ -73,14 +75,24 @@ const NAME_TOLD_AGAIN: Duration = Duration::from_secs(60);
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Watch {
-    pub fn new(settings: Settings, link: Link, handle: Handle, client: Connected, keeper: Keeper) -> Self {
+    pub fn new(
+        settings: Settings,
+        link: Link,
+        handle: Handle,
+        client: Connected,
+        keeper: Keeper,
+        store: Option<Arc<Store>>,
+    ) -> Self {
         let health = &settings.health;
         let share = health.hang_timeout / health.failure_threshold;
         Self {
             deadline: PROBE_DEADLINE.min(share).max(Duration::from_millis(50)),
             silence: Silence::new(health.failure_threshold, health.hang_timeout),
             storage: StorageWatch::default(),
-            disk: DiskWatch::new(settings.jetstream.store_dir.clone()),
+            disk: DiskWatch::new(
+                settings.jetstream.store_dir.clone(),
+                Arc::new(move || store.as_ref().map_or(Ok(()), |store| store.is_there())),
+            ),
             monitor: Monitor::new(&settings),
             about: About::default(),
             name_told: None,

@@ -192,7 +192,7 @@ fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
     let answer = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
     let answer = answer.trim().replace(&*file.0.to_string_lossy(), "nats.conf");
     let answer = format!("nats-server {}: {answer}", executable.version);
-    if output.status.success() { Ok(answer) } else { Err(answer) }
+    if output.status.success() || nats_conf::are_warnings(&answer) { Ok(answer) } else { Err(answer) }
 }
 
 struct TemporaryFile(PathBuf);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -21,9 +22,14 @@ const FRESH: Duration = Duration::from_millis(900);
 /// A look that takes longer says that the disk hangs.
 const DEADLINE: Duration = Duration::from_secs(2);
 
+/// Says what stands at the place of the store, where that is another one.
+pub type IsThere = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// Looks from a thread of its own: a disk that hangs must not stop the supervisor.
 pub struct DiskWatch {
     directory: PathBuf,
+    /// Whether it is still the right one.
+    is_there: IsThere,
     /// A look that has not come back yet.
     looking: Option<JoinHandle<Disk>>,
     /// The last one that found all well, and when.
@@ -31,8 +37,8 @@ pub struct DiskWatch {
 }
 
 impl DiskWatch {
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, looking: None, well: None }
+    pub fn new(directory: PathBuf, is_there: IsThere) -> Self {
+        Self { directory, is_there, looking: None, well: None }
     }
 
     /// `carefully` writes a little in any case; else what was well a moment ago still is.
@@ -50,8 +56,12 @@ impl DiskWatch {
     }
 
     async fn look_now(&mut self, carefully: bool) -> Disk {
-        let directory = self.directory.clone();
-        let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(move || look(&directory, carefully)));
+        let (directory, is_there) = (self.directory.clone(), self.is_there.clone());
+        let look = move || match is_there() {
+            Ok(()) => look(&directory, carefully),
+            Err(reason) => Disk::Broken(reason),
+        };
+        let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(look));
         match timeout(DEADLINE, &mut looking).await {
             Ok(Ok(disk)) => disk,
             Ok(Err(error)) => Disk::Broken(format!("looking at it failed: {error}")),
@@ -126,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn a_directory_is_writable_and_one_that_is_gone_is_not() {
         let directory = tempfile::tempdir().unwrap();
-        let mut watch = DiskWatch::new(directory.path().to_owned());
+        let mut watch = DiskWatch::new(directory.path().to_owned(), Arc::new(|| Ok(())));
         assert!(matches!(watch.look(false).await, Disk::Writable { .. }));
         assert!(matches!(watch.look(true).await, Disk::Writable { .. }));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");

@@ -41,6 +41,8 @@ pub struct Files {
     pub blocks: BTreeMap<String, u64>,
     /// Length of the index.
     pub index: Option<u64>,
+    /// When the newest of them was written, in nanoseconds since 1970; 0 where that is not known.
+    pub written: u64,
     /// The index is as new as the blocks: the server has stopped in order, and the next one believes it.
     pub is_indexed: bool,
     /// When anything of it changed last.
@@ -90,10 +92,17 @@ impl Inventory {
             let found = now.streams.get(stream).unwrap_or(&none);
             let changed = left.blocks.iter().filter_map(|(file, was)| {
                 let is = found.blocks.get(file).copied();
-                (is != Some(*was)).then(|| Change { file: file.clone(), was: *was, is })
+                // One that grew has lost nothing: another server may have run.
+                is.is_none_or(|is| is < *was).then(|| Change { file: file.clone(), was: *was, is })
             });
             let changed: Vec<_> = changed.collect();
-            if !changed.is_empty() || found.index != left.index || !now.streams.contains_key(stream) {
+            let rewritten = left.written > 0 && found.written != left.written;
+            if !changed.is_empty()
+                || rewritten
+                || found.blocks != left.blocks
+                || found.index != left.index
+                || !now.streams.contains_key(stream)
+            {
                 meanwhile.touched.insert(stream.clone());
             }
             if !changed.is_empty() && now.streams.contains_key(stream) {
@@ -137,6 +146,8 @@ impl Files {
             }
         }
         files.changed = files.changed.max(newest);
+        let written = newest.max(indexed).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        files.written = written.map_or(0, |since| since.as_nanos() as u64);
         files.is_indexed = indexed.is_some() && indexed >= newest;
         files
     }
@@ -210,6 +221,20 @@ mod tests {
         write_down(store.path()).unwrap();
         let indexed = ["A", "B"].map(str::to_owned).into();
         assert_eq!(meanwhile_in(&store), Meanwhile { indexed, ..Default::default() });
+    }
+
+    #[test]
+    fn blocks_that_grew_or_were_written_anew_were_touched_and_lost_nothing() {
+        for content in ["longer than it was", "other text"] {
+            let store = store(STREAMS);
+            let block = streams_directory(store.path()).join("A/msgs/1.blk");
+            write_down(store.path()).unwrap();
+            fs::write(&block, content).unwrap();
+            let later = modified(&block).unwrap() + Duration::from_secs(1);
+            fs::File::options().write(true).open(&block).unwrap().set_modified(later).unwrap();
+            let found = meanwhile_in(&store);
+            assert_eq!((found.changes.len(), found.touched), (0, ["A".to_owned()].into()), "{content}");
+        }
     }
 
     #[test]

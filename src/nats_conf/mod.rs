@@ -282,6 +282,12 @@ fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// Whether what `nats-server -t` says are warnings alone: it fails for them, but starts and reloads with them.
+pub fn are_warnings(answer: &str) -> bool {
+    let mut lines = answer.lines().filter(|line| !line.trim().is_empty()).peekable();
+    lines.peek().is_some() && lines.all(|line| line.contains(": invalid use of field \""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +296,16 @@ mod tests {
         let settings = Settings::load(&pairs, &[]).unwrap_or_else(|p| panic!("{p}")).settings;
         let surroundings = Surroundings { host_name: "node1".into(), ..Surroundings::default() };
         render(&settings, &surroundings, Secrets::Written).unwrap()
+    }
+
+    #[test]
+    fn warnings_of_nats_server_are_told_from_errors() {
+        let warning = "nats-server: n.conf:36:4: invalid use of field \"reconnect\": reconnect should be converted";
+        let error = "nats-server: n.conf:3:1: unknown field \"x\"";
+        assert!(are_warnings(warning) && are_warnings(&format!("{warning}\n\n{warning}\n")));
+        for answer in ["", "\n", error, &format!("{warning}\n{error}")] {
+            assert!(!are_warnings(answer), "{answer}");
+        }
     }
 
     #[test]

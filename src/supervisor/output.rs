@@ -76,7 +76,8 @@ fn tells_of_storage_fault(message: &str) -> bool {
         ["JetStream ", "Filestore", "RAFT ", "Consumer '", "Stream '", "Critical write error"];
     const OF_CONNECTIONS: [&str; 5] = ["dial ", "connect: ", "listen ", "accept ", "bind: "];
     let own = OF_THE_STORE.iter().any(|beginning| message.starts_with(beginning)) || message.contains("/jetstream/");
-    own && names_storage_fault(message) && !OF_CONNECTIONS.iter().any(|mark| message.contains(mark))
+    let fails = message.contains("Critical write error") || names_storage_fault(message);
+    own && fails && !OF_CONNECTIONS.iter().any(|mark| message.contains(mark))
 }
 
 impl Notice {
@@ -254,6 +255,10 @@ mod tests {
             ),
             (&format!("[7] [ERR] {full}"), Some(Notice::StorageFailed(full.into()))),
             (&format!("[7] [INF] a client said: {full}"), None),
+            (
+                "[7] [ERR] Critical write error: open /d/2.blk: no such file or directory",
+                Some(Notice::StorageFailed("Critical write error: open /d/2.blk: no such file or directory".into())),
+            ),
             (
                 "[7] [ERR] Error writing term and vote file for \"x\": open /d/jetstream/$SYS/_js_/x/tav.idx: input/output error",
                 Some(Notice::StorageFailed(

@@ -170,3 +170,21 @@ fn a_server_that_dies_during_a_reload_comes_back() {
     }
     assert_eq!(broker.stop(), Some(0), "{}", broker.log());
 }
+
+#[test]
+fn what_nats_server_only_warns_of_is_valid_and_reloads() {
+    let mut broker = Broker::new();
+    let fragment = broker.path("extra.conf");
+    let leaf = |seconds: u32| {
+        let url = "nats-leaf://127.0.0.1:1";
+        std::fs::write(&fragment, format!("leafnodes {{ remotes: [ {{ url: \"{url}\" }} ], reconnect: {seconds} }}\n"))
+    };
+    leaf(1).unwrap();
+    broker.set("NATS_EXTRA_CONFIG", fragment.display());
+    assert_eq!(broker.output(&["config", "validate"]).status.code(), Some(0));
+    broker.start();
+    broker.signal(Signal::SIGHUP);
+    wait_for("it reloads", || broker.log().contains("reloaded; no variable had changed").then_some(()));
+    assert!(!broker.log().contains("cannot reload"), "{}", broker.log());
+    assert_eq!(broker.stop(), Some(0));
+}

@@ -124,6 +124,37 @@ fn an_empty_another_and_an_older_store_are_not_taken_for_the_one_that_was() {
 }
 
 #[test]
+fn a_store_that_is_unmounted_under_a_running_server_is_told_at_once() {
+    if !is_root() {
+        return cannot_run("a_store_that_is_unmounted", "mounting needs root");
+    }
+    let mut broker = Broker::new();
+    let (place, volume) = (broker.store(), broker.path("volume"));
+    for path in [&place, &volume] {
+        fs::create_dir_all(path).unwrap();
+    }
+    let run = |arguments: &[&std::ffi::OsStr], program: &str| {
+        assert!(std::process::Command::new(program).args(arguments).status().unwrap().success());
+    };
+    let mount = || run(&["--bind".as_ref(), volume.as_ref(), place.as_ref()], "mount");
+    mount();
+    broker.start();
+    let acknowledged = publish_some(&broker);
+    run(&["-l".as_ref(), place.as_ref()], "umount");
+    wait_for("unready, and why", || {
+        let reason = broker.health()["checks"]["nats_server"]["reason"].as_str().unwrap_or_default().to_owned();
+        reason.contains("is not the one that this broker has used").then_some(())
+    });
+    assert_eq!(http_get(&broker.api("/readyz")).0, 503);
+    mount();
+    broker.wait_until_ready();
+    assert_eq!(messages(&broker), acknowledged, "{}", broker.log());
+    assert_eq!(broker.stop(), Some(0));
+    run(&["-l".as_ref(), place.as_ref()], "umount");
+    assert_eq!(fs::read_dir(&place).unwrap().count(), 0, "nothing was written into the directory below");
+}
+
+#[test]
 fn a_store_that_must_have_been_used_is_not_made() {
     let mut broker = Broker::new();
     broker.set("JETSTREAM_REQUIRE_MARKER", "true").launch();

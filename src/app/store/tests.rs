@@ -75,8 +75,21 @@ fn only_the_store_that_was_used_is_used_again() {
     let (place, executable) = (at("store"), server(directory.path(), "2.15.1"));
     fs::create_dir(&place).unwrap();
     let settings = settings(&place, &[]);
+    check_mode(&settings).unwrap();
     let store = start(&settings, &executable).unwrap();
     let check = || check(&store, &executable);
+    check().unwrap();
+    for damage in [fs::remove_file as fn(PathBuf) -> io::Result<()>, |path| fs::write(path, "{")] {
+        damage(place.join(marker::FILE)).unwrap();
+        store.is_there().unwrap();
+        check().unwrap();
+        assert!(marker::read(&place).is_ok(), "it is written anew");
+    }
+    fs::rename(place.join(MODE), at("mode")).unwrap_or_default();
+    fs::remove_file(place.join(marker::FILE)).unwrap();
+    assert!(check().unwrap_err().contains("holds no marker"), "all of it was removed");
+    assert!(store.is_there().unwrap_err().contains("holds no marker"));
+    fs::write(place.join(MODE), "standalone").unwrap();
     check().unwrap();
 
     fs::rename(&place, at("away")).unwrap();

@@ -11,6 +11,7 @@ mod keys;
 mod parse;
 mod write;
 
+use crate::domain::Subject;
 pub use keys::{Decision, names};
 use keys::{decide, fold};
 use parse::{Entry, Value};
@@ -63,6 +64,7 @@ impl Fragment {
             }
         }
         refuse_nested(&entries)?;
+        entries.iter().filter(|entry| decide(&entry.key) == Decision::Free("mappings")).try_for_each(refuse_mapping)?;
         Ok(Self { entries })
     }
 
@@ -101,6 +103,26 @@ fn refuse_nested(entries: &[Entry]) -> Result<(), FragmentError> {
         refuse_in(&entry.value)?;
     }
     Ok(())
+}
+
+/// Subjects that JetStream and our own connection live on must not lead elsewhere.
+fn refuse_mapping(mappings: &Entry) -> Result<(), FragmentError> {
+    const LIVED_ON: [&str; 3] = ["$JS.>", "$SYS.>", "_INBOX._unified_nats.>"];
+    let Value::Map(entries) = &mappings.value else {
+        let what = "mappings must be written out as a map";
+        return Err(FragmentError::Malformed { what, line: mappings.line });
+    };
+    let overlaps = |key: &str, lived_on: &str| {
+        let subjects = key.parse::<Subject>().ok().zip(lived_on.parse::<Subject>().ok());
+        subjects.is_some_and(|(subject, lived_on)| subject.overlaps(&lived_on))
+    };
+    match entries.iter().find(|entry| LIVED_ON.iter().any(|lived_on| overlaps(&entry.key, lived_on))) {
+        Some(Entry { key, line, .. }) => {
+            let reason = "JetStream and this program live on subjects that it maps";
+            Err(FragmentError::Kept { key: key.clone(), reason, line: *line })
+        }
+        None => Ok(()),
+    }
 }
 
 fn refuse_in(value: &Value) -> Result<(), FragmentError> {

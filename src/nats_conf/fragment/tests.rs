@@ -119,6 +119,24 @@ fn what_nats_server_would_move_elsewhere_is_refused() {
 }
 
 #[test]
+fn subjects_that_the_program_lives_on_are_not_mapped_away() {
+    for subject in ["$JS.API.>", "$JS.>", ">", "*.>", "$SYS.REQ.>", "_INBOX.>", "_INBOX._unified_nats.x", "$JS.ACK.*.*"]
+    {
+        for text in [format!("mappings {{ \"{subject}\": \"zz.>\" }}"), format!("maps = {{ '{subject}' : x }}")] {
+            let refused = Fragment::read(&text).unwrap_err().to_string();
+            assert!(refused.contains("JetStream and this program live on"), "{text}: {refused}");
+        }
+    }
+    let variable = Fragment::read("m { a: b }\nmappings: $m").unwrap_err().to_string();
+    assert!(variable.contains("must be written out"), "{variable}");
+    for text in
+        ["mappings { foo: bar }", "mappings { \"old.trade.>\": \"trade-data.>\" }", "mappings { \"_INBOX.a\": b }"]
+    {
+        Fragment::read(text).unwrap();
+    }
+}
+
+#[test]
 fn lines_are_told() {
     for (fragment, line) in [("\n\na: \"x\n", 3), ("a: 1\n}", 2), ("a {\n\n", 1)] {
         match written(fragment) {
