@@ -26,24 +26,21 @@ struct Ledger {
 }
 
 impl Ledger {
-    /// Publishes until the server is gone.
-    async fn publish(&mut self, jetstream: &JetStream) {
-        loop {
+    /// Publishes until the server is killed. A kill between two rounds costs no message: the client is
+    /// connected again before the next one, so that only the killer knows.
+    async fn publish_until(&mut self, killed: impl Fn() -> bool, jetstream: &JetStream) {
+        while !killed() {
             let numbers = self.sent..self.sent + AT_A_TIME;
             self.sent = numbers.end;
             let sent = SUBJECTS.iter().cycle().zip(numbers).map(async |(subject, number)| {
                 let answer = jetstream.try_publish(subject, number.to_string().into_bytes()).await;
                 (*subject, number, answer.is_ok())
             });
-            let mut is_gone = false;
             for (subject, number, acknowledged) in futures_util::future::join_all(sent).await {
                 match acknowledged {
                     true => self.acknowledged.entry(subject).or_default().push(number),
-                    false => is_gone |= self.unknown.insert(number),
+                    false => _ = self.unknown.insert(number),
                 }
-            }
-            if is_gone {
-                return;
             }
         }
     }
@@ -57,12 +54,13 @@ fn kills_with_a_limit_per_subject() {
     let mut ledger = Ledger::default();
     for _ in 0..dose(8, 100) {
         let server = run.broker.server_pid();
+        let jetstream = JetStream(block_on(run.broker.client()));
         let wait = Duration::from_millis(run.choices.u64(50..300));
         let killer = std::thread::spawn(move || {
             std::thread::sleep(wait);
             kill(server, Signal::SIGKILL).unwrap();
         });
-        block_on(async { ledger.publish(&JetStream(run.broker.client().await)).await });
+        block_on(ledger.publish_until(|| killer.is_finished(), &jetstream));
         killer.join().unwrap();
         run.injected();
         if !run.wait_for_another_server(server, Duration::from_secs(60)) {
