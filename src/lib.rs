@@ -6,7 +6,7 @@
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
 //! has to change, [`nats`] speaks to the server, [`health`] looks at it, [`integrity`] knows what the
 //! store must hold, [`api`] answers probes.
-//! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write.
+//! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write; [`ticks`] says when.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
 
@@ -27,4 +27,5 @@ pub mod settings;
 pub mod signatures;
 pub mod streams;
 pub mod supervisor;
+pub mod ticks;
 pub mod yaml;

@@ -7,21 +7,20 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::missing::Connected;
 use super::watch::PROBE_DEADLINE;
 use crate::domain::Generation;
 use crate::nats::{JetStream, ping};
 use crate::supervisor::{Concern, Handle};
+use crate::ticks;
 
 /// So many probes in a row fail before it is told: one answer may be lost on the way.
 const THRESHOLD: u32 = 2;
 
 /// Asks every `period` over the connection that is held; `look` hears when it answers again. Runs for ever.
 pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period: Duration, jetstream: bool) {
-    let mut ticks = interval_at(Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = ticks::every(period);
     let mut failures = 0;
     let mut told: Option<(Generation, Result<(), String>)> = None;
     loop {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_nats::Client;
 use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::Generation;
 use crate::integrity::Keeper;
 use crate::nats::{API_ADVISORIES, JetStream};
 use crate::supervisor::{Concern, Handle, Replacement, Snapshot, State};
+use crate::ticks;
 
 /// The connection to the server that runs now.
 pub type Connected = watch::Receiver<Option<(Generation, Client)>>;
@@ -43,7 +44,7 @@ pub async fn look(handle: Handle, client: Connected, keeper: Keeper, period: Dur
                 }
             }
         }
-        sleep(period.max(began.elapsed() * LOOK_SHARE)).await;
+        sleep_until(ticks::by(began + period.max(began.elapsed() * LOOK_SHARE), period)).await;
     }
 }
 

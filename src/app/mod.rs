@@ -20,6 +20,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::sync::watch::{Receiver, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 use crate::api::{self, Views};
 use crate::files::HeldDirectory;
 use crate::health::{Examined, HealthMonitor};
-use crate::integrity::Keeper;
+use crate::integrity::{Keeper, SignOfLife};
 use crate::logging::Log;
 use crate::nats::Monitor;
 use crate::settings::Problems;
@@ -101,7 +102,8 @@ impl Prepared {
         let (client, client_view) = channel(None);
         let (reports, reports_view) = channel(None);
         let hold = || Arc::new(HeldDirectory::hold(settings.jetstream.store_dir.clone()));
-        let keeper = Keeper::open(&settings, store.as_ref().map_or_else(hold, |store| store.held()));
+        let directory = store.as_ref().map_or_else(hold, |store| store.held());
+        let keeper = Keeper::open(&settings, directory.clone());
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
         let (refused, refused_view) = channel(None);
@@ -144,8 +146,9 @@ impl Prepared {
             let read_through = missing::read_through(handle.clone(), client_view.clone(), keeper.clone());
             tasks.spawn(name("read-through", read_through));
             tasks.spawn(name("listen", missing::listen(client_view.clone(), keeper.clone())));
-            tasks.spawn(name("beat", keeper.clone().beat()));
         }
+        let sign_of_life = looks_after_messages.then(|| SignOfLife::give(directory));
+        let sign_of_life = sign_of_life.transpose().context("cannot start a thread")?;
         let (link, link_view) = channel(link);
         let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
         let in_force = Arc::new(settings.clone());
@@ -185,6 +188,7 @@ impl Prepared {
         let connections = resources.api_connections(settings.api.max_connections);
         tasks.spawn(name("api", api::serve(listener, api::router(views), connections)));
         let outcome = supervise_tasks(tasks, &handle).await;
+        drop(sign_of_life);
         keeper.flush(LAST_WRITE).await;
         if looks_after_messages && !matches!(outcome, Err(Fault::Internal(_))) {
             keeper.write_down(LAST_WRITE).await;

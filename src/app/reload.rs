@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Fault;
 use super::prepare::{Identity, Rendered, render};
@@ -27,6 +27,7 @@ use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
 use crate::streams::Desired;
 use crate::supervisor::{Handle, Installed, NatsServer, Notice, Reaper};
+use crate::ticks;
 
 /// Reads the settings from where they came from.
 pub type Reread = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
@@ -220,8 +221,7 @@ impl InForce {
 impl Reload {
     /// Runs for ever.
     pub async fn run(mut self) {
-        let mut ticks = interval(FILES_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks::every(FILES_INTERVAL);
         let mut in_force = self.files().await;
         let mut seen = in_force;
         // Files that were refused, and when.

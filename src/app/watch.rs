@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::Client;
 use nix::unistd::Pid;
 use tokio::sync::broadcast;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::Instant;
 
 use super::missing::Connected;
 use super::progress::Progress;
@@ -20,6 +20,7 @@ use crate::integrity::Keeper;
 use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError, ping};
 use crate::settings::Settings;
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State, names_storage_fault};
+use crate::ticks;
 
 pub struct Watch {
     settings: Settings,
@@ -108,8 +109,7 @@ impl Watch {
     pub async fn run(mut self) {
         let period = self.settings.health.probe_interval;
         // Not at once: a start has something better to do than to answer.
-        let mut ticks = interval_at(Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = ticks::every(period);
         let mut notices = self.handle.notices();
         loop {
             tokio::select! {

@@ -296,17 +296,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Gives a sign of life, several times a second, for ever: what changes later changes while no
-    /// server runs.
-    pub async fn beat(self) {
-        loop {
-            let store = self.0.directory.in_hand();
-            // On another thread, because a disk may stall; nobody is told of one that does.
-            let _ = spawn_blocking(move || inventory::beat(store.as_ref())).await;
-            tokio::time::sleep(inventory::BEAT).await;
-        }
-    }
-
     /// Writes down what the server has left, once it is gone for good.
     pub async fn write_down(&self, patience: Duration) {
         let store = self.0.directory.in_hand();

@@ -22,7 +22,9 @@ pub mod marks;
 mod ranges;
 mod read_through;
 mod rescue;
+mod sign_of_life;
 
 pub use keeper::{Integrity, Keeper, Reading};
 pub use losses::{Loss, Missing};
 pub use marks::{Book, Mark};
+pub use sign_of_life::SignOfLife;
