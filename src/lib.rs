@@ -17,6 +17,7 @@ pub mod domain;
 pub mod errors;
 pub mod files;
 pub mod health;
+pub mod http;
 pub mod integrity;
 pub mod line_queue;
 pub mod logging;

@@ -1,0 +1,90 @@
+//! The threads of the data side.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::reception::{Bounds, Routes, receive};
+
+/// Each thread of the data side has a name that begins with that.
+pub const THREADS: &str = "api-";
+
+/// Workers, and a door for each port.
+pub struct DataSide {
+    /// [`None`] once they have been let go.
+    workers: Option<Runtime>,
+    /// What each door says when it has ended.
+    doors: Vec<oneshot::Receiver<()>>,
+    shutdown: CancellationToken,
+}
+
+impl DataSide {
+    /// Starts so many workers.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        let workers = Builder::new_multi_thread()
+            .worker_threads(threads.max(1))
+            .thread_name(format!("{THREADS}worker"))
+            .enable_all()
+            .build()?;
+        Ok(Self { workers: Some(workers), doors: vec![], shutdown: CancellationToken::new() })
+    }
+
+    /// Serves that port from now on.
+    pub fn open(&mut self, listener: TcpListener, routes: Routes, bounds: Bounds) -> io::Result<()> {
+        let Some(workers) = self.workers.as_ref().map(|workers| workers.handle().clone()) else { return Ok(()) };
+        let shutdown = self.shutdown.clone();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        let work = move || {
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                receive(listener, routes, bounds, workers, shutdown).await;
+                io::Result::Ok(())
+            });
+            if let Err(error) = served {
+                tracing::error!("cannot serve the API port: {error}");
+            }
+            drop(end);
+        };
+        std::thread::Builder::new().name(format!("{THREADS}door")).spawn(work)?;
+        self.doors.push(ended);
+        Ok(())
+    }
+
+    /// Waits until a door has ended though nobody has closed it.
+    pub async fn failed(&mut self) {
+        match self.doors.is_empty() {
+            true => std::future::pending().await,
+            false => _ = select_all(&mut self.doors).await,
+        }
+    }
+
+    /// Closes the ports and lets what is under way finish, for `patience` at most.
+    pub async fn close(mut self, patience: Duration) {
+        self.shutdown.cancel();
+        let ended = futures_util::future::join_all(std::mem::take(&mut self.doors));
+        if tokio::time::timeout(patience, ended).await.is_err() {
+            tracing::warn!("requests to the API port are still under way after {} s", patience.as_secs_f64());
+        }
+    }
+}
+
+impl Drop for DataSide {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(workers) = self.workers.take() {
+            // Nobody waits for what hangs.
+            workers.shutdown_background();
+        }
+    }
+}
+
+/// Whether the thread that asks belongs to the data side: a panic there costs a request and no more.
+pub fn is_here() -> bool {
+    std::thread::current().name().is_some_and(|name| name.starts_with(THREADS))
+}

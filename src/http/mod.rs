@@ -1,0 +1,14 @@
+//! Serving HTTP away from the threads that the broker depends on.
+//!
+//! The *data side* ([`DataSide`]) has threads of its own: a door that takes connections in
+//! ([`reception`]), answers probes itself and hands every other connection on, and a runtime for those
+//! and their requests. Nothing there can delay the control side, and whoever floods the port with
+//! connections delays neither the probes nor the broker.
+
+mod data_side;
+mod head;
+mod prefixed;
+mod reception;
+
+pub use data_side::{DataSide, is_here};
+pub use reception::{Bounds, Routes};

@@ -1,0 +1,227 @@
+use super::*;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::routing::get;
+use tokio::io::AsyncReadExt;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// A door whose workers run on the runtime of the test.
+struct Door {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+    /// `/slow` is answered once it is told to be.
+    go: Arc<Notify>,
+    /// Requests for `/slow` that have come.
+    slow: Arc<AtomicU32>,
+}
+
+impl Door {
+    async fn open(busy: usize, waiting: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (go, slow) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
+        let (waits, counts) = (go.clone(), slow.clone());
+        let answer_slowly = move || async move {
+            counts.fetch_add(1, Ordering::SeqCst);
+            waits.notified().await;
+            "slow"
+        };
+        let probes = Router::new().route("/probe", get(async || "probe"));
+        let all = Router::new()
+            .route("/probe", get(async || "worker"))
+            .route("/", get(async || "here"))
+            .route("/slow", get(answer_slowly));
+        let routes = Routes { probes, probe_paths: &["/probe"], all };
+        let shutdown = CancellationToken::new();
+        let bounds = Bounds { busy, waiting };
+        let task = tokio::spawn(receive(listener, routes, bounds, Handle::current(), shutdown.clone()));
+        Self { address, shutdown, task, go, slow }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    async fn wait_for_slow(&self, requests: u32) {
+        let come = async {
+            while self.slow.load(Ordering::SeqCst) < requests {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, come).await.unwrap();
+    }
+}
+
+async fn send(stream: &mut TcpStream, path: &str) {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+}
+
+/// The next answer; [`None`] where the connection is closed first.
+async fn answer(stream: &mut TcpStream) -> Option<String> {
+    let mut text = Vec::new();
+    let read = async {
+        loop {
+            let end = text.windows(4).position(|four| four == b"\r\n\r\n");
+            let (head, body) = text.split_at(end.map_or(text.len(), |end| end + 4));
+            let head = String::from_utf8_lossy(head).into_owned();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if end.is_some() && length.is_some_and(|length: usize| body.len() >= length) {
+                return Some(head + &String::from_utf8_lossy(body));
+            }
+            if stream.read_buf(&mut text).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    };
+    timeout(LONG, read).await.unwrap()
+}
+
+async fn ask(stream: &mut TcpStream, path: &str) -> Option<String> {
+    send(stream, path).await;
+    answer(stream).await
+}
+
+fn is(answer: &Option<String>, status: u16, body: &str) -> bool {
+    answer.as_ref().is_some_and(|text| text.starts_with(&format!("HTTP/1.1 {status}")) && text.ends_with(body))
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let door = Door::open(1, 8).await;
+    let mut first = door.connect().await;
+    assert!(is(&ask(&mut first, "/").await, 200, "here"));
+    let mut second = door.connect().await;
+    send(&mut second, "/").await;
+    assert!(timeout(Duration::from_millis(50), answer(&mut second)).await.is_err());
+    drop(first);
+    assert!(is(&answer(&mut second).await, 200, "here"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_waited_in_vain_is_told_so() {
+    let door = Door::open(1, 8).await;
+    let mut first = door.connect().await;
+    send(&mut first, "/slow").await;
+    door.wait_for_slow(1).await;
+    let mut second = door.connect().await;
+    let refused = ask(&mut second, "/").await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+}
+
+#[tokio::test]
+async fn probes_are_answered_though_every_place_is_taken() {
+    let door = Door::open(2, 8).await;
+    let mut busy = vec![];
+    for _ in 0..2 {
+        let mut stream = door.connect().await;
+        send(&mut stream, "/slow").await;
+        busy.push(stream);
+    }
+    door.wait_for_slow(2).await;
+    let mut probing = door.connect().await;
+    for _ in 0..2 {
+        assert!(is(&ask(&mut probing, "/probe").await, 200, "probe"), "again over the same connection");
+    }
+    assert!(is(&ask(&mut probing, "/").await, 200, "here"), "and so is what else it asks for");
+    assert!(is(&ask(&mut probing, "/nowhere").await, 404, ""));
+    door.go.notify_waiters();
+    for stream in &mut busy {
+        assert!(is(&answer(stream).await, 200, "slow"));
+    }
+}
+
+#[tokio::test]
+async fn who_sends_half_a_request_takes_no_place_and_leaves_for_others() {
+    let door = Door::open(1, 4).await;
+    let mut idle = vec![];
+    for sent in [&b""[..], b"GET ", b"GET /probe HTTP/1.1\r\nHost: x\r\n"].iter().cycle().take(20) {
+        let mut stream = door.connect().await;
+        stream.write_all(sent).await.unwrap();
+        idle.push(stream);
+        let mut other = door.connect().await;
+        assert!(is(&ask(&mut other, "/").await, 200, "here"));
+        let mut probing = door.connect().await;
+        assert!(is(&ask(&mut probing, "/probe").await, 200, "probe"));
+    }
+    let mut first = idle.swap_remove(0);
+    let closed = timeout(LONG, first.read_to_end(&mut vec![])).await;
+    assert!(closed.is_ok(), "the oldest has left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_idles_is_closed() {
+    let door = Door::open(8, 8).await;
+    for sent in [&b""[..], b"GET / HTTP/1.1\r\nHost: x\r\n"] {
+        let mut idle = door.connect().await;
+        idle.write_all(sent).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = timeout(HEAD_DEADLINE * 2, idle.read_to_end(&mut answer)).await;
+        assert!(closed.is_ok(), "{answer:?}");
+    }
+    for path in ["/", "/probe"] {
+        let mut used = door.connect().await;
+        assert!(ask(&mut used, path).await.is_some());
+        let closed = timeout(HEAD_DEADLINE * 2, used.read_to_end(&mut Vec::new())).await;
+        assert!(closed.is_ok(), "one that was used is not kept for ever, either: {path}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_at_once() {
+    let door = Door::open(8, 8).await;
+    for junk in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"hello\r\n\r\n", b"get / http/1.1\r\n\r\n"] {
+        let mut stream = door.connect().await;
+        stream.write_all(junk).await.unwrap();
+        let mut text = String::new();
+        timeout(HEAD_DEADLINE / 2, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        assert!(text.starts_with("HTTP/1.1 400"), "{text}");
+    }
+    let mut stream = door.connect().await;
+    let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(1 << 20));
+    // The server may close while the rest is on its way.
+    let _ = stream.write_all(long.as_bytes()).await;
+    let mut text = vec![];
+    let _ = timeout(LONG, stream.read_to_end(&mut text)).await.unwrap();
+    assert!(text.is_empty() || text.starts_with(b"HTTP/1.1 4"), "{}", String::from_utf8_lossy(&text));
+}
+
+#[tokio::test]
+async fn a_stop_closes_the_port_and_finishes_what_is_under_way() {
+    let door = Door::open(8, 8).await;
+    let (mut idle, mut kept, mut probing) = (door.connect().await, door.connect().await, door.connect().await);
+    assert!(ask(&mut kept, "/").await.is_some());
+    assert!(ask(&mut probing, "/probe").await.is_some());
+    let mut slow = [door.connect().await, door.connect().await];
+    send(&mut slow[0], "/slow").await;
+    assert!(ask(&mut slow[1], "/probe").await.is_some());
+    send(&mut slow[1], "/slow").await;
+    door.wait_for_slow(2).await;
+    door.shutdown.cancel();
+    for stream in [&mut idle, &mut kept, &mut probing] {
+        assert!(timeout(LONG, stream.read_to_end(&mut vec![])).await.is_ok(), "nobody waits for these");
+    }
+    assert!(TcpStream::connect(door.address).await.is_err(), "the port is closed");
+    assert!(!door.task.is_finished());
+    door.go.notify_waiters();
+    for stream in &mut slow {
+        assert!(is(&answer(stream).await, 200, "slow"));
+    }
+    timeout(LONG, door.task).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_goes_takes_its_request_along() {
+    let door = Door::open(1, 8).await;
+    let mut first = door.connect().await;
+    send(&mut first, "/slow").await;
+    door.wait_for_slow(1).await;
+    drop(first);
+    let mut second = door.connect().await;
+    assert!(is(&ask(&mut second, "/").await, 200, "here"), "its place is free");
+}
