@@ -1,8 +1,6 @@
-//! What the API port answers: the probes; and serving it within bounds.
+//! What the API port answers: the probes.
 
-mod server;
-
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
@@ -10,17 +8,21 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::health::{Examined, Outcome};
+use crate::http::Routes;
 use crate::integrity::{Integrity, Reading};
 use crate::logging::timestamp;
 use crate::streams::Drift;
 use crate::supervisor::{Snapshot, State};
-pub use server::serve;
 
 /// What the handlers may look at.
 #[derive(Clone)]
 pub struct Views {
+    /// When the control side was last seen to turn.
+    pub pulse: watch::Receiver<Instant>,
     pub supervisor: watch::Receiver<Snapshot>,
     pub health: watch::Receiver<Option<Examined>>,
     /// Whether there are streams to look after.
@@ -33,23 +35,34 @@ pub struct Views {
     pub environment: &'static str,
 }
 
-pub fn router(views: Views) -> Router {
-    Router::new()
+/// What is answered at the door, whatever else goes on.
+const PROBES: &[&str] = &["/livez", "/readyz", "/startupz", "/health"];
+
+pub fn routes(views: Views) -> Routes {
+    let probes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
         .route("/health", get(health))
         .with_state(views)
+        .layer(CatchPanicLayer::new());
+    Routes { all: probes.clone(), probes, probe_paths: PROBES }
 }
+
+/// A control side that has not been seen for so long is asked to show itself.
+const FRESH: Duration = Duration::from_secs(5);
+/// Time for that: one that was only stopped for a while turns again at once.
+const SHOWS_ITSELF: Duration = Duration::from_secs(3);
 
 fn answer(ok: bool, body: Value) -> (StatusCode, Json<Value>) {
     (if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(body))
 }
 
-/// The supervisor is alive. That this handler runs shows that the loops turn; the task that owns
-/// the server holds the other end of the channel.
-async fn livez(Shared(views): Shared<Views>) -> (StatusCode, Json<Value>) {
-    let alive = views.supervisor.has_changed().is_ok();
+/// The supervisor is alive: its loops turn, and the task that owns the server holds the other end of
+/// the channel.
+async fn livez(Shared(mut views): Shared<Views>) -> (StatusCode, Json<Value>) {
+    let turns = timeout(SHOWS_ITSELF, views.pulse.wait_for(|seen| seen.elapsed() < FRESH)).await;
+    let alive = matches!(turns, Ok(Ok(_))) && views.supervisor.has_changed().is_ok();
     answer(alive, json!({ "status": if alive { "alive" } else { "dead" } }))
 }
 

@@ -11,14 +11,16 @@ mod phases;
 mod ports;
 mod prepare;
 mod progress;
+mod pulse;
 mod reload;
 mod resources;
 pub mod signals;
 mod store;
 mod watch;
 
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::sync::watch::{Receiver, channel};
@@ -28,13 +30,14 @@ use tokio::task::JoinSet;
 use crate::api::{self, Views};
 use crate::files::HeldDirectory;
 use crate::health::{Examined, HealthMonitor};
+use crate::http::{Bounds, DataSide, Routes};
 use crate::integrity::{Keeper, SignOfLife};
 use crate::logging::Log;
 use crate::nats::Monitor;
 use crate::settings::Problems;
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
-    Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, Supervisor, Timing,
+    Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, State, Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
@@ -82,6 +85,7 @@ impl Prepared {
         let supervision = &settings.supervision;
         let timing = Timing {
             drain_delay: supervision.drain_delay,
+            close: close_within(supervision.shutdown_timeout),
             kill_after: kill_after(supervision.shutdown_timeout),
             lame_duck: settings.server.lame_duck_duration + settings.server.lame_duck_grace + LAME_DUCK_MARGIN,
             hand_over: settings.clusters_jetstream().then(|| hand_over_within(supervision.shutdown_timeout)),
@@ -107,7 +111,10 @@ impl Prepared {
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
         let (refused, refused_view) = channel(None);
+        let (pulse, pulse_view) = channel(Instant::now());
+        tasks.spawn(name("pulse", pulse::give(pulse)));
         let views = Views {
+            pulse: pulse_view,
             drift: drift_view,
             refused: refused_view,
             supervisor: handle.watch(),
@@ -116,7 +123,6 @@ impl Prepared {
             streams: settings.jetstream.enabled,
             environment: settings.api.environment,
         };
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(anyhow::Error::from)?;
         for door in &settings.open_doors {
             tracing::warn!("{}", door.describe());
         }
@@ -185,8 +191,9 @@ impl Prepared {
             HealthMonitor { in_force: in_force_view, desired: desired_view, client: client_view, reports, look };
         tasks.spawn(name("health", monitor.run()));
         tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
-        let connections = resources.api_connections(settings.api.max_connections);
-        tasks.spawn(name("api", api::serve(listener, api::router(views), connections)));
+        let bounds = resources.api_bounds(settings.api.max_connections);
+        let api = serve_api(listener, settings.api.threads, api::routes(views), bounds, handle.clone(), timing.close);
+        tasks.spawn(name("api", api));
         let outcome = supervise_tasks(tasks, &handle).await;
         drop(sign_of_life);
         keeper.flush(LAST_WRITE).await;
@@ -252,6 +259,36 @@ fn into_result(ending: Ending) -> Result<(), Fault> {
 
 /// What lame duck mode may take beyond what it is configured to.
 const LAME_DUCK_MARGIN: Duration = Duration::from_secs(10);
+
+/// Time for what is under way over the API when a stop begins.
+fn close_within(shutdown_timeout: Duration) -> Duration {
+    (shutdown_timeout / 4).min(Duration::from_secs(5))
+}
+
+/// Serves the API port from threads of its own, until a stop has it closed. Ends when it cannot.
+async fn serve_api(
+    listener: TcpListener,
+    threads: usize,
+    routes: Routes,
+    bounds: Bounds,
+    handle: Handle,
+    patience: Duration,
+) {
+    let started = DataSide::start(threads).and_then(|mut side| side.open(listener, routes, bounds).map(|()| side));
+    let mut side = match started {
+        Ok(side) => side,
+        Err(error) => return tracing::error!("cannot start the threads of the API port: {error}"),
+    };
+    let mut snapshots = handle.watch();
+    tokio::select! {
+        () = side.failed() => return,
+        // The supervisor may have ended without one.
+        _ = snapshots.wait_for(|s| matches!(s.state, State::Closing { .. })) => {}
+    }
+    side.close(patience).await;
+    handle.closed().await;
+    std::future::pending().await
+}
 
 /// Time for handing over; nats-server gives itself a second for it.
 fn hand_over_within(shutdown_timeout: Duration) -> Duration {

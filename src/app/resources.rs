@@ -11,6 +11,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::statvfs::statvfs;
 
 use crate::domain::ByteSize;
+use crate::http::Bounds;
 use crate::settings::{MemoryLimit, Settings};
 
 /// Resources as they are in force for this process and its children.
@@ -56,11 +57,13 @@ impl Resources {
         set.cloned().or_else(derived)
     }
 
-    /// Connections that the API port may hold: as many as asked for, as long as enough descriptors
-    /// are left to launch a server and to speak to it.
-    pub fn api_connections(&self, asked: usize) -> usize {
-        let spare = self.descriptors.saturating_sub(OWN_DESCRIPTORS).max(MINIMUM_API_CONNECTIONS);
-        asked.min(usize::try_from(spare).unwrap_or(usize::MAX))
+    /// Connections that the API port may hold: as many as asked for, and beside them those that wait at
+    /// the door, as long as enough descriptors are left to launch a server and to speak to it.
+    pub fn api_bounds(&self, asked: usize) -> Bounds {
+        let spare = self.descriptors.saturating_sub(OWN_DESCRIPTORS).max(2 * MINIMUM_API_CONNECTIONS);
+        let waiting = (spare / 2).min(MOST_WAITING);
+        let busy = usize::try_from(spare - waiting).unwrap_or(usize::MAX);
+        Bounds { busy: asked.min(busy), waiting: waiting as usize }
     }
 
     /// What the settings promise and these resources cannot hold, one line each.
@@ -110,9 +113,11 @@ impl Resources {
 const SERVER_DESCRIPTORS: u64 = 100;
 /// Descriptors that we need besides those of the API port's connections: log, runtime, signals, our
 /// connections to the server, and what a launch takes for a moment.
-const OWN_DESCRIPTORS: u64 = 40;
+const OWN_DESCRIPTORS: u64 = 44;
 /// Probes must get through, however few descriptors there are.
 const MINIMUM_API_CONNECTIONS: u64 = 8;
+/// As many wait in the queue of a listener: who floods the port beyond that disturbs others who do.
+const MOST_WAITING: u64 = 4096;
 
 impl Disk {
     /// [`None`] where the file system does not tell.
@@ -392,11 +397,16 @@ odd
 
     #[test]
     fn connections_of_the_api_port_leave_descriptors_for_a_launch() {
-        assert_eq!(resources(None, 1 << 20, None).api_connections(2048), 2048);
-        assert_eq!(resources(None, 64, None).api_connections(2048), 24);
-        assert_eq!(resources(None, 20, None).api_connections(2048), 8);
-        assert_eq!(resources(None, 20, None).api_connections(1), 1);
-        assert_eq!(resources(None, u64::MAX, None).api_connections(2048), 2048);
+        let bounds = |descriptors, asked| {
+            let Bounds { busy, waiting } = resources(None, descriptors, None).api_bounds(asked);
+            (busy, waiting)
+        };
+        assert_eq!(bounds(1 << 20, 2048), (2048, 4096));
+        assert_eq!(bounds(1024, 2048), (490, 490));
+        assert_eq!(bounds(64, 2048), (10, 10));
+        assert_eq!(bounds(20, 2048), (8, 8));
+        assert_eq!(bounds(20, 1), (1, 8));
+        assert_eq!(bounds(u64::MAX, 2048), (2048, 4096));
     }
 
     #[test]

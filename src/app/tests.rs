@@ -27,6 +27,7 @@ fn supervisor() -> (Supervisor<NeverLaunches>, Handle) {
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
     let timing = Timing {
         drain_delay: Duration::ZERO,
+        close: Duration::ZERO,
         kill_after: Duration::from_secs(1),
         lame_duck: Duration::ZERO,
         hand_over: None,

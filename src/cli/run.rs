@@ -3,6 +3,7 @@ use std::time::{Duration, Instant};
 use super::exit::Code;
 use super::{Flags, block_on};
 use crate::app::{self, Fault, Signals};
+use crate::http;
 use crate::logging::{self, Log, Output};
 use crate::settings::{Loaded, ProcessEnvironment, Settings};
 
@@ -65,12 +66,12 @@ fn tell(fault: &Fault) {
     }
 }
 
-/// A panic in a task is caught by the runtime and ends the broker in order; one on another thread
-/// ends the program, and nats-server with it.
+/// A panic in a task is caught by the runtime and ends the broker in order; one on the data side costs
+/// a request. One on any other thread ends the program, and nats-server with it.
 fn stop_on_panic(log: Log) {
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!("internal error: {panic}");
-        if std::thread::current().name() != Some("main") {
+        if std::thread::current().name() != Some("main") && !http::is_here() {
             log.flush(LAST_WORDS);
             std::process::exit(Code::Internal as i32);
         }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use super::reader::{Host, Reader};
+use super::reader::{Host, Reader, number_in};
 use super::server::SOME_TIME;
 use super::variables::*;
 use crate::domain::Secret;
@@ -12,6 +12,7 @@ pub struct ApiSettings {
     pub host: Host,
     pub port: NonZeroU16,
     pub max_connections: usize,
+    pub threads: usize,
     pub environment: &'static str,
     /// Refuse to start with something open that should not be.
     pub strict: bool,
@@ -35,10 +36,18 @@ impl ApiSettings {
             host: reader.host(&API_HOST, None),
             port: reader.port(&API_PORT),
             max_connections: reader.number(&API_MAX_CONNECTIONS, 1..=i64::from(i32::MAX)) as usize,
+            threads: reader
+                .optional(&API_THREADS, |text| number_in(text, &(1..=64)))
+                .map_or_else(usual_threads, |n| n as usize),
             environment: reader.choice(&ENVIRONMENT, &stages),
             strict: reader.bool(&SECURITY_STRICT),
         }
     }
+}
+
+/// Leaves one core to the broker itself.
+fn usual_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).clamp(1, 4))
 }
 
 /// What can stand in an Authorization header.

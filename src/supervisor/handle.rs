@@ -66,6 +66,11 @@ impl Handle {
         self.send(Event::Replace(generation, why, reason)).await;
     }
 
+    /// Nothing is under way over the API any more.
+    pub async fn closed(&self) {
+        self.send(Event::Closed).await;
+    }
+
     /// That server leads nothing any more.
     pub async fn handed_over(&self, generation: Generation) {
         self.send(Event::HandedOver(generation)).await;

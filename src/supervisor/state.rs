@@ -55,6 +55,10 @@ pub enum State {
     Draining {
         generation: Generation,
     },
+    /// Takes no more requests over the API, and what is under way there still needs the server.
+    Closing {
+        generation: Generation,
+    },
     /// Gives its leaderships to the other nodes of the cluster, so that nobody has to wait for them.
     HandingOver {
         generation: Generation,
@@ -123,6 +127,8 @@ pub enum Event {
     /// A stop is asked for; asked for again it hurries.
     Stop,
     DrainOver,
+    /// Nothing is under way over the API any more, or it had its time.
+    Closed,
     /// The server leads nothing any more, or had its time for that.
     HandedOver(Generation),
     /// Lame duck mode is asked for, and the end after it.
@@ -140,6 +146,8 @@ pub enum Action {
     Backoff(Duration),
     /// Report [`Event::DrainOver`] after the drain delay.
     Drain,
+    /// Report [`Event::Closed`] when what is under way over the API had its time.
+    Close,
     /// Report [`Event::Deadline`] when the time for a graceful end is up.
     Deadline,
     /// Report [`Event::Deadline`] soon.
@@ -186,6 +194,7 @@ impl State {
             | Self::Degraded { generation, .. }
             | Self::Replacing { generation, .. }
             | Self::Draining { generation }
+            | Self::Closing { generation }
             | Self::HandingOver { generation }
             | Self::LameDuck { generation }
             | Self::Stopping { generation, .. } => Some(*generation),
@@ -201,6 +210,7 @@ impl State {
         matches!(
             self,
             Self::Draining { .. }
+                | Self::Closing { .. }
                 | Self::HandingOver { .. }
                 | Self::LameDuck { .. }
                 | Self::Stopping { .. }
@@ -227,9 +237,11 @@ impl State {
             Self::Ready { .. } => "ready",
             Self::Degraded { .. } => "degraded",
             Self::Replacing { .. } | Self::Restarting { .. } => "restarting",
-            Self::Draining { .. } | Self::HandingOver { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => {
-                "draining"
-            }
+            Self::Draining { .. }
+            | Self::Closing { .. }
+            | Self::HandingOver { .. }
+            | Self::LameDuck { .. }
+            | Self::Stopping { .. } => "draining",
             Self::Stopped => "stopped",
             Self::Failed(_) => "failed",
         }
@@ -299,7 +311,11 @@ impl State {
             },
             Event::Stop => self.after_stop(surroundings),
             Event::DrainOver => match self {
-                Self::Draining { generation } => take_leave(generation, surroundings),
+                Self::Draining { generation } => (Self::Closing { generation }, vec![Action::Close]),
+                other => (other, vec![]),
+            },
+            Event::Closed => match self {
+                Self::Closing { generation } => take_leave(generation, surroundings),
                 other => (other, vec![]),
             },
             Event::HandedOver(about) => match self {
@@ -368,7 +384,7 @@ impl State {
                 (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
             }
             // The drain delay took the time; the server still gets a moment to stop by itself.
-            Self::Draining { generation } => {
+            Self::Draining { generation } | Self::Closing { generation } => {
                 (Self::Stopping { generation, killed: false }, vec![Action::Interrupt, Action::Hurry])
             }
             Self::Stopping { generation, killed: false } => {
@@ -404,9 +420,11 @@ impl State {
         surroundings: &mut Surroundings,
     ) -> (Self, Vec<Action>) {
         match self {
-            Self::Draining { .. } | Self::HandingOver { .. } | Self::LameDuck { .. } | Self::Stopping { .. } => {
-                (Self::Stopped, vec![])
-            }
+            Self::Draining { .. }
+            | Self::Closing { .. }
+            | Self::HandingOver { .. }
+            | Self::LameDuck { .. }
+            | Self::Stopping { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) | Self::Restarting { .. } => (self, vec![]),
             Self::Replacing { generation, why: Replacement::Mending, .. } => successor(generation, surroundings),
             Self::Replacing { generation, .. }
@@ -437,13 +455,15 @@ impl State {
                     return (Self::Draining { generation }, vec![Action::Deadline, Action::Drain]);
                 }
                 let (next, actions) = match self {
-                    // One that has just been launched leads nothing, and would not understand.
+                    // One that has just been launched serves nobody and leads nothing, and would not
+                    // understand.
                     Self::Starting { .. } => interrupt(generation),
-                    _ => take_leave(generation, surroundings),
+                    _ => (Self::Closing { generation }, vec![Action::Close]),
                 };
                 (next, [vec![Action::Deadline], actions].concat())
             }
-            Self::Draining { generation } => take_leave(generation, surroundings),
+            // Who asks again does not want to wait for anybody's request.
+            Self::Draining { generation } | Self::Closing { generation } => take_leave(generation, surroundings),
             Self::HandingOver { generation } => interrupt(generation),
             Self::LameDuck { generation } => {
                 (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])

@@ -26,6 +26,8 @@ use crate::logging::Log;
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub drain_delay: Duration,
+    /// What is under way over the API when a stop begins may take so long.
+    pub close: Duration,
     /// From the request to stop until the server is killed.
     pub kill_after: Duration,
     /// What lame duck mode takes at most.
@@ -329,6 +331,7 @@ impl<L: Launch> Supervisor<L> {
                     self.wake_ups.set(now + wait, Event::BackoffOver);
                 }
                 Action::Drain => self.wake_ups.set(now + self.timing.drain_delay, Event::DrainOver),
+                Action::Close => self.wake_ups.set(now + self.timing.close, Event::Closed),
                 Action::Deadline => self.wake_ups.advance(now + self.timing.kill_after, Event::Deadline),
                 Action::Hurry => self.wake_ups.advance(now + HURRY, Event::Deadline),
                 Action::Patience => self.wake_ups.advance(now + PATIENCE, Event::Deadline),

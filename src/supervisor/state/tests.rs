@@ -84,6 +84,10 @@ fn stopping() -> State {
     State::Stopping { generation: G1, killed: false }
 }
 
+fn closing() -> State {
+    State::Closing { generation: G1 }
+}
+
 fn handing_over() -> State {
     State::HandingOver { generation: G1 }
 }
@@ -100,6 +104,7 @@ fn every_state() -> Vec<State> {
         replacing(Replacement::Mending, true),
         restarting(),
         State::Draining { generation: G1 },
+        closing(),
         handing_over(),
         State::LameDuck { generation: G1 },
         stopping(),
@@ -184,9 +189,18 @@ fn a_taken_port_fails_the_first_start_only() {
 }
 
 #[test]
-fn a_stop_interrupts_the_server_in_every_running_state() {
-    for state in [starting(), provisioning(), ready(1), degraded()] {
-        assert_eq!(step(state, Event::Stop), (stopping(), vec![Action::Deadline, Action::Interrupt]));
+fn a_stop_interrupts_the_server_once_nothing_is_under_way() {
+    for state in [provisioning(), ready(1), degraded()] {
+        assert_eq!(step(state, Event::Stop), (closing(), vec![Action::Deadline, Action::Close]));
+    }
+    for event in [Event::Closed, Event::Stop] {
+        assert_eq!(step(closing(), event), (stopping(), vec![Action::Interrupt]), "asked again it hurries");
+    }
+    assert_eq!(step(closing(), Event::Deadline), (stopping(), vec![Action::Interrupt, Action::Hurry]));
+    let launched = step(starting(), Event::Stop);
+    assert_eq!(launched, (stopping(), vec![Action::Deadline, Action::Interrupt]), "it serves nobody yet");
+    for state in every_state().into_iter().filter(|state| *state != closing()) {
+        assert_eq!(step(state.clone(), Event::Closed), (state, vec![]));
     }
     assert_eq!(step(restarting(), Event::Stop), (State::Stopped, vec![]));
 }
@@ -195,15 +209,15 @@ fn a_stop_interrupts_the_server_in_every_running_state() {
 fn a_drain_delay_comes_first_and_a_second_signal_cuts_it_short() {
     let (state, actions) = step_with(ready(1), Event::Stop, Duration::from_secs(5), 10, true);
     assert_eq!((&state, actions), (&State::Draining { generation: G1 }, vec![Action::Deadline, Action::Drain]));
-    assert_eq!(step(state.clone(), Event::DrainOver), (stopping(), vec![Action::Interrupt]));
+    assert_eq!(step(state.clone(), Event::DrainOver), (closing(), vec![Action::Close]));
     assert_eq!(step(state, Event::Stop), (stopping(), vec![Action::Interrupt]));
 }
 
 #[test]
 fn a_node_hands_over_before_it_is_interrupted() {
-    for state in [provisioning(), ready(1), degraded()] {
-        let asked = step_of_node(state, Event::Stop, Duration::ZERO);
-        assert_eq!(asked, (handing_over(), vec![Action::Deadline, Action::HandOver]));
+    for event in [Event::Closed, Event::Stop] {
+        let asked = step_of_node(closing(), event, Duration::ZERO);
+        assert_eq!(asked, (handing_over(), vec![Action::HandOver]));
     }
     let launched = step_of_node(starting(), Event::Stop, Duration::ZERO);
     assert_eq!(launched, (stopping(), vec![Action::Deadline, Action::Interrupt]), "it leads nothing yet");
@@ -220,13 +234,12 @@ fn a_node_hands_over_before_it_is_interrupted() {
 }
 
 #[test]
-fn a_node_drains_before_it_hands_over() {
+fn a_node_drains_before_it_closes() {
     let delay = Duration::from_secs(5);
     let (state, actions) = step_of_node(ready(1), Event::Stop, delay);
     assert_eq!((&state, actions), (&State::Draining { generation: G1 }, vec![Action::Deadline, Action::Drain]));
-    for event in [Event::DrainOver, Event::Stop] {
-        assert_eq!(step_of_node(state.clone(), event, delay), (handing_over(), vec![Action::HandOver]));
-    }
+    assert_eq!(step_of_node(state.clone(), Event::DrainOver, delay), (closing(), vec![Action::Close]));
+    assert_eq!(step_of_node(state, Event::Stop, delay), (handing_over(), vec![Action::HandOver]));
 }
 
 #[test]
@@ -259,6 +272,7 @@ fn time_spent_degraded_is_not_health() {
 fn a_server_that_dies_while_stopping_has_stopped() {
     for state in [
         State::Draining { generation: G1 },
+        closing(),
         handing_over(),
         State::LameDuck { generation: G1 },
         stopping(),

@@ -85,6 +85,7 @@ fn supervise_node(
     let log = crate::logging::init(tracing::Level::ERROR, LogFormat::Json, Output::Stderr);
     let timing = Timing {
         drain_delay: Duration::from_secs(3),
+        close: Duration::ZERO,
         kill_after: Duration::from_secs(20),
         lame_duck: Duration::from_secs(50),
         hand_over,
