@@ -1,22 +1,25 @@
 //! The head of the first request on a connection: whether it is whole, and whom it is for.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// A head that is longer is for the server to refuse.
 const LONGEST: usize = 16 << 10;
-/// Room for most heads.
-const USUAL: usize = 512;
+/// Read at a time; most heads are shorter.
+const PIECE: usize = 1 << 10;
 
 /// Reads until the head is whole, or cannot become one; gives all that came. Empty where the client has
 /// gone without a word.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
-        bytes.reserve(USUAL);
         let seen = bytes.len();
-        if stream.read_buf(&mut bytes).await? == 0 {
+        if read_piece(stream, &mut bytes).await? == 0 {
             return Ok(vec![]);
         }
         // The end may have begun in what came before.
@@ -25,6 +28,18 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> 
             return Ok(bytes);
         }
     }
+}
+
+/// Takes no memory while nothing comes, because many may wait.
+async fn read_piece(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut piece = [MaybeUninit::uninit(); PIECE];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut piece))?;
+        bytes.extend_from_slice(piece.filled());
+        Poll::Ready(Ok(piece.filled().len()))
+    })
+    .await
 }
 
 /// As lenient about line ends as the parser that comes after.

@@ -2,6 +2,9 @@
 //! begins with a probe is served here, with a thread to itself, so that no load keeps a probe waiting.
 //! Everything else goes to the workers, so many connections at a time.
 //!
+//! A connection that is kept alive keeps its buffers. So that many of them do not add up, those beyond
+//! a number are closed after their answer.
+//!
 //! Whoever opens connections and sends nothing, or half a request, takes none of those places. They
 //! wait in a room of their own; when that is full the one that came first has to leave.
 
@@ -33,6 +36,9 @@ use super::prefixed::Prefixed;
 
 /// Time for the head of a request, the wait for it included.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections that are kept alive at the workers, and at the door: each keeps about 9 KB.
+const KEPT: usize = 1024;
+const KEPT_HERE: usize = 64;
 /// Between two attempts to accept where none can succeed, as without descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two complaints about too many connections.
@@ -61,6 +67,8 @@ pub struct Bounds {
 struct Desk {
     routes: Routes,
     places: Arc<Semaphore>,
+    kept: Arc<Semaphore>,
+    kept_here: Arc<Semaphore>,
     workers: Handle,
     /// Connections at the workers.
     served: TaskTracker,
@@ -76,8 +84,15 @@ pub(super) async fn receive(
     shutdown: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(bounds.busy.clamp(1, Semaphore::MAX_PERMITS)));
-    let desk = Desk { routes, places, workers, served: TaskTracker::new(), shutdown };
-    let desk = Arc::new(desk);
+    let desk = Arc::new(Desk {
+        routes,
+        places,
+        kept: Arc::new(Semaphore::new(KEPT)),
+        kept_here: Arc::new(Semaphore::new(KEPT_HERE)),
+        workers,
+        served: TaskTracker::new(),
+        shutdown,
+    });
     let mut visitors = Visitors::default();
     let mut complained: Option<Instant> = None;
     loop {
@@ -167,11 +182,13 @@ impl Desk {
         // Each runtime waits for its own connections.
         let Ok(stream) = stream.into_std() else { return };
         let (router, shutdown) = (self.routes.all.clone(), self.shutdown.clone());
+        let kept = self.kept.clone().try_acquire_owned().ok();
         let serving = async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                serve(Prefixed::new(head, stream), TowerToHyperService::new(router), shutdown).await;
+                let (stream, service) = (Prefixed::new(head, stream), TowerToHyperService::new(router));
+                Box::pin(serve(stream, service, kept.is_some(), shutdown)).await;
             }
-            drop(place);
+            drop((place, kept));
         };
         self.served.spawn_on(serving, &self.workers);
     }
@@ -184,6 +201,7 @@ impl Desk {
     /// workers.
     async fn serve_here(self: Arc<Self>, stream: Prefixed) {
         let shutdown = self.shutdown.clone();
+        let kept = self.kept_here.clone().try_acquire_owned().ok();
         let service = service_fn(move |request: Request<Incoming>| {
             let desk = self.clone();
             async move {
@@ -195,7 +213,7 @@ impl Desk {
                 answer.unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
             }
         });
-        serve(stream, service, shutdown).await;
+        serve(stream, service, kept.is_some(), shutdown).await;
     }
 }
 
@@ -203,13 +221,14 @@ async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, 
     TowerToHyperService::new(router).call(request).await
 }
 
-/// Serves requests until the client has no more, or to the end of the one under way after `shutdown`.
-async fn serve<S>(stream: Prefixed, service: S, shutdown: CancellationToken)
+/// Serves requests until the client has no more, or to the end of the one under way after `shutdown`; only
+/// one of a connection that is not kept alive.
+async fn serve<S>(stream: Prefixed, service: S, is_kept: bool, shutdown: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
 {
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).keep_alive(is_kept);
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,

@@ -216,6 +216,23 @@ async fn a_stop_closes_the_port_and_finishes_what_is_under_way() {
 }
 
 #[tokio::test]
+async fn so_many_connections_are_kept_and_others_serve_one_request() {
+    let door = Door::open(KEPT + 8, KEPT_HERE + 8).await;
+    for (path, kept) in [("/probe", KEPT_HERE), ("/", KEPT)] {
+        let mut streams = vec![];
+        for number in 0..kept + 4 {
+            let mut stream = door.connect().await;
+            let answer = ask(&mut stream, path).await.unwrap();
+            assert_eq!(answer.contains("connection: close"), number >= kept, "{path} {number}");
+            streams.push(stream);
+        }
+        let (mut first, mut last) = (streams.swap_remove(0), streams.pop().unwrap());
+        assert!(ask(&mut first, path).await.is_some());
+        assert!(timeout(LONG, last.read_to_end(&mut vec![])).await.is_ok(), "it was closed");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_goes_takes_its_request_along() {
     let door = Door::open(1, 8).await;
     let mut first = door.connect().await;
