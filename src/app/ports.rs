@@ -5,6 +5,8 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 
+use nix::sys::socket::{Backlog, listen};
+
 use crate::settings::{Host, Settings};
 
 #[derive(Debug, thiserror::Error)]
@@ -15,10 +17,18 @@ pub struct PortError {
     pub reason: String,
 }
 
+/// Connections that wait to be accepted; the kernel takes no more than its net.core.somaxconn.
+const QUEUE: i32 = 4096;
+
 /// The listener of the API port.
 pub fn bind_api(settings: &Settings) -> Result<TcpListener, PortError> {
     let listener = bind("API_PORT", &settings.api.host, settings.api.port.get())?;
-    listener.set_nonblocking(true).map_err(|error| PortError {
+    let lengthened = listener.set_nonblocking(true).and_then(|()| {
+        // The library asks for room for 128. A connection that finds none is tried again by its kernel
+        // after a second, which is long for a probe.
+        Ok(listen(&listener, Backlog::new(QUEUE)?)?)
+    });
+    lengthened.map_err(|error| PortError {
         address: settings.api.port.to_string(),
         variable: "API_PORT",
         reason: error.to_string(),
@@ -101,6 +111,26 @@ fn listening_inode(port: u16) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    #[test]
+    fn many_connections_wait_to_be_accepted() {
+        let port = free_port();
+        let pairs = [("API_PORT", port.as_str()), ("API_HOST", "127.0.0.1")];
+        let settings = Settings::load(&pairs, &[]).unwrap().settings;
+        let listener = bind_api(&settings).unwrap();
+        let address = listener.local_addr().unwrap();
+        let most: usize = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(500));
+        let connected = (0..most.min(400)).map(connect).collect::<Result<Vec<_>, _>>();
+        assert!(connected.is_ok(), "{connected:?}");
+    }
+
+    fn free_port() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port().to_string()
+    }
 
     #[test]
     fn a_taken_port_names_its_owner() {
