@@ -854,6 +854,36 @@ class Bench:
         self.table.ratio(f"{what}, {size}", times[full_bare], times[full_ours], 2.5)
         self.table.limit("nats-server ends with exit code 0, to its successor", times[clean], 5)
 
+    def measure_flood(self):
+        """Probes, recovery, memory and a stop while clients flood the API port."""
+        ours = Ours(self, "flood")
+        ours.wipe()
+        ours.start()
+        ours.publish()
+        alone = [recover_once_healthy(ours) for _ in range(self.deaths)]
+        before = kilobytes(f"/proc/{ours.pid}/status", "RssAnon")
+        # It ends by itself, long after it is needed.
+        arguments = [str(ours.api_port), "2048", "3000", str(60 + 10 * self.deaths), "/health,/nowhere"]
+        flood = spawn([sys.executable, FLOOD, *arguments], {}, os.devnull)
+        time.sleep(2)
+        answers = []
+        begin = time.monotonic()
+        while time.monotonic() - begin < 10:
+            for path in ("/livez", "/readyz", "/startupz", "/health"):
+                answers.append(seconds_to_probe(ours.api_port, path))
+            time.sleep(0.01)
+        during = [recover_once_healthy(ours) for _ in range(self.deaths)]
+        memory = kilobytes(f"/proc/{ours.pid}/status", "RssAnon") - before
+        stopped = ours.stop()
+        end(flood, signal.SIGKILL)
+        reap(flood)
+        self.table.limit("Slowest probe, 2048 busy and 3000 idle connections", milliseconds([max(answers)]), 200)
+        self.table.fact(f"… all {len(answers)} of them", milliseconds(answers))
+        self.table.limit("… memory more than without (RssAnon)", megabytes(memory), 16)
+        what = "… nats-server killed, to the next acknowledged message (beside it without them)"
+        self.table.ratio(what, milliseconds(alone), milliseconds(during), 1.3)
+        self.table.limit("… stop", milliseconds([stopped]), 1000)
+
     def provide_stores(self, sides, filled=False, **settings):
         """Gives each a store that holds the stream, filled or not; returns the stream's state.
 
@@ -923,6 +953,27 @@ class Bench:
         self.table.add("… messages without acknowledgement", "–", shown, "–", "–", "–")
         self.table.fact("… slowest acknowledgement", milliseconds([slowest]))
 
+
+def recover_once_healthy(side):
+    # Ours restarts at once what had been healthy for five seconds.
+    time.sleep(5.5)
+    return side.recover()
+
+
+def seconds_to_probe(port, path):
+    """Over a connection of its own, as a kubelet asks."""
+    begin = time.monotonic()
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(f"{path} is answered {answer[:200]!r}")
+    return time.monotonic() - begin
+
+
+FLOOD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", "flood.py")
 
 # Ends by itself, whatever becomes of this script.
 BUSY = "import sys, time\nend = time.monotonic() + float(sys.argv[1])\nwhile time.monotonic() < end: pass"
@@ -1066,7 +1117,7 @@ def put_into(path, section, result):
 # What is measured together and stands in one section of BENCHMARKS.md. The load takes as long as
 # it is told to, so it runs only when it is named.
 SECTIONS = {
-    "bench": ["start", "large", "idle", "check", "streams", "size", "invalid", "recovery"],
+    "bench": ["start", "large", "idle", "check", "streams", "size", "invalid", "recovery", "flood"],
     "bench-load": ["load"],
 }
 

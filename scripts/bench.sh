@@ -18,8 +18,8 @@ TMPDIR.
   --peers           first install the supervisors that recovery is compared with; without it
                     those are measured that are there
   --rounds N        rounds of the cheap measurements (default 30)
-  --only NAME       only these: start, large, idle, check, streams, size, invalid, recovery; and
-                    load, which runs only when it is named
+  --only NAME       only these: start, large, idle, check, streams, size, invalid, recovery,
+                    flood; and load, which runs only when it is named
   --load-seconds N  how long load lasts (default 120)
   --hour            short for --only load --load-seconds 3600
 

@@ -88,3 +88,51 @@ impl Drop for DataSide {
 pub fn is_here() -> bool {
     std::thread::current().name().is_some_and(|name| name.starts_with(THREADS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::routing::get;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    async fn names_its_thread() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    fn answer(address: std::net::SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn requests_are_served_by_threads_of_its_own_until_it_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut side = DataSide::start(2).unwrap();
+        let router = Router::new().route("/probe", get(names_its_thread)).route("/", get(names_its_thread));
+        let routes = Routes { probes: router.clone(), probe_paths: &["/probe"], all: router };
+        side.open(listener, routes, Bounds { busy: 8, waiting: 8 }).unwrap();
+        assert!(answer(address, "/").ends_with("api-worker"));
+        assert!(answer(address, "/probe").ends_with("api-door"));
+        assert!(!is_here(), "this is another thread");
+        side.close(Duration::from_secs(20)).await;
+        assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_door_that_cannot_open_is_noticed() {
+        let mut side = DataSide::start(1).unwrap();
+        // One that blocks is refused.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let routes = Routes { probes: Router::new(), probe_paths: &[], all: Router::new() };
+        side.open(listener, routes, Bounds { busy: 1, waiting: 1 }).unwrap();
+        let noticed = tokio::time::timeout(Duration::from_secs(20), side.failed()).await;
+        assert!(noticed.is_ok());
+    }
+}

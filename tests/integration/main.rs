@@ -11,6 +11,7 @@ mod conf;
 mod declared;
 mod documents;
 mod external;
+mod flood;
 mod fragments;
 mod hangs;
 mod hung_disks;

@@ -36,6 +36,7 @@ impl Door {
         let all = Router::new()
             .route("/probe", get(async || "worker"))
             .route("/", get(async || "here"))
+            .route("/panic", get(panics))
             .route("/slow", get(answer_slowly));
         let routes = Routes { probes, probe_paths: &["/probe"], all };
         let shutdown = CancellationToken::new();
@@ -56,6 +57,10 @@ impl Door {
         };
         timeout(LONG, come).await.unwrap();
     }
+}
+
+async fn panics() -> &'static str {
+    panic!("in a handler")
 }
 
 async fn send(stream: &mut TcpStream, path: &str) {
@@ -230,6 +235,18 @@ async fn so_many_connections_are_kept_and_others_serve_one_request() {
         assert!(ask(&mut first, path).await.is_some());
         assert!(timeout(LONG, last.read_to_end(&mut vec![])).await.is_ok(), "it was closed");
     }
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_costs_that_request() {
+    let door = Door::open(1, 8).await;
+    let (mut direct, mut probing) = (door.connect().await, door.connect().await);
+    assert_eq!(ask(&mut direct, "/panic").await, None);
+    assert!(is(&ask(&mut probing, "/probe").await, 200, "probe"));
+    assert!(is(&ask(&mut probing, "/panic").await, 500, ""), "the door has it done elsewhere");
+    assert!(is(&ask(&mut probing, "/probe").await, 200, "probe"));
+    let mut other = door.connect().await;
+    assert!(is(&ask(&mut other, "/").await, 200, "here"), "its place is free");
 }
 
 #[tokio::test]
