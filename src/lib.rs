@@ -26,6 +26,7 @@ pub mod nats_conf;
 pub mod off_thread;
 pub mod settings;
 pub mod signatures;
+pub mod status;
 pub mod streams;
 pub mod supervisor;
 pub mod ticks;

@@ -7,7 +7,10 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-use unified_nats::nats::{StreamInfo, major_minor, parse_answer, parse_healthz, parse_json};
+use unified_nats::health::cluster::Cluster;
+use unified_nats::nats::{
+    Connz, Jsz, Routez, StreamInfo, Varz, major_minor, parse_answer, parse_healthz, parse_json,
+};
 use unified_nats::settings::Settings;
 use unified_nats::settings::declared::subjects_of;
 use unified_nats::streams::{Action, Desired, Existing, plan};
@@ -28,10 +31,16 @@ fuzz_target!(|input: &[u8]| {
             assert!(unhealthy.to_string().contains("503"));
         }
         b'm' => {
-            if let Err(error) = parse_json(url(), 200, body) {
-                error.to_string();
+            read_as::<Value>(body);
+            read_as::<Varz>(body);
+            read_as::<Routez>(body);
+            read_as::<Connz>(body);
+            if let Some(jsz) = read_as::<Jsz>(body) {
+                let cluster = Cluster::read(jsz, Routez::default());
+                assert!(!cluster.leads_nothing(), "it is not known who we are");
+                cluster.warnings();
+                let _ = cluster.quorum();
             }
-            assert!(parse_json(url(), 500, body).is_err());
         }
         b'v' => {
             major_minor(&String::from_utf8_lossy(body));
@@ -66,4 +75,10 @@ fn judge(mut info: StreamInfo) {
             }
         }
     }
+}
+
+fn read_as<T: serde::de::DeserializeOwned>(body: &[u8]) -> Option<T> {
+    let url = || "http://127.0.0.1:8222".to_owned();
+    assert!(parse_json::<T>(url(), 500, body).is_err());
+    parse_json(url(), 200, body).map_err(|error| error.to_string()).ok()
 }

@@ -29,12 +29,13 @@ use tokio::task::JoinSet;
 
 use crate::api::{self, Views};
 use crate::files::HeldDirectory;
-use crate::health::{Examined, HealthMonitor};
+use crate::health::{HealthMonitor, HealthReport};
 use crate::http::{Bounds, DataSide, Routes};
 use crate::integrity::{Keeper, SignOfLife};
 use crate::logging::Log;
 use crate::nats::Monitor;
 use crate::settings::Problems;
+use crate::status::{self, Reloads, Sources};
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
     Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, State, Supervisor, Timing,
@@ -110,19 +111,19 @@ impl Prepared {
         let keeper = Keeper::open(&settings, directory.clone());
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
-        let (refused, refused_view) = channel(None);
+        let (reloaded, reloads_view) = channel(Reloads::default());
+        let mut sources = Sources::new(
+            &handle,
+            reports_view.clone(),
+            looks_after_messages.then(|| keeper.watch()),
+            settings.jetstream.enabled.then_some(drift_view),
+            reloads_view,
+        );
+        let status = sources.publish();
         let (pulse, pulse_view) = channel(Instant::now());
+        let views = Views { status: status.subscribe(), pulse: pulse_view, environment: settings.api.environment };
         tasks.spawn(name("pulse", pulse::give(pulse)));
-        let views = Views {
-            pulse: pulse_view,
-            drift: drift_view,
-            refused: refused_view,
-            supervisor: handle.watch(),
-            health: reports_view,
-            integrity: looks_after_messages.then(|| keeper.watch()),
-            streams: settings.jetstream.enabled,
-            environment: settings.api.environment,
-        };
+        tasks.spawn(name("status", status::keep(sources, status)));
         for door in &settings.open_doors {
             tracing::warn!("{}", door.describe());
         }
@@ -183,14 +184,14 @@ impl Prepared {
             link,
             desired,
             requests,
-            refused,
+            reloaded,
             disk: reload::Disk::default(),
         };
         tasks.spawn(name("reload", reload.run()));
         let monitor =
             HealthMonitor { in_force: in_force_view, desired: desired_view, client: client_view, reports, look };
         tasks.spawn(name("health", monitor.run()));
-        tasks.spawn(name("verdicts", relay_verdicts(views.health.clone(), handle.clone())));
+        tasks.spawn(name("verdicts", relay_verdicts(reports_view, handle.clone())));
         let bounds = resources.api_bounds(settings.api.max_connections);
         let api = serve_api(listener, settings.api.threads, api::routes(views), bounds, handle.clone(), timing.close);
         tasks.spawn(name("api", api));
@@ -301,9 +302,9 @@ fn kill_after(shutdown_timeout: Duration) -> Duration {
 }
 
 /// Tells the supervisor what the examinations find.
-async fn relay_verdicts(mut reports: Receiver<Option<Examined>>, handle: Handle) {
+async fn relay_verdicts(mut reports: Receiver<Option<HealthReport>>, handle: Handle) {
     while reports.changed().await.is_ok() {
-        let Some(Examined { generation, report, .. }) = reports.borrow_and_update().clone() else { continue };
+        let Some(HealthReport { generation, report, .. }) = reports.borrow_and_update().clone() else { continue };
         match report.failure() {
             None => handle.sound(generation, Concern::Examination).await,
             Some(failure) => handle.impaired(generation, Concern::Examination, failure).await,

@@ -25,6 +25,7 @@ use crate::nats_conf::are_warnings;
 use crate::off_thread::OffThread;
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
+use crate::status::Reloads;
 use crate::streams::Desired;
 use crate::supervisor::{Handle, Installed, NatsServer, Notice, Reaper};
 use crate::ticks;
@@ -46,7 +47,7 @@ pub struct Reload {
     pub desired: watch::Sender<Arc<Desired>>,
     pub requests: mpsc::Receiver<()>,
     /// Why the last reload did not happen, until one does.
-    pub refused: watch::Sender<Option<String>>,
+    pub reloaded: watch::Sender<Reloads>,
     /// What is read and written goes through a disk that may hang.
     pub disk: Disk,
 }
@@ -247,7 +248,10 @@ impl Reload {
                 Ok(changed) => {
                     in_force = files;
                     failed = None;
-                    self.refused.send_replace(None);
+                    self.reloaded.send_modify(|reloads| {
+                        reloads.taken += 1;
+                        reloads.refusal = None;
+                    });
                     match changed.as_slice() {
                         [] => tracing::info!("reloaded; no variable had changed"),
                         changed => tracing::info!("reloaded; changed: {}", changed.join(", ")),
@@ -257,7 +261,10 @@ impl Reload {
                     failed = Some((files, Instant::now()));
                     let refusal = format!("{:#}", anyhow::Error::from(refusal));
                     tracing::error!("cannot reload, and the old configuration stays in force: {refusal}");
-                    self.refused.send_replace(Some(refusal));
+                    self.reloaded.send_modify(|reloads| {
+                        reloads.refused += 1;
+                        reloads.refusal = Some(refusal);
+                    });
                 }
             }
         }
@@ -447,8 +454,7 @@ fn changed(before: &[Effective], after: &[Effective]) -> Vec<&'static str> {
 async fn in_force(monitor: Option<&Monitor>) -> InForce {
     let Some(monitor) = monitor else { return InForce::default() };
     let Ok(varz) = monitor.varz(VARZ_DEADLINE).await else { return InForce::default() };
-    let text = |name: &str| varz.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-    InForce { load_time: text("config_load_time"), digest: text("config_digest") }
+    InForce { load_time: varz.config_load_time, digest: varz.config_digest }
 }
 
 #[cfg(test)]

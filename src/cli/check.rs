@@ -1,9 +1,13 @@
 use super::args::HealthCheck;
 use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
-use crate::health::{Examination, Outcome, Report};
+use std::time::Duration;
+
+use crate::api::ApiClient;
+use crate::health::{Check, Examination, Kind, Outcome, Report};
 use crate::nats::Link;
-use crate::settings::Purpose;
+use crate::settings::{Purpose, Settings};
+use crate::status::CheckStatus;
 
 pub fn health_check(flags: &Flags, arguments: &HealthCheck) -> Code {
     let settings = match loaded_or_told(Purpose::Talk, flags) {
@@ -15,15 +19,33 @@ pub fn health_check(flags: &Flags, arguments: &HealthCheck) -> Code {
     let timeout = arguments.timeout.mul_f64(0.95);
     let examination = Examination { settings: &settings, link, timeout };
     block_on(async {
-        let report = examination.make(arguments.kind).await;
+        let report = examination.make(arguments.kind, of_supervisor(&settings, arguments.kind, timeout)).await;
         print(&report, arguments.output.json);
         if report.is_healthy() { Code::Success } else { Code::Failed }
     })
 }
 
+/// What the supervisor itself says.
+async fn of_supervisor(settings: &Settings, kind: Kind, deadline: Duration) -> Vec<Check> {
+    let api = ApiClient::new(&settings.api, deadline);
+    let mut checks = vec![];
+    if matches!(kind, Kind::Quick | Kind::Full) {
+        let ready = async { api.readyz().await.map(|()| "the supervisor is ready".to_owned()) };
+        checks.push(Check::run("ready", ready).await);
+    }
+    if kind == Kind::Full {
+        // That it cannot be asked the check before says; it may not look after messages.
+        let mut health = api.health().await.ok();
+        let integrity = health.as_mut().and_then(|health| health.checks.others.remove("integrity"));
+        checks.extend(integrity.map(|CheckStatus { status, detail }| Check::of("integrity", status, detail)));
+    }
+    checks
+}
+
 pub(super) fn print(report: &Report, json: bool) {
     if json {
-        let result = serde_json::json!({ "healthy": report.is_healthy(), "checks": report.checks });
+        let result =
+            serde_json::json!({ "healthy": report.is_healthy(), "checks": report.checks, "observed": report.observed });
         say!("{result:#}");
         return;
     }

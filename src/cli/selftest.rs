@@ -26,7 +26,7 @@ pub fn selftest(flags: &Flags, arguments: &SelfTestArguments) -> Code {
         let (report, code) = match test.make().await {
             Ok(report) if report.is_healthy() => (report, Code::Success),
             Ok(report) => (report, Code::Failed),
-            Err(error) => (Report { checks: vec![Check::from(&error)] }, Code::Unavailable),
+            Err(error) => (Report { checks: vec![Check::from(&error)], ..Report::default() }, Code::Unavailable),
         };
         let report = if arguments.detailed || arguments.output.json { report } else { summed_up(report) };
         if !arguments.quiet || code != Code::Success {
@@ -45,5 +45,5 @@ fn summed_up(report: Report) -> Report {
         let millis = served.iter().map(|check| check.millis).sum();
         checks.push(Check { name: "round-trip", outcome: Outcome::Pass, detail, millis });
     }
-    Report { checks }
+    Report { checks, ..report }
 }

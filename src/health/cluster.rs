@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::report::{Check, Outcome, millis};
-use crate::nats::{Monitor, MonitorError};
+use crate::nats::{Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez};
 
 /// A leader hears from its followers every second; who is silent for longer is away.
 const SILENT: Duration = Duration::from_secs(4);
@@ -28,39 +28,18 @@ pub struct Cluster {
     size: usize,
     leader: String,
     /// The other nodes.
-    peers: Vec<Peer>,
+    peers: Vec<RaftPeer>,
     /// Names of the nodes at the other ends of routes, with the ids that bear them.
     routed: BTreeMap<String, BTreeSet<String>>,
     /// Streams and consumers that this node has a copy of.
     groups: Vec<Group>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-#[serde(default)]
-struct Peer {
-    name: String,
-    current: bool,
-    offline: bool,
-    /// Nanoseconds since it was last heard; only leaders know.
-    active: u64,
-    /// Entries that it is behind; only leaders know.
-    lag: u64,
-}
-
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Group {
     what: String,
     leader: String,
-    replicas: Vec<Peer>,
-}
-
-/// As `/jsz` describes a group of nodes.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Raft {
-    leader: String,
-    cluster_size: usize,
-    replicas: Option<Vec<Peer>>,
+    replicas: Vec<RaftPeer>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,7 +59,7 @@ pub async fn look(monitor: &Monitor, depth: Depth, deadline: Duration) -> Result
         }
     };
     let (jsz, routez) = tokio::join!(jsz, monitor.routez(deadline));
-    Ok(Cluster::read(&jsz?, &routez?))
+    Ok(Cluster::read(jsz?, routez?))
 }
 
 /// The checks of a cluster, for a report.
@@ -101,34 +80,28 @@ pub async fn examine(monitor: &Monitor, deadline: Duration) -> Vec<Check> {
 
 impl Cluster {
     /// Reads `/jsz` and `/routez`; what is not there is taken for nothing.
-    pub fn read(jsz: &Value, routez: &Value) -> Self {
-        let read = |value: &Value| Raft::deserialize(value).unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let meta = read(&jsz["meta_cluster"]);
+    pub fn read(jsz: Jsz, routez: Routez) -> Self {
+        let meta = jsz.meta_cluster.unwrap_or_default();
         let mut routed = BTreeMap::<_, BTreeSet<_>>::new();
-        for route in list(&routez["routes"]) {
-            let name = text(&route["remote_name"]);
-            routed.entry(name).or_default().insert(text(&route["remote_id"]));
+        for route in routez.routes.unwrap_or_default() {
+            routed.entry(route.remote_name).or_default().insert(route.remote_id);
         }
-        let group = |what: String, cluster: &Value| {
-            let Raft { leader, replicas, .. } = read(cluster);
+        let group = |what: String, cluster: Option<RaftGroup>| {
+            let RaftGroup { leader, replicas, .. } = cluster.unwrap_or_default();
             Group { what, leader, replicas: replicas.unwrap_or_default() }
         };
         let mut groups = vec![];
-        for stream in list(&jsz["account_details"]).iter().flat_map(|account| list(&account["stream_detail"])) {
-            let name = text(&stream["name"]);
-            for consumer in list(&stream["consumer_detail"]) {
-                let what = format!("consumer {} of {name}", text(&consumer["name"]));
-                groups.push(group(what, &consumer["cluster"]));
+        for stream in jsz.account_details.into_iter().flat_map(|account| account.stream_detail) {
+            let name = stream.name;
+            for consumer in stream.consumer_detail {
+                groups.push(group(format!("consumer {} of {name}", consumer.name), consumer.cluster));
             }
-            groups.push(group(format!("stream {name}"), &stream["cluster"]));
+            groups.push(group(format!("stream {name}"), stream.cluster));
         }
         // Consumers are many, and follow from their streams.
         groups.sort_by_key(|group| group.what.starts_with("consumer "));
-        let own = text(&routez["server_name"]);
         let peers = meta.replicas.unwrap_or_default();
-        Self { own, size: meta.cluster_size, leader: meta.leader, peers, routed, groups }
+        Self { own: routez.server_name, size: meta.cluster_size, leader: meta.leader, peers, routed, groups }
     }
 
     fn leads(&self, leader: &str) -> bool {
@@ -143,7 +116,7 @@ impl Cluster {
     }
 
     /// Whether nothing comes from that node, as the leader of that name sees it.
-    fn is_away(&self, peer: &Peer, leader: &str) -> bool {
+    fn is_away(&self, peer: &RaftPeer, leader: &str) -> bool {
         let silent = self.leads(leader) && Duration::from_nanos(peer.active) > SILENT;
         peer.offline || silent || !self.routed.contains_key(&peer.name)
     }
@@ -190,7 +163,7 @@ impl Cluster {
             }
         }
         for name in self.away() {
-            let holds = |peer: &Peer| peer.name == name;
+            let holds = |peer: &RaftPeer| peer.name == name;
             let groups = self.groups.iter().filter(|group| group.replicas.iter().any(holds));
             let copies = match named(groups.map(|group| group.what.as_str())) {
                 copies if copies.is_empty() => String::new(),
@@ -214,7 +187,7 @@ impl Cluster {
 /// Why the copies that the node of that name has are not up to date, as their leaders see them.
 pub fn not_up_to_date(node: &str, clusters: &[(String, Value)]) -> Option<String> {
     clusters.iter().find_map(|(stream, cluster)| {
-        let Raft { leader, replicas, .. } = Raft::deserialize(cluster).ok()?;
+        let RaftGroup { leader, replicas, .. } = RaftGroup::deserialize(cluster).ok()?;
         let replicas = replicas.unwrap_or_default();
         if leader.is_empty() && !replicas.is_empty() {
             return Some(format!("stream {stream} has no leader"));

@@ -1,11 +1,10 @@
 use std::time::Duration;
 
 use super::checks;
-use super::cluster;
 use super::report::{Check, Report};
-use super::streams::{Aspects, examine_streams};
+use super::server_checks::ServerChecks;
 use crate::errors::in_one_line;
-use crate::nats::{JetStream, Link, Monitor, Refused};
+use crate::nats::{Link, Monitor, Refused};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -37,17 +36,25 @@ pub struct Examination<'a> {
 }
 
 impl Examination<'_> {
-    /// Makes the checks; what is not done in time is told as such, what is done is kept.
-    pub async fn make(&self, kind: Kind) -> Report {
+    /// Makes the checks, with those of the supervisor, which others make; what is not done in time is
+    /// reported as such, what is done is kept.
+    pub async fn make(&self, kind: Kind, supervisor: impl Future<Output = Vec<Check>>) -> Report {
         let (mut report, mut refused) = (Report::default(), None);
-        if tokio::time::timeout(self.timeout, self.fill(kind, &mut report, &mut refused)).await.is_err() {
+        let fill = self.fill(kind, supervisor, &mut report, &mut refused);
+        if tokio::time::timeout(self.timeout, fill).await.is_err() {
             report.checks.extend(Report::late(self.timeout).checks);
         }
         report.explain(refused);
         report
     }
 
-    async fn fill(&self, kind: Kind, report: &mut Report, refused: &mut Option<Refused>) {
+    async fn fill(
+        &self,
+        kind: Kind,
+        supervisor: impl Future<Output = Vec<Check>>,
+        report: &mut Report,
+        refused: &mut Option<Refused>,
+    ) {
         let monitor = Monitor::new(self.settings);
         if kind == Kind::Quick {
             let greeting = Check::run("nats", async {
@@ -56,37 +63,34 @@ impl Examination<'_> {
                     .map(|()| format!("NATS answers at {address}"))
                     .map_err(|e| format!("NATS does not answer at {address}: {e}"))
             });
-            let ready = Check::run("ready", checks::readyz(self.settings, self.timeout));
             let healthz = async {
                 match &monitor {
                     Some(monitor) => Some(Check::run("http", checks::healthz(monitor, self.timeout)).await),
                     None => None,
                 }
             };
-            let (greeting, healthz, ready) = tokio::join!(greeting, healthz, ready);
+            let (greeting, healthz, supervisor) = tokio::join!(greeting, healthz, supervisor);
             report.checks.push(greeting);
             report.checks.extend(healthz);
-            report.checks.push(ready);
+            report.checks.extend(supervisor);
             return;
         }
         if kind == Kind::Full {
-            report.checks.push(Check::run("ready", checks::readyz(self.settings, self.timeout)).await);
-            report.checks.extend(checks::integrity(self.settings, self.timeout).await);
+            report.checks.extend(supervisor.await);
         }
-        if matches!(kind, Kind::Full | Kind::Http) {
-            match &monitor {
-                Some(monitor) => {
-                    report.checks.push(Check::run("http", checks::http(monitor, self.timeout)).await);
-                }
-                None => report.checks.push(Check::warning("http", checks::why_no_monitoring(self.settings))),
-            }
-            if let Some(monitor) = monitor.as_ref().filter(|_| self.settings.clusters_jetstream() && kind == Kind::Full)
-            {
-                report.checks.extend(cluster::examine(monitor, self.timeout).await);
-            }
+        if matches!(kind, Kind::Full | Kind::Http) && monitor.is_none() {
+            report.checks.push(Check::warning("http", checks::why_no_monitoring(self.settings)));
         }
+        let desired = Desired::of(self.settings);
+        let server = ServerChecks {
+            settings: self.settings,
+            desired: &desired,
+            monitor: monitor.as_ref(),
+            deadline: self.timeout,
+        };
+        server.over_http(kind, report).await;
         if kind != Kind::Http {
-            self.over_nats(kind, monitor.as_ref(), report, refused).await;
+            self.over_nats(kind, &server, report, refused).await;
         }
         if kind == Kind::Full {
             let doors = self.settings.open_doors.iter();
@@ -98,7 +102,7 @@ impl Examination<'_> {
     async fn over_nats(
         &self,
         kind: Kind,
-        monitor: Option<&Monitor>,
+        server: &ServerChecks<'_>,
         report: &mut Report,
         refused: &mut Option<Refused>,
     ) {
@@ -118,16 +122,6 @@ impl Examination<'_> {
             }
             return;
         }
-        let api = JetStream::new(connection.client, self.timeout);
-        let wanted = |this: Kind| kind == Kind::Full || kind == this;
-        if wanted(Kind::Jetstream) {
-            let look = checks::jetstream(&api, monitor, self.timeout);
-            report.checks.push(Check::run("jetstream", look).await);
-        }
-        let aspects = Aspects { configuration: wanted(Kind::Stream), families: wanted(Kind::Datatypes) };
-        if aspects.configuration || aspects.families {
-            let (desired, name) = (Desired::of(self.settings), self.settings.market_data.name.as_str());
-            report.checks.extend(examine_streams(&api, &desired, name, aspects).await);
-        }
+        server.over_nats(kind, connection.client, report).await;
     }
 }

@@ -9,15 +9,16 @@ mod monitor;
 mod proof;
 mod report;
 mod selftest;
+mod server_checks;
 mod silence;
 mod storage;
 mod streams;
 
 pub use disk::DiskWatch;
 pub use examination::{Examination, Kind};
-pub use monitor::{Examined, HealthMonitor};
+pub use monitor::{HealthMonitor, HealthReport};
 pub use proof::write as prove_by_writing;
-pub use report::{Check, Outcome, Report};
+pub use report::{Check, FamilyStatus, JetStreamNumbers, Observations, Outcome, Report, ServerNumbers, StreamNumbers};
 pub use selftest::SelfTest;
 pub use silence::{Probe, Silence, Verdict};
 pub use storage::{Disk, Remedy, StorageWatch};

@@ -5,19 +5,18 @@ use async_nats::Client;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::checks;
-use super::cluster;
+use super::examination::Kind;
 use super::report::{Check, Report};
-use super::streams::{Aspects, examine_streams};
+use super::server_checks::ServerChecks;
 use crate::domain::Generation;
-use crate::nats::{JetStream, Monitor, ping};
+use crate::nats::{Monitor, ping};
 use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::streams::Desired;
 
 /// The last examination.
 #[derive(Clone, Debug)]
-pub struct Examined {
+pub struct HealthReport {
     pub at: SystemTime,
     /// The server that was examined.
     pub generation: Generation,
@@ -38,7 +37,7 @@ pub struct HealthMonitor {
     pub desired: watch::Receiver<Arc<Desired>>,
     /// The connection to the server that runs now.
     pub client: watch::Receiver<Option<(Generation, Client)>>,
-    pub reports: watch::Sender<Option<Examined>>,
+    pub reports: watch::Sender<Option<HealthReport>>,
     /// Something has changed that is worth a look before its time.
     pub look: Arc<Notify>,
 }
@@ -81,7 +80,7 @@ impl HealthMonitor {
                 report = self.examine(&settings, client, monitor.as_ref()).await;
             }
             failed = !report.is_healthy();
-            let _ = self.reports.send(Some(Examined { at: SystemTime::now(), generation, report }));
+            let _ = self.reports.send(Some(HealthReport { at: SystemTime::now(), generation, report }));
         }
     }
 
@@ -89,19 +88,11 @@ impl HealthMonitor {
         let deadline = settings.health.timeout;
         let look = async {
             let mut report = Report::default();
-            if let Some(monitor) = monitor {
-                report.checks.push(Check::run("http", checks::http(monitor, deadline)).await);
-            }
+            let desired = self.desired.borrow().clone();
+            let server = ServerChecks { settings, desired: &desired, monitor, deadline };
+            server.over_http(Kind::Full, &mut report).await;
             if settings.jetstream.enabled {
-                if let Some(monitor) = monitor.filter(|_| settings.clusters_jetstream()) {
-                    report.checks.extend(cluster::examine(monitor, deadline).await);
-                }
-                let api = JetStream::new(client, deadline);
-                let look = checks::jetstream(&api, monitor, deadline);
-                report.checks.push(Check::run("jetstream", look).await);
-                let desired = self.desired.borrow().clone();
-                let name = settings.market_data.name.as_str();
-                report.checks.extend(examine_streams(&api, &desired, name, Aspects::ALL).await);
+                server.over_nats(Kind::Full, client, &mut report).await;
             } else {
                 report.checks.push(Check::run("connectivity", answers(&client, deadline)).await);
             }

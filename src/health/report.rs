@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::errors::in_one_sentence;
 use crate::nats::Refused;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The worst is the greatest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Pass,
@@ -35,6 +36,11 @@ impl Check {
         Self { name, outcome, detail, millis: millis(started.elapsed()) }
     }
 
+    /// What others have found.
+    pub fn of(name: &'static str, outcome: Outcome, detail: String) -> Self {
+        Self { name, outcome, detail, millis: 0.0 }
+    }
+
     pub fn failure(name: &'static str, detail: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Fail, detail: detail.into(), millis: 0.0 }
     }
@@ -52,6 +58,72 @@ pub(super) fn millis(span: Duration) -> f64 {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     pub checks: Vec<Check>,
+    /// The same in numbers, as far as it was looked at.
+    pub observed: Observations,
+}
+
+/// What was seen, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Observations {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerNumbers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jetstream: Option<JetStreamNumbers>,
+    pub streams: Vec<StreamNumbers>,
+    pub families: Vec<FamilyStatus>,
+}
+
+/// As nats-server's monitoring tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerNumbers {
+    pub name: String,
+    pub version: String,
+    pub connections: u64,
+    pub subscriptions: u64,
+    pub slow_consumers: u64,
+    /// Messages and bytes from and to clients, since the server started.
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    /// Resident memory in bytes.
+    pub mem: u64,
+}
+
+/// Of the account that the streams are in; bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JetStreamNumbers {
+    pub streams: u64,
+    pub consumers: u64,
+    pub storage: u64,
+    pub memory: u64,
+}
+
+/// Of one declared stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamNumbers {
+    pub name: String,
+    pub messages: u64,
+    pub bytes: u64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    /// When the last message came, RFC 3339.
+    pub last_ts: String,
+    pub consumers: u64,
+}
+
+/// Of one family of market data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FamilyStatus {
+    pub name: String,
+    pub stream: String,
+    /// The stream captures all of its subjects.
+    pub is_captured: bool,
 }
 
 impl Report {
@@ -69,7 +141,7 @@ impl Report {
         let detail = format!("no result within {} s", timeout.as_secs_f32());
         let outcome = Outcome::Fail;
         let millis = millis(timeout);
-        Self { checks: vec![Check { name: "timeout", outcome, detail, millis }] }
+        Self { checks: vec![Check { name: "timeout", outcome, detail, millis }], ..Self::default() }
     }
 
     pub fn is_healthy(&self) -> bool {
@@ -94,7 +166,7 @@ mod tests {
 
     #[tokio::test]
     async fn warnings_do_not_make_a_broker_unhealthy_and_failures_do() {
-        let mut report = Report { checks: vec![Check::warning("open", "anybody may connect")] };
+        let mut report = Report { checks: vec![Check::warning("open", "anybody may connect")], ..Report::default() };
         report.checks.push(Check::run("a", async { Ok("fine".into()) }).await);
         assert!(report.is_healthy() && report.failure().is_none());
         report.checks.push(Check::run("b", async { Err("broken".into()) }).await);

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use super::checks;
+use super::examination::Kind;
 use super::proof::{round_trip, why_not};
 use super::report::{Check, Report};
-use super::streams::{Aspects, examine_streams};
+use super::server_checks::ServerChecks;
 use crate::domain::DataType;
 use crate::errors::in_one_line;
 use crate::nats::{ConnectError, JetStream, Link, Monitor};
@@ -28,16 +28,20 @@ impl SelfTest<'_> {
         let server = connection.client.server_info();
         let connected = format!("connected to {} ({})", server.server_name, server.version);
         report.checks.push(Check::run("connectivity", async { Ok(connected) }).await);
-        match &self.monitor {
-            Some(monitor) => report.checks.push(Check::run("http", checks::http(monitor, self.timeout)).await),
-            None => report.checks.push(Check::warning("http", "no monitoring address is known: not looked at")),
+        if self.monitor.is_none() {
+            report.checks.push(Check::warning("http", "no monitoring address is known: not looked at"));
         }
-        let jetstream = JetStream::new(connection.client, self.timeout);
-        let look = checks::jetstream(&jetstream, self.monitor.as_ref(), self.timeout);
-        report.checks.push(Check::run("jetstream", look).await);
         let desired = Desired::of(self.settings);
+        let server = ServerChecks {
+            settings: self.settings,
+            desired: &desired,
+            monitor: self.monitor.as_ref(),
+            deadline: self.timeout,
+        };
+        server.over_http(Kind::Http, &mut report).await;
+        server.over_nats(Kind::Full, connection.client.clone(), &mut report).await;
+        let jetstream = JetStream::new(connection.client, self.timeout);
         let name = self.settings.market_data.name.as_str();
-        report.checks.extend(examine_streams(&jetstream, &desired, name, Aspects::ALL).await);
         if desired.stream(name).is_some() && self.settings.streams.market_data {
             report.checks.extend(self.families(&jetstream, name).await);
         }

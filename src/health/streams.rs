@@ -1,6 +1,6 @@
 //! The streams of a server against those that should be.
 
-use super::report::Check;
+use super::report::{Check, FamilyStatus, Report, StreamNumbers};
 use crate::domain::DataType;
 use crate::nats::JetStream;
 use crate::settings::declared::subjects_of;
@@ -13,17 +13,14 @@ pub struct Aspects {
     pub families: bool,
 }
 
-impl Aspects {
-    pub const ALL: Self = Self { configuration: true, families: true };
-}
-
-/// Looks at the streams; `market_data` is the name of the one with the eight families.
+/// Looks at the streams, for `report`; `market_data` is the name of the one with the eight families.
 pub async fn examine_streams(
     jetstream: &JetStream,
     desired: &Desired,
     market_data: &str,
     aspects: Aspects,
-) -> Vec<Check> {
+    report: &mut Report,
+) {
     let mut look = None;
     let exist = Check::run("stream", async {
         let taken = StreamsLook::take(jetstream, desired).await?;
@@ -31,18 +28,19 @@ pub async fn examine_streams(
         look = Some(taken);
         exist
     });
-    let mut checks = vec![exist.await];
-    let Some(look) = look else { return checks };
-    if !aspects.configuration {
-        checks.clear();
+    let exist = exist.await;
+    if aspects.configuration || look.is_none() {
+        report.checks.push(exist);
     }
+    let Some(look) = look else { return };
+    report.observed.streams = look.numbers();
     if aspects.families {
-        checks.push(Check::run("datatypes", async { look.families(market_data) }).await);
+        report.checks.push(Check::run("datatypes", async { look.families(market_data) }).await);
+        report.observed.families = look.captured(market_data);
     }
     if aspects.configuration {
-        checks.extend(look.deviations());
+        report.checks.extend(look.deviations());
     }
-    checks
 }
 
 /// One look at all streams.
@@ -75,18 +73,52 @@ impl<'a> StreamsLook<'a> {
             };
             return Err(format!("stream {first} {verb}{more}"));
         }
-        let mut texts = self.desired.streams.iter().filter_map(|stream| {
-            let state = &self.existing.streams.iter().find(|info| info.name() == stream.name)?.state;
-            Some(format!(
-                "{}: {} messages, {} bytes, sequences {} to {}, {} consumers",
-                stream.name, state.messages, state.bytes, state.first_seq, state.last_seq, state.consumer_count
-            ))
+        let mut texts = self.numbers().into_iter().map(|stream| {
+            let StreamNumbers { name, messages, bytes, first_seq, last_seq, consumers, .. } = stream;
+            format!(
+                "{name}: {messages} messages, {bytes} bytes, sequences {first_seq} to {last_seq}, {consumers} consumers"
+            )
         });
         let first = texts.next().unwrap_or_else(|| "no stream is declared".into());
         Ok(match texts.count() {
             0 => first,
             more => format!("{first}; and {more} more"),
         })
+    }
+
+    /// What each declared stream holds.
+    fn numbers(&self) -> Vec<StreamNumbers> {
+        let found = self.desired.streams.iter().filter_map(|stream| {
+            let state = &self.existing.streams.iter().find(|info| info.name() == stream.name)?.state;
+            Some(StreamNumbers {
+                name: stream.name.clone(),
+                messages: state.messages,
+                bytes: state.bytes,
+                first_seq: state.first_seq,
+                last_seq: state.last_seq,
+                last_ts: state.last_ts.clone(),
+                consumers: state.consumer_count,
+            })
+        });
+        found.collect()
+    }
+
+    /// Whether the stream of that name captures each family that is declared for it.
+    fn captured(&self, name: &str) -> Vec<FamilyStatus> {
+        let Some(stream) = self.desired.stream(name) else { return vec![] };
+        let info = self.existing.streams.iter().find(|info| info.name() == name);
+        let captured = info.map(|info| subjects_of(&info.config)).unwrap_or_default();
+        let of_family = |family: DataType| {
+            let tokens = [family.suffixed_token(), family.name()];
+            let first = |subject: &str| subject.split('.').next().unwrap_or_default().to_owned();
+            let belongs = |token: String| tokens.contains(&token.as_str());
+            let subjects = stream.subjects.iter().filter(|subject| belongs(first(subject.as_str())));
+            let mut subjects = subjects.peekable();
+            subjects.peek()?;
+            let is_captured = subjects.all(|subject| captured.iter().any(|filter| filter.covers(subject)));
+            Some(FamilyStatus { name: family.name().to_owned(), stream: name.to_owned(), is_captured })
+        };
+        DataType::ALL.into_iter().filter_map(of_family).collect()
     }
 
     /// Each family that should be is captured by the stream of the eight families; `name` is its name.

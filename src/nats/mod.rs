@@ -13,6 +13,8 @@ pub use jetstream::{
     API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
     Streams, major_minor, parse_answer,
 };
-pub use monitor::{Monitor, MonitorError, direct_client, get, parse_healthz, parse_json};
+pub use monitor::{
+    Connz, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, Varz, direct_client, get, parse_healthz, parse_json,
+};
 pub use own_certificate::{IssuedCertificate, OwnCertificate};
 pub use own_user::{NoRandomness, OwnUser, Rights};

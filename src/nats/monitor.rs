@@ -1,14 +1,17 @@
 //! nats-server's HTTP monitoring.
 
+mod answers;
+
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Client;
 use rustls::{ClientConfig, RootCertStore};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 use crate::settings::{Settings, redact_urls};
+use answers::Healthz;
+pub use answers::{Connz, Jsz, RaftGroup, RaftPeer, Routez, Varz};
 
 #[derive(Clone)]
 pub struct Monitor {
@@ -62,25 +65,30 @@ impl Monitor {
         parse_healthz(url, status, &body)
     }
 
-    pub async fn varz(&self, deadline: Duration) -> Result<Value, MonitorError> {
+    pub async fn varz(&self, deadline: Duration) -> Result<Varz, MonitorError> {
         self.json("/varz", deadline).await
     }
 
-    pub async fn jsz(&self, deadline: Duration) -> Result<Value, MonitorError> {
+    /// The clients' connections, the first thousand of them.
+    pub async fn connz(&self, deadline: Duration) -> Result<Connz, MonitorError> {
+        self.json("/connz?limit=1000", deadline).await
+    }
+
+    pub async fn jsz(&self, deadline: Duration) -> Result<Jsz, MonitorError> {
         self.json("/jsz", deadline).await
     }
 
     /// With the streams and consumers that this server has a copy of, and who leads them.
-    pub async fn jsz_of_streams(&self, deadline: Duration) -> Result<Value, MonitorError> {
+    pub async fn jsz_of_streams(&self, deadline: Duration) -> Result<Jsz, MonitorError> {
         self.json("/jsz?streams=true&consumers=true", deadline).await
     }
 
     /// The routes to other nodes.
-    pub async fn routez(&self, deadline: Duration) -> Result<Value, MonitorError> {
+    pub async fn routez(&self, deadline: Duration) -> Result<Routez, MonitorError> {
         self.json("/routez", deadline).await
     }
 
-    async fn json(&self, path: &str, deadline: Duration) -> Result<Value, MonitorError> {
+    async fn json<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, MonitorError> {
         let (url, status, body) = self.get(path, deadline).await?;
         parse_json(url, status, &body)
     }
@@ -92,22 +100,16 @@ impl Monitor {
 
 /// What an answer of `/healthz` says. Public for the fuzz target `monitoring`.
 pub fn parse_healthz(url: String, status: u16, body: &[u8]) -> Result<(), MonitorError> {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Health {
-        status: String,
-        error: String,
-    }
     if status == 200 {
         return Ok(());
     }
-    let health: Health = serde_json::from_slice(body).unwrap_or_default();
+    let health: Healthz = serde_json::from_slice(body).unwrap_or_default();
     let error = if health.error.is_empty() { health.status } else { health.error };
     Err(MonitorError::Unhealthy { url, status, error })
 }
 
 /// The document in any other answer. Public for the fuzz target `monitoring`.
-pub fn parse_json(url: String, status: u16, body: &[u8]) -> Result<Value, MonitorError> {
+pub fn parse_json<T: DeserializeOwned>(url: String, status: u16, body: &[u8]) -> Result<T, MonitorError> {
     if status != 200 {
         let error = String::from_utf8_lossy(body).chars().take(200).collect();
         return Err(MonitorError::Unhealthy { url, status, error });

@@ -1,11 +1,13 @@
 use std::io;
+use std::time::SystemTime;
 
 use nix::unistd::Pid;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::output::Notice;
+use super::restarts::Restarts;
 use super::state::{Event, Replacement, State};
-use super::trouble::Concern;
+use super::trouble::{Concern, Troubles};
 use crate::domain::Generation;
 use crate::files::FileContent;
 
@@ -18,8 +20,20 @@ pub struct Snapshot {
     pub pid: Option<Pid>,
     /// Servers launched beyond the first.
     pub restarts: u64,
+    pub restarts_by: Restarts,
+    /// What does not hold.
+    pub troubles: Troubles,
     /// Whether the broker has been ready since the program started.
     pub ever_ready: bool,
+}
+
+/// The supervisor has entered another state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    pub at: SystemTime,
+    pub state: &'static str,
+    /// Why it is not what one would wish.
+    pub reason: Option<String>,
 }
 
 /// What the task that owns the server is asked for.
@@ -44,6 +58,7 @@ pub struct Handle {
     pub(super) messages: mpsc::Sender<Message>,
     pub(super) snapshots: watch::Receiver<Snapshot>,
     pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) transitions: broadcast::Sender<Transition>,
 }
 
 impl Handle {
@@ -100,6 +115,11 @@ impl Handle {
 
     pub fn watch(&self) -> watch::Receiver<Snapshot> {
         self.snapshots.clone()
+    }
+
+    /// The states that it enters from now on, each of them.
+    pub fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.transitions.subscribe()
     }
 
     /// Whether the task that owns the server has ended, in whatever way.

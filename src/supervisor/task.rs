@@ -1,23 +1,25 @@
 use std::future;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::child::{Launch, Launched};
-use super::handle::{Handle, Installed, Message, Snapshot};
+use super::handle::{Handle, Installed, Message, Snapshot, Transition};
 use super::log_file::LogFile;
 use super::output::{Lines, Notice, Piece, Recent, ServerLine};
 use super::policy::RestartPolicy;
 use super::preparation::Hindrance;
 use super::reaper::Exit;
+use super::restarts::Restarts;
 use super::state::{Action, Cause, Event, Failure, Replacement, State, Surroundings};
 use super::trouble::Troubles;
+use super::wake_ups::WakeUps;
 use crate::domain::Generation;
 use crate::files::FileContent;
 use crate::logging::Log;
@@ -57,6 +59,8 @@ pub struct Supervisor<L> {
     messages: mpsc::Receiver<Message>,
     snapshots: watch::Sender<Snapshot>,
     notices: broadcast::Sender<Notice>,
+    transitions: broadcast::Sender<Transition>,
+    restarts_by: Restarts,
     state: State,
     troubles: Troubles,
     /// What comes before a launch, while it is done.
@@ -82,35 +86,6 @@ struct Child {
     pid: Option<Pid>,
     exit: oneshot::Receiver<Exit>,
     lines: Lines,
-}
-
-/// Times at which events are due.
-#[derive(Default)]
-struct WakeUps(Vec<(Instant, Event)>);
-
-impl WakeUps {
-    fn set(&mut self, at: Instant, event: Event) {
-        self.0.retain(|(_, other)| *other != event);
-        self.0.push((at, event));
-    }
-
-    /// Brings an event forward, or sets it; it is never put off.
-    fn advance(&mut self, at: Instant, event: Event) {
-        let due = self.0.iter().find(|(_, other)| *other == event).map_or(at, |(due, _)| at.min(*due));
-        self.set(due, event);
-    }
-
-    fn cancel(&mut self, event: &Event) {
-        self.0.retain(|(_, other)| other != event);
-    }
-
-    async fn next(&mut self) -> Event {
-        let Some(first) = (0..self.0.len()).min_by_key(|index| self.0[*index].0) else {
-            return future::pending().await;
-        };
-        sleep_until(self.0[first].0).await;
-        self.0.swap_remove(first).1
-    }
 }
 
 /// What comes before a launch should take no longer.
@@ -146,10 +121,14 @@ impl<L: Launch> Supervisor<L> {
             running: false,
             pid: None,
             restarts: 0,
+            restarts_by: Restarts::default(),
+            troubles: Troubles::default(),
             ever_ready: false,
         });
         let (notices, _) = broadcast::channel(NOTICES);
-        let handle = Handle { messages: sender, snapshots: watched, notices: notices.clone() };
+        let (transitions, _) = broadcast::channel(NOTICES);
+        let handle =
+            Handle { messages: sender, snapshots: watched, notices: notices.clone(), transitions: transitions.clone() };
         let supervisor = Self {
             launcher,
             policy,
@@ -159,6 +138,8 @@ impl<L: Launch> Supervisor<L> {
             messages,
             snapshots,
             notices,
+            transitions,
+            restarts_by: Restarts::default(),
             state,
             troubles: Troubles::default(),
             preparing: None,
@@ -251,7 +232,8 @@ impl<L: Launch> Supervisor<L> {
             jitter: fastrand::f64(),
             ever_ready: self.ever_ready,
         };
-        let (next, actions) = self.state.clone().after(event, &mut surroundings);
+        let (next, actions) = self.state.clone().after(event.clone(), &mut surroundings);
+        self.restarts_by.count(&self.state, &event, &next);
         self.enter(next);
         self.act(actions);
     }
@@ -289,6 +271,11 @@ impl<L: Launch> Supervisor<L> {
                 _ => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
             }
         }
+        if next.name() != self.state.name() || next.reason() != self.state.reason() {
+            let reason = next.reason().map(str::to_owned);
+            // Nobody may listen.
+            let _ = self.transitions.send(Transition { at: SystemTime::now(), state: next.name(), reason });
+        }
         self.ever_ready |= next.is_ready();
         self.state = next;
         self.publish();
@@ -303,6 +290,8 @@ impl<L: Launch> Supervisor<L> {
         self.snapshots.send_modify(|snapshot| {
             snapshot.state = self.state.clone();
             snapshot.ever_ready = self.ever_ready;
+            snapshot.troubles = self.troubles.clone();
+            snapshot.restarts_by = self.restarts_by;
             snapshot.running = self.child.is_some();
             snapshot.pid = self.child.as_ref().and_then(|child| child.pid);
             snapshot.restarts = generation.map_or(snapshot.restarts, |g| g.0 - 1);

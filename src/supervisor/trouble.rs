@@ -18,6 +18,9 @@ pub enum Concern {
 }
 
 impl Concern {
+    /// The gravest first.
+    pub const ALL: [Self; 5] = [Self::Integrity, Self::Storage, Self::Answers, Self::Service, Self::Examination];
+
     /// Whether another server on the same store has the same trouble until the opposite is shown.
     const fn outlives_the_server(self) -> bool {
         matches!(self, Self::Integrity | Self::Storage)
@@ -45,6 +48,11 @@ impl Troubles {
     /// Forgets what was wrong with a server that is gone.
     pub fn forget_server(&mut self) {
         self.0.retain(|concern, _| concern.outlives_the_server());
+    }
+
+    /// Why what is the concern's does not hold.
+    pub fn of(&self, concern: Concern) -> Option<&str> {
+        self.0.get(&concern).map(String::as_str)
     }
 
     pub fn is_empty(&self) -> bool {

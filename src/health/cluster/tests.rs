@@ -3,6 +3,11 @@ use serde_json::json;
 
 use super::*;
 
+fn read(jsz: &Value, routez: &Value) -> Cluster {
+    let (jsz, routez) = (Jsz::deserialize(jsz), Routez::deserialize(routez));
+    Cluster::read(jsz.unwrap_or_default(), routez.unwrap_or_default())
+}
+
 fn peer(name: &str) -> Value {
     json!({ "name": name, "current": true, "active": 300_000_000 })
 }
@@ -36,7 +41,7 @@ fn warnings(cluster: &Cluster) -> Vec<String> {
 #[test]
 fn three_nodes_that_are_here() {
     for leader in ["n0", "n1"] {
-        let cluster = Cluster::read(&jsz(leader, &peer("n1"), &peer("n2")), &both());
+        let cluster = read(&jsz(leader, &peer("n1"), &peer("n2")), &both());
         assert_eq!(cluster.quorum(), Ok(format!("3 of 3 nodes are here, {leader} leads")));
         assert_eq!(warnings(&cluster), [""; 0]);
     }
@@ -44,7 +49,7 @@ fn three_nodes_that_are_here() {
 
 #[test]
 fn a_node_without_a_route_is_away_and_the_cluster_goes_on() {
-    let cluster = Cluster::read(&jsz("n1", &peer("n1"), &peer("n2")), &routes(&[("n1", "B")]));
+    let cluster = read(&jsz("n1", &peer("n1"), &peer("n2")), &routes(&[("n1", "B")]));
     assert_eq!(cluster.quorum().unwrap(), "2 of 3 nodes are here, n1 leads");
     let copies = "its copies are not kept up: stream MARKET_DATA, consumer storage of MARKET_DATA";
     assert_eq!(warnings(&cluster), [format!("replicas: node n2 is away; {copies}")]);
@@ -53,17 +58,17 @@ fn a_node_without_a_route_is_away_and_the_cluster_goes_on() {
 #[test]
 fn who_is_silent_or_offline_is_away_though_its_route_stands() {
     let silent = json!({ "name": "n2", "current": true, "active": 5_000_000_000u64 });
-    let cluster = Cluster::read(&jsz("n0", &peer("n1"), &silent), &both());
+    let cluster = read(&jsz("n0", &peer("n1"), &silent), &both());
     assert_eq!(cluster.away(), ["n2"]);
     let offline = json!({ "name": "n2", "offline": true });
-    assert_eq!(Cluster::read(&jsz("n1", &peer("n1"), &offline), &both()).away(), ["n2"]);
-    let cluster = Cluster::read(&jsz("n1", &peer("n1"), &silent), &both());
+    assert_eq!(read(&jsz("n1", &peer("n1"), &offline), &both()).away(), ["n2"]);
+    let cluster = read(&jsz("n1", &peer("n1"), &silent), &both());
     assert_eq!(cluster.away(), [""; 0], "followers do not hear from each other");
 }
 
 #[test]
 fn a_leader_that_is_alone_has_lost_its_quorum() {
-    let cluster = Cluster::read(&jsz("n0", &peer("n1"), &peer("n2")), &routes(&[]));
+    let cluster = read(&jsz("n0", &peer("n1"), &peer("n2")), &routes(&[]));
     let lost = cluster.quorum().unwrap_err();
     assert!(lost.starts_with("quorum is lost: 1 of 3 nodes are here and 2 are needed"), "{lost}");
     assert!(lost.contains("start n1, n2"), "{lost}");
@@ -73,48 +78,48 @@ fn a_leader_that_is_alone_has_lost_its_quorum() {
 fn a_follower_that_is_told_of_nobody_counts_routes() {
     let mut jsz = jsz("n1", &peer("n1"), &peer("n2"));
     jsz["meta_cluster"]["replicas"] = Value::Null;
-    assert!(Cluster::read(&jsz, &both()).quorum().unwrap().starts_with("3 of 3"));
-    assert!(Cluster::read(&jsz, &routes(&[("n1", "B")])).quorum().unwrap().starts_with("2 of 3"));
-    let lost = Cluster::read(&jsz, &routes(&[])).quorum().unwrap_err();
+    assert!(read(&jsz, &both()).quorum().unwrap().starts_with("3 of 3"));
+    assert!(read(&jsz, &routes(&[("n1", "B")])).quorum().unwrap().starts_with("2 of 3"));
+    let lost = read(&jsz, &routes(&[])).quorum().unwrap_err();
     assert!(lost.contains("start the others"), "{lost}");
 }
 
 #[test]
 fn nobody_leads_and_nobody_is_known() {
-    let cluster = Cluster::read(&jsz("", &peer("n1"), &peer("n2")), &both());
+    let cluster = read(&jsz("", &peer("n1"), &peer("n2")), &both());
     assert_eq!(cluster.quorum().unwrap_err(), "3 of 3 nodes are here, and none of them leads yet");
-    assert!(Cluster::read(&json!({}), &json!({})).quorum().unwrap_err().contains("NATS_CLUSTER_ROUTES"));
+    assert!(read(&json!({}), &json!({})).quorum().unwrap_err().contains("NATS_CLUSTER_ROUTES"));
 }
 
 #[test]
 fn everything_has_moved_when_every_group_has_another_leader() {
-    let read = |jsz: &Value| Cluster::read(jsz, &both()).leads_nothing();
+    let leads_nothing = |jsz: &Value| read(jsz, &both()).leads_nothing();
     let moved = jsz("n1", &peer("n1"), &peer("n2"));
-    assert!(read(&moved), "what has one copy stays");
+    assert!(leads_nothing(&moved), "what has one copy stays");
     for leader in ["n0", ""] {
         for path in ["/meta_cluster", "/account_details/0/stream_detail/0/cluster"] {
             let mut jsz = moved.clone();
             jsz.pointer_mut(path).unwrap()["leader"] = leader.into();
-            assert!(!read(&jsz), "{path} {leader:?}");
+            assert!(!leads_nothing(&jsz), "{path} {leader:?}");
         }
         let mut jsz = moved.clone();
         jsz["account_details"][0]["stream_detail"][0]["consumer_detail"][0]["cluster"]["leader"] = leader.into();
-        assert!(!read(&jsz), "consumer {leader:?}");
+        assert!(!leads_nothing(&jsz), "consumer {leader:?}");
     }
-    assert!(!Cluster::read(&moved, &json!({})).leads_nothing(), "it is not known who we are");
+    assert!(!read(&moved, &json!({})).leads_nothing(), "it is not known who we are");
 }
 
 #[test]
 fn a_copy_that_is_behind_is_named_by_its_leader() {
     let behind = json!({ "name": "n2", "current": false, "active": 1, "lag": 70_000 });
-    let cluster = Cluster::read(&jsz("n0", &peer("n1"), &behind), &both());
+    let cluster = read(&jsz("n0", &peer("n1"), &behind), &both());
     let sentence = "replicas: node n2 is 70000 log entries behind in";
     let expected = [format!("{sentence} stream MARKET_DATA"), format!("{sentence} consumer storage of MARKET_DATA")];
     assert_eq!(warnings(&cluster), expected);
-    let elsewhere = Cluster::read(&jsz("n1", &peer("n1"), &behind), &both());
+    let elsewhere = read(&jsz("n1", &peer("n1"), &behind), &both());
     assert_eq!(warnings(&elsewhere), [""; 0], "a follower does not know");
     let under_way = json!({ "name": "n2", "current": false, "active": 1, "lag": 12 });
-    assert_eq!(warnings(&Cluster::read(&jsz("n0", &peer("n1"), &under_way), &both())), [""; 0]);
+    assert_eq!(warnings(&read(&jsz("n0", &peer("n1"), &under_way), &both())), [""; 0]);
 }
 
 #[test]
@@ -122,9 +127,9 @@ fn names_that_are_borne_twice_are_found() {
     let sentence =
         |name| format!("names: more than one node is called {name}: give each one a NATS_SERVER_NAME of its own");
     let jsz = jsz("n1", &peer("n1"), &peer("n2"));
-    let cluster = Cluster::read(&jsz, &routes(&[("n1", "B"), ("n2", "C"), ("n2", "D")]));
+    let cluster = read(&jsz, &routes(&[("n1", "B"), ("n2", "C"), ("n2", "D")]));
     assert_eq!(warnings(&cluster), [sentence("n2")]);
-    let cluster = Cluster::read(&jsz, &routes(&[("n0", "B"), ("n1", "C"), ("n2", "D")]));
+    let cluster = read(&jsz, &routes(&[("n0", "B"), ("n1", "C"), ("n2", "D")]));
     assert_eq!(warnings(&cluster), [sentence("n0")]);
 }
 
@@ -135,7 +140,7 @@ fn many_copies_are_counted() {
         .collect();
     let mut jsz = jsz("n1", &peer("n1"), &peer("n2"));
     jsz["account_details"] = json!([{ "stream_detail": streams }]);
-    let cluster = Cluster::read(&jsz, &routes(&[("n1", "B")]));
+    let cluster = read(&jsz, &routes(&[("n1", "B")]));
     let copies = "stream S0, stream S1, stream S2 and 6 more";
     assert_eq!(warnings(&cluster), [format!("replicas: node n2 is away; its copies are not kept up: {copies}")]);
 }
@@ -196,7 +201,7 @@ fn odd() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_answer_panics(jsz in odd(), routez in odd()) {
-        let cluster = Cluster::read(&jsz, &routez);
+        let cluster = read(&jsz, &routez);
         let _ = (cluster.quorum(), cluster.warnings(), cluster.leads_nothing());
         not_up_to_date("n0", &[("A".into(), jsz)]);
     }

@@ -1,0 +1,183 @@
+//! What nats-server's monitoring answers, as far as we look at it; the rest is kept as it is. Names and
+//! units are nats-server's: bytes, nanoseconds, RFC 3339. What an older server does not say is empty.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// `/healthz` where it is not 200.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Healthz {
+    pub status: String,
+    pub error: String,
+}
+
+/// `/varz`: the server itself.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Varz {
+    pub server_name: String,
+    pub version: String,
+    pub connections: u64,
+    pub subscriptions: u64,
+    pub slow_consumers: u64,
+    /// From and to clients, since the server started.
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    /// Resident memory.
+    pub mem: u64,
+    /// When the configuration in force was loaded, and its digest (from 2.11 on).
+    pub config_load_time: Option<String>,
+    pub config_digest: Option<String>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// `/jsz`: JetStream on this server.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Jsz {
+    pub disabled: bool,
+    pub streams: u64,
+    pub consumers: u64,
+    pub messages: u64,
+    pub bytes: u64,
+    pub storage: u64,
+    pub memory: u64,
+    #[serde(deserialize_with = "or_nothing")]
+    pub meta_cluster: Option<RaftGroup>,
+    /// With `streams=true`.
+    #[serde(deserialize_with = "or_nothing")]
+    pub account_details: Vec<AccountDetail>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct AccountDetail {
+    #[serde(deserialize_with = "or_nothing")]
+    pub stream_detail: Vec<StreamDetail>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct StreamDetail {
+    pub name: String,
+    #[serde(deserialize_with = "or_nothing")]
+    pub cluster: Option<RaftGroup>,
+    /// With `consumers=true`.
+    #[serde(deserialize_with = "or_nothing")]
+    pub consumer_detail: Vec<ConsumerDetail>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ConsumerDetail {
+    pub name: String,
+    #[serde(deserialize_with = "or_nothing")]
+    pub cluster: Option<RaftGroup>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// Nodes that keep something together.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RaftGroup {
+    pub leader: String,
+    pub cluster_size: usize,
+    #[serde(deserialize_with = "or_nothing")]
+    pub replicas: Option<Vec<RaftPeer>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RaftPeer {
+    pub name: String,
+    pub current: bool,
+    pub offline: bool,
+    /// Nanoseconds since it was last heard; only leaders know.
+    pub active: u64,
+    /// Entries that it is behind; only leaders know.
+    pub lag: u64,
+}
+
+/// `/routez`: the routes to other nodes.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Routez {
+    pub server_name: String,
+    #[serde(deserialize_with = "or_nothing")]
+    pub routes: Option<Vec<Route>>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    pub remote_name: String,
+    pub remote_id: String,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// `/connz`: connections of clients.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Connz {
+    pub num_connections: u64,
+    pub total: u64,
+    #[serde(deserialize_with = "or_nothing")]
+    pub connections: Option<Vec<Connection>>,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Connection {
+    pub cid: u64,
+    pub ip: String,
+    pub port: u16,
+    pub name: String,
+    pub lang: String,
+    pub version: String,
+    pub subscriptions: u64,
+    pub pending_bytes: u64,
+    pub in_msgs: u64,
+    pub out_msgs: u64,
+    pub in_bytes: u64,
+    pub out_bytes: u64,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
+}
+
+/// Go writes null for a list that is empty; of a part in a shape that we do not know we know nothing.
+fn or_nothing<'de, D: Deserializer<'de>, T: Default + for<'a> Deserialize<'a>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_not_known_is_kept_and_what_is_not_said_is_empty() {
+        let varz: Varz = serde_json::from_value(json!({ "version": "2.15.1", "new": { "a": 1 } })).unwrap();
+        assert_eq!((varz.version.as_str(), varz.connections, varz.config_digest), ("2.15.1", 0, None));
+        assert_eq!(varz.rest["new"], json!({ "a": 1 }));
+        let jsz: Jsz = serde_json::from_value(json!({ "disabled": true })).unwrap();
+        let odd: Jsz = serde_json::from_value(json!({ "account_details": null, "meta_cluster": 7 })).unwrap();
+        assert_eq!(odd, Jsz::default());
+        assert!(jsz.disabled && jsz.account_details.is_empty() && jsz.meta_cluster.is_none());
+    }
+}

@@ -1,0 +1,38 @@
+use std::time::SystemTime;
+
+use crate::supervisor::Concern;
+
+/// Whether something that was promised holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    pub kind: &'static str,
+    pub status: ConditionStatus,
+    /// Why it does not hold.
+    pub reason: Option<String>,
+    /// Since when it is so.
+    pub since: SystemTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConditionStatus {
+    Ok,
+    Failed,
+    /// No server is in use that could show it.
+    Unknown,
+}
+
+/// The reload of settings, and the state of streams as declared: found by no server's health.
+pub const SETTINGS: &str = "settings";
+pub const DRIFT: &str = "drift";
+
+/// The name of a condition that the supervisor keeps.
+pub const fn name(concern: Concern) -> &'static str {
+    match concern {
+        Concern::Integrity => "integrity",
+        Concern::Storage => "storage",
+        Concern::Answers => "responsive",
+        Concern::Service => "in_service",
+        Concern::Examination => "health_check",
+    }
+}
