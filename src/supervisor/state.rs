@@ -357,7 +357,7 @@ impl State {
             Event::Impaired(_, concern, reason) => {
                 surroundings.troubles.raise(concern, reason);
                 if matches!(self, Self::Starting { .. } | Self::Provisioning { .. }) {
-                    surroundings.troubles.presume(Concern::Service, "not in service yet");
+                    surroundings.troubles.presume_out_of_service();
                 }
                 (self.by_troubles(surroundings), vec![])
             }

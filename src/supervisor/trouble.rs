@@ -27,6 +27,8 @@ impl Concern {
     }
 }
 
+const PRESUMED: &str = "not in service yet";
+
 /// What is wrong, by who found it. Each concern is cleared by the one that raised it and no other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles(BTreeMap<Concern, String>);
@@ -36,9 +38,9 @@ impl Troubles {
         self.0.insert(concern, reason);
     }
 
-    /// Raises a concern unless it is raised already.
-    pub fn presume(&mut self, concern: Concern, reason: &str) {
-        self.0.entry(concern).or_insert_with(|| reason.to_owned());
+    /// The server is not in service until somebody says so, if only because of what else is wrong.
+    pub fn presume_out_of_service(&mut self) {
+        self.0.entry(Concern::Service).or_insert_with(|| PRESUMED.to_owned());
     }
 
     pub fn clear(&mut self, concern: Concern) {
@@ -59,8 +61,29 @@ impl Troubles {
         self.0.is_empty()
     }
 
-    /// All reasons in one sentence, the gravest first.
+    /// All reasons in one sentence, the gravest first. What is only presumed is none where there is another:
+    /// the sentence stays the same when the server comes into service.
     pub fn reason(&self) -> String {
-        in_one_sentence(self.0.values().map(String::as_str))
+        let presumed = |reason: &&str| self.0.len() > 1 && *reason == PRESUMED;
+        in_one_sentence(self.0.values().map(String::as_str).filter(|reason| !presumed(reason)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_presumed_is_no_reason_beside_another() {
+        let mut troubles = Troubles::default();
+        troubles.presume_out_of_service();
+        assert_eq!(troubles.reason(), PRESUMED);
+        troubles.raise(Concern::Integrity, "messages are missing".into());
+        assert_eq!(troubles.reason(), "messages are missing");
+        troubles.clear(Concern::Service);
+        assert_eq!(troubles.reason(), "messages are missing");
+        troubles.raise(Concern::Service, "no streams".into());
+        troubles.presume_out_of_service();
+        assert_eq!(troubles.reason(), "messages are missing; no streams");
     }
 }
