@@ -1,17 +1,18 @@
 //! Tasks about messages that may be missing: one looks at every stream again and again, one hears what
-//! clients delete, one reads each stream through after each start of the server.
+//! clients delete, one what a server finds when it starts, one reads each stream through after each start
+//! of the server.
 
 use std::time::Duration;
 
 use async_nats::Client;
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::Generation;
 use crate::integrity::Keeper;
 use crate::nats::{API_ADVISORIES, JetStream};
-use crate::supervisor::{Concern, Handle, Replacement, Snapshot, State};
+use crate::supervisor::{Concern, Handle, Notice, Replacement, Snapshot, State};
 use crate::ticks;
 
 /// The connection to the server that runs now.
@@ -65,6 +66,18 @@ pub async fn listen(mut client: Connected, keeper: Keeper) {
         tokio::select! {
             () = heard => {}
             changed = client.changed() => if changed.is_err() { return std::future::pending().await },
+        }
+    }
+}
+
+/// Hears how many messages a server finds in each stream when it starts. Runs for ever.
+pub async fn hear_restored(mut notices: broadcast::Receiver<Notice>, keeper: Keeper) {
+    loop {
+        match notices.recv().await {
+            Ok(Notice::Restored { stream, messages }) => keeper.note_restored(&stream, messages).await,
+            // What was not heard is left to the look.
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
         }
     }
 }

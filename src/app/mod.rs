@@ -153,6 +153,7 @@ impl Prepared {
             let read_through = missing::read_through(handle.clone(), client_view.clone(), keeper.clone());
             tasks.spawn(name("read-through", read_through));
             tasks.spawn(name("listen", missing::listen(client_view.clone(), keeper.clone())));
+            tasks.spawn(name("restored", missing::hear_restored(handle.notices(), keeper.clone())));
         }
         let sign_of_life = looks_after_messages.then(|| SignOfLife::give(directory));
         let sign_of_life = sign_of_life.transpose().context("cannot start a thread")?;

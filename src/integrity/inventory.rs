@@ -17,6 +17,7 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
+use super::index::{Held, INDEX};
 use crate::files::write_atomically;
 
 const LEFT: &str = ".unified-nats-left.json";
@@ -45,6 +46,8 @@ pub struct Files {
     pub written: u64,
     /// The index is as new as the blocks: the server has stopped in order, and the next one believes it.
     pub is_indexed: bool,
+    /// What the server that has stopped in order says that it holds.
+    pub held: Option<Held>,
     /// When anything of it changed last.
     #[serde(skip)]
     pub changed: Option<SystemTime>,
@@ -68,6 +71,8 @@ pub struct Meanwhile {
     pub touched: BTreeSet<String>,
     /// Streams whose server stopped in order: what the next one calls lost was there.
     pub indexed: BTreeSet<String>,
+    /// What these held, where nothing but their server has changed them until then.
+    pub held: BTreeMap<String, Held>,
 }
 
 /// Of the account that streams without an account are in.
@@ -80,7 +85,7 @@ impl Inventory {
     pub fn of(store: &Path) -> Self {
         let entries = fs::read_dir(streams_directory(store)).into_iter().flatten().flatten();
         let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
-        let streams = named.filter(|(_, path)| path.is_dir()).map(|(name, path)| (name, Files::of(&path.join("msgs"))));
+        let streams = named.filter(|(_, path)| path.is_dir()).map(|(name, path)| (name, Files::of(&path)));
         Self { streams: streams.collect() }
     }
 
@@ -110,6 +115,9 @@ impl Inventory {
             }
             if left.is_indexed {
                 meanwhile.indexed.insert(stream.clone());
+                // What has grown another server has written, which may have removed messages as well.
+                let held = if found.has_grown_from(left) { &found.held } else { &left.held };
+                meanwhile.held.extend(held.clone().map(|held| (stream.clone(), held)));
             }
         }
         meanwhile
@@ -132,8 +140,9 @@ impl Inventory {
 }
 
 impl Files {
-    fn of(messages: &Path) -> Self {
-        let mut files = Self { changed: modified(messages), ..Self::default() };
+    fn of(stream: &Path) -> Self {
+        let messages = stream.join("msgs");
+        let mut files = Self { changed: modified(&messages), ..Self::default() };
         let (mut newest, mut indexed) = (None, None);
         for entry in fs::read_dir(messages).into_iter().flatten().flatten() {
             let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
@@ -141,7 +150,7 @@ impl Files {
             if name.ends_with(".blk") {
                 newest = newest.max(time);
                 files.blocks.insert(name, metadata.len());
-            } else if name == "index.db" {
+            } else if name == INDEX {
                 (files.index, indexed) = (Some(metadata.len()), time);
             }
         }
@@ -149,7 +158,13 @@ impl Files {
         let written = newest.max(indexed).and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         files.written = written.map_or(0, |since| since.as_nanos() as u64);
         files.is_indexed = indexed.is_some() && indexed >= newest;
+        files.held = if files.is_indexed { Held::of(stream) } else { None };
         files
+    }
+
+    /// Whether messages were written to it since.
+    fn has_grown_from(&self, left: &Self) -> bool {
+        self.blocks.iter().any(|(name, length)| left.blocks.get(name).is_none_or(|was| was < length))
     }
 }
 
@@ -285,6 +300,25 @@ mod tests {
         assert_eq!(meanwhile_in(&store).touched, ["A".to_owned()].into(), "its owner may have deleted it");
         set(&streams_directory(store.path()), alive + SLACK * 2);
         assert_eq!(meanwhile_in(&store).touched, ["A", "B"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn what_a_stopped_server_says_to_hold_is_kept_until_another_has_written() {
+        let store = store(&[("A", &[("1.blk", 10)])]);
+        let stream = streams_directory(store.path()).join("A");
+        let index =
+            |messages: u8| fs::write(stream.join("msgs/index.db"), [11, 1, messages, 9, 1, 2, messages, 2]).unwrap();
+        fs::write(stream.join("meta.inf"), r#"{"name":"A"}"#).unwrap();
+        index(7);
+        write_down(store.path()).unwrap();
+        let held = || meanwhile_in(&store).held.get("A").map(|held| held.messages);
+        assert_eq!(held(), Some(7));
+        fs::remove_file(stream.join("msgs/index.db")).unwrap();
+        assert_eq!(held(), Some(7), "the index is not needed");
+        fs::write(stream.join("msgs/1.blk"), "it has grown").unwrap();
+        assert_eq!(held(), None, "another server has written");
+        index(5);
+        assert_eq!(held(), Some(5), "and stopped in order");
     }
 
     #[test]

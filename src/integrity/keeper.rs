@@ -249,6 +249,19 @@ impl Keeper {
         }
     }
 
+    /// Takes in how many messages a server has counted in a stream, before any client could change that.
+    pub async fn note_restored(&self, stream: &str, messages: u64) {
+        let mut pages = self.0.book.lock().await;
+        if !pages.book.left.contains_key(stream) {
+            return;
+        }
+        if let Some(loss) = pages.book.note_restored(stream, messages, SystemTime::now()) {
+            tell(&loss);
+        }
+        self.publish(&pages.book);
+        self.save(&mut pages).await;
+    }
+
     /// Streams on disk that were seen, and how many messages they held.
     pub async fn seen(&self) -> Vec<(String, u64)> {
         let pages = self.0.book.lock().await;
@@ -490,11 +503,11 @@ fn take_stock(store: &Path, clustered: bool, book: &mut Book) {
 }
 
 impl Pages {
-    /// Decides what of the losses that a new server tells was there: all where the last one has stopped
-    /// in order.
+    /// Decides what of the losses that a new server tells was there and is news: all where the last one has
+    /// stopped in order and nothing is told yet.
     fn believe(&mut self, streams: &Streams) {
-        let indexed = &self.book.indexed;
-        let told = streams.known.iter().filter(|info| !indexed.contains(info.name()));
+        let Book { indexed, told, .. } = &self.book;
+        let told = streams.known.iter().filter(|info| !indexed.contains(info.name()) || told.contains(info.name()));
         self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
     }
 

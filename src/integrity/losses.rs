@@ -43,9 +43,20 @@ pub enum Missing {
     /// The server does not know a stream whose files are there.
     Unknown { directory: String },
     /// Blocks changed while no server ran.
-    Files { changed: Vec<Change> },
+    Files {
+        changed: Vec<Change>,
+        /// So many messages were found to be missing.
+        #[serde(default)]
+        messages: Option<u64>,
+    },
     /// Its files were touched while no server ran, and it holds fewer messages than before.
-    Fewer { were: u64, are: u64 },
+    Fewer {
+        were: u64,
+        are: u64,
+        /// Its last sequence then.
+        #[serde(default)]
+        end: Option<u64>,
+    },
     /// The server knows it and does not serve it.
     Offline { reason: String, directory: String },
     /// So many messages are counted, and fewer can be read.
@@ -81,7 +92,7 @@ impl fmt::Display for Missing {
                 let count = count(ranges);
                 write!(f, "nats-server lost {count} messages in damaged files, the first of them at sequence {first}")
             }
-            Self::Files { changed } => {
+            Self::Files { changed, messages } => {
                 /// So many are enough to see what is the matter.
                 const SOME: usize = 5;
                 let named = changed.iter().take(SOME).map(|Change { file, was, is }| match is {
@@ -92,9 +103,10 @@ impl fmt::Display for Missing {
                 if let Some(more) = changed.len().checked_sub(SOME).filter(|more| *more > 0) {
                     named.push(format!("and {more} more"));
                 }
-                write!(f, "blocks of messages were changed while no nats-server ran: {}", named.join(", "))
+                write!(f, "blocks of messages were changed while no nats-server ran: {}", named.join(", "))?;
+                messages.map_or(Ok(()), |count| write!(f, "; at least {count} messages are missing"))
             }
-            Self::Fewer { were, are } => write!(
+            Self::Fewer { were, are, .. } => write!(
                 f,
                 "its files were changed while no nats-server ran, and of {were} messages {} are missing",
                 were.saturating_sub(*are)
@@ -133,8 +145,22 @@ impl Missing {
         match self {
             Self::Holes { were, .. } => state.num_deleted <= *were,
             Self::Beginning { expected, .. } => state.first_seq <= *expected,
-            Self::Fewer { were, .. } => state.messages >= *were,
+            // What came later does not make up for it.
+            Self::Fewer { were, end, .. } => state.messages >= *were && end.is_none_or(|end| state.last_seq <= end),
             _ => false,
+        }
+    }
+
+    /// How many messages are missing from the stream since it was seen, where that is known.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            Self::End { was, is, held } => Some(was.saturating_sub(*is).min(held.unwrap_or(u64::MAX))),
+            Self::Holes { were: less, are: more } | Self::Beginning { expected: less, is: more } => {
+                Some(more.saturating_sub(*less))
+            }
+            Self::Fewer { were, are, .. } => Some(were.saturating_sub(*are)),
+            Self::Lost { ranges } => Some(count(ranges)),
+            _ => None,
         }
     }
 }

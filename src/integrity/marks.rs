@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::deletions::Heard;
+use super::index::Held;
 use super::inventory::{Inventory, Meanwhile};
 use super::losses::{Loss, Missing};
 use super::ranges::{Ranges, count, union, without};
@@ -55,8 +56,21 @@ pub struct Book {
     pub touched: BTreeSet<String>,
     /// Streams whose last server stopped in order; until they are compared.
     pub indexed: BTreeSet<String>,
+    /// What those that were touched held by the account of the server that stopped in order; until the
+    /// next one has counted them.
+    pub left: BTreeMap<String, Left>,
+    /// Streams of which a loss was told since then, so that it is not told again in other words.
+    pub told: BTreeSet<String>,
     /// What clients have asked to be deleted of each stream since its mark was made.
     pub deleted: BTreeMap<String, Heard>,
+}
+
+/// What a server that stopped in order has left of a stream whose files were touched since.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    pub held: Held,
+    /// Its index is gone, so that the next server must read every block to count the messages.
+    pub counted: bool,
 }
 
 /// What is known about the files of a stream since its mark was made.
@@ -109,6 +123,10 @@ fn millis_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
+fn nanos_of(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
 fn max_age(config: &Map<String, Value>) -> Option<Duration> {
     let nanoseconds = u64::try_from(field(config, "max_age")).unwrap_or_default();
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
@@ -145,6 +163,21 @@ impl Mark {
             }
         }
         Self { milestones, is_deleted_from: self.is_deleted_from, ..Self::of(info) }
+    }
+
+    /// Takes in what its server has left, which is newer than what was seen; whether it was the same stream.
+    fn catch_up(&mut self, held: &Held) -> bool {
+        let is_newer = held.last_seq >= self.last_seq;
+        if is_newer {
+            (self.messages, self.first_seq, self.last_seq) = (held.messages, held.first_seq, held.last_seq);
+            self.num_deleted = (held.last_seq + 1).saturating_sub(held.first_seq).saturating_sub(held.messages);
+        }
+        is_newer
+    }
+
+    /// The first sequence that is known to be younger than a time, in milliseconds.
+    fn first_younger_than(&self, cutoff: u64) -> Option<u64> {
+        self.milestones.iter().find(|milestone| milestone.at >= cutoff).map(|milestone| milestone.seq.saturating_add(1))
     }
 
     /// What is missing of the stream that this mark is of. `deleted` is what clients were heard to delete
@@ -209,7 +242,8 @@ impl Mark {
             word(config, "retention") == "limits" && !keeps_every_message(config) && !expires
         };
         let judged = replaces(&self.config) && replaces(&info.config) && !deleted.purged;
-        (judged && are.saturating_add(count(&deleted.messages)) < were).then_some(Missing::Fewer { were, are })
+        let is_fewer = are.saturating_add(count(&deleted.messages)) < were;
+        (judged && is_fewer).then_some(Missing::Fewer { were, are, end: Some(self.last_seq) })
     }
 
     /// The highest sequence that the stream may begin with after a restart.
@@ -227,8 +261,7 @@ impl Mark {
         let Some(age) = max_age(config) else { return first };
         let cutoff = millis_of(now).saturating_sub(age.as_millis() as u64);
         // What came after the first milestone that is young enough is young enough as well.
-        let young = self.milestones.iter().find(|milestone| milestone.at >= cutoff);
-        young.map_or(self.last_seq, |milestone| milestone.seq).max(first - 1).saturating_add(1)
+        self.first_younger_than(cutoff).unwrap_or(self.last_seq.saturating_add(1)).max(first)
     }
 }
 
@@ -259,16 +292,68 @@ impl Book {
     /// Takes in what has happened while no server ran.
     pub fn note_meanwhile(&mut self, meanwhile: Meanwhile, now: &Inventory) -> Vec<Loss> {
         self.losses.retain(|loss| {
-            let is_back = matches!(&loss.missing, Missing::Files { changed } if now.has_back(&loss.stream, changed));
+            let is_back =
+                matches!(&loss.missing, Missing::Files { changed, .. } if now.has_back(&loss.stream, changed));
             !is_back
         });
         self.touched.extend(meanwhile.touched);
         self.indexed = meanwhile.indexed;
+        for (stream, held) in &meanwhile.held {
+            if self.marks.get_mut(stream).is_some_and(|mark| mark.catch_up(held)) {
+                // The server knew of it.
+                self.deleted.remove(stream);
+            }
+        }
+        let is_indexed = |stream: &String| now.streams.get(stream).is_some_and(|files| files.index.is_some());
+        let left = meanwhile.held.into_iter().filter(|(stream, _)| self.touched.contains(stream));
+        self.left = left.map(|(stream, held)| (stream.clone(), Left { held, counted: !is_indexed(&stream) })).collect();
         let changes = meanwhile.changes.into_iter();
-        let mut found: Vec<_> =
-            changes.map(|(stream, changed)| Loss::found_now(&stream, Missing::Files { changed })).collect();
+        let mut found: Vec<_> = changes
+            .map(|(stream, changed)| Loss::found_now(&stream, Missing::Files { changed, messages: None }))
+            .collect();
         found.retain(|loss| self.note(loss.clone()));
+        self.told.extend(found.iter().map(|loss| loss.stream.clone()));
         found
+    }
+
+    /// Takes in how many messages a server has counted in a stream before it let any client in. Gives what
+    /// is missing of what the server before it had left.
+    pub fn note_restored(&mut self, stream: &str, messages: u64, now: SystemTime) -> Option<Loss> {
+        let Left { held, counted } = self.left.remove(stream)?;
+        let first_young = |cutoff| self.marks.get(stream)?.first_younger_than(cutoff);
+        let expected = held.messages - held.may_have_expired(nanos_of(now), first_young);
+        let is_missing = messages < expected;
+        if is_missing || counted {
+            // Nothing is left to be found by a look: what clients do from now on does not count.
+            self.touched.remove(stream);
+        }
+        if !is_missing {
+            return None;
+        }
+        self.note_counted(stream, Missing::Fewer { were: expected, are: messages, end: Some(held.last_seq) }, now)
+    }
+
+    /// Notes how many messages are missing. Where the cause is told already, that sentence says it as well,
+    /// and there is nothing to give.
+    fn note_counted(&mut self, stream: &str, missing: Missing, now: SystemTime) -> Option<Loss> {
+        if self.told.contains(stream)
+            && let Some(count) = missing.count()
+        {
+            let files = self.losses.iter_mut().filter(|loss| loss.stream == stream);
+            let messages = files.filter_map(|loss| match &mut loss.missing {
+                Missing::Files { messages, .. } => Some(messages),
+                _ => None,
+            });
+            messages.for_each(|messages| *messages = Some(messages.unwrap_or_default().max(count)));
+            return None;
+        }
+        let found_at = crate::logging::timestamp(now).to_string();
+        let loss = Loss { stream: stream.to_owned(), missing, found_at };
+        let is_news = self.note(loss.clone());
+        if is_news {
+            self.told.insert(stream.to_owned());
+        }
+        is_news.then_some(loss)
     }
 
     /// Compares the marks with the streams that exist now, and advances them. Gives what was found
@@ -276,10 +361,6 @@ impl Book {
     pub fn compare(&mut self, streams: &Streams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
         let mut found = Vec::new();
         let mut marks = std::mem::take(&mut self.marks);
-        let mut note = |stream: &str, missing: Missing| {
-            let found_at = crate::logging::timestamp(circumstances.now).to_string();
-            found.push(Loss { stream: stream.to_owned(), missing, found_at });
-        };
         for name in &streams.unknown {
             // Neither there nor gone.
             self.marks.extend(marks.remove_entry(name));
@@ -301,7 +382,7 @@ impl Book {
             if let Some(missing) =
                 mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances, evidence, &deleted))
             {
-                note(&name, missing);
+                found.push((name.clone(), missing));
             } else if circumstances.restarted {
                 self.losses.retain(|loss| loss.stream != name || !loss.missing.is_back(&info.state));
             }
@@ -314,15 +395,20 @@ impl Book {
             let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
             if !deliberate && !in_memory {
                 let Mark { messages, last_seq, .. } = mark;
-                note(&name, Missing::Stream { messages, last_seq });
+                found.push((name, Missing::Stream { messages, last_seq }));
             }
         }
+        // The same finding again is no news.
+        let found =
+            found.into_iter().filter_map(|(stream, missing)| self.note_counted(&stream, missing, circumstances.now));
+        let found = found.collect();
         if circumstances.restarted {
             self.touched.clear();
             self.indexed.clear();
+            self.left.clear();
         }
-        // The same finding again is no news.
-        found.retain(|loss| self.note(loss.clone()));
+        // What is found from now on has another cause.
+        self.told.clear();
         found
     }
 

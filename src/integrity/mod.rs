@@ -10,11 +10,12 @@
 //! kill, and limits take what is old. A loss is what only damage explains: a last sequence that went
 //! backwards, a message that is counted and cannot be read, what the server itself found damaged, a
 //! block that changed while no server ran ([`inventory`]), and fewer messages in a stream whose files
-//! were touched then.
+//! were touched then: of what a server left in order, by its own count before ([`mod@index`]) and after.
 
 pub mod acknowledgement;
 mod deletions;
 mod doubts;
+mod index;
 pub mod inventory;
 mod keeper;
 mod losses;

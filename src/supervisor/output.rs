@@ -50,6 +50,8 @@ pub enum Notice {
     StorageFailed(String),
     /// A route was refused: the node at its other end has the same name.
     NameTaken,
+    /// A stream is there again with so many messages, and no client has come yet.
+    Restored { stream: String, messages: u64 },
     /// In lame duck mode: what the server led has moved to other nodes, or had its time for that.
     HandedOver,
 }
@@ -93,6 +95,9 @@ impl Notice {
                 if let Some(reason) = message.strip_prefix("Failed to reload server configuration: ") {
                     return Some(Self::ReloadRefused(reason.to_owned()));
                 }
+                if let Some((stream, messages)) = restored(message) {
+                    return Some(Self::Restored { stream: stream.to_owned(), messages });
+                }
                 if message.contains(" - rid:") && message.contains("Router connection closed: Duplicate Server Name") {
                     return Some(Self::NameTaken);
                 }
@@ -104,6 +109,14 @@ impl Notice {
             }
         }
     }
+}
+
+/// Reads `Restored 1,234 messages for stream '$G > A' in 3ms`, with the time from 2.11 on.
+fn restored(message: &str) -> Option<(&str, u64)> {
+    let (count, of) = message.strip_prefix("Restored ")?.split_once(" messages for stream '$G > ")?;
+    let (stream, rest) = of.rsplit_once('\'')?;
+    let is_whole = rest.is_empty() || rest.starts_with(" in ");
+    Some((stream, count.replace(',', "").parse().ok()?)).filter(|_| is_whole)
 }
 
 fn is_prefix(text: &str) -> bool {
@@ -275,6 +288,16 @@ mod tests {
             ("[7] [ERR] TLS handshake error: open /certs/server.crt: input/output error", None),
             ("[7] [ERR] error opening log file: open /var/log/nats.log: no space left on device", None),
             ("[7] [INF] Server is ready.", None),
+            (
+                "[7] [INF]   Restored 1,234,567 messages for stream '$G > A'",
+                Some(Notice::Restored { stream: "A".into(), messages: 1_234_567 }),
+            ),
+            (
+                "[7] [INF]   Restored 0 messages for stream '$G > KV_it's' in 3ms",
+                Some(Notice::Restored { stream: "KV_it's".into(), messages: 0 }),
+            ),
+            ("[7] [INF]   Restored 5 messages for stream 'OTHER > A' in 3ms", None),
+            ("[7] [INF]   Restored many messages for stream '$G > A'", None),
             ("[7] [ERR] 127.0.0.1:5 - cid:12 - \"v1:x:disk quota exceeded\" - maximum payload exceeded", None),
         ] {
             assert_eq!(Notice::of(&ServerLine::parse(line)), notice, "{line}");

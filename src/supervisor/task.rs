@@ -104,7 +104,7 @@ const HURRY: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Notices that wait for a reader at most; one that falls behind loses the oldest.
-const NOTICES: usize = 64;
+const NOTICES: usize = 512;
 
 impl<L: Launch> Supervisor<L> {
     pub fn new(

@@ -16,6 +16,7 @@ mod fragments;
 mod hangs;
 mod hung_disks;
 mod integrity;
+mod left;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -416,3 +416,92 @@ fn what_was_lost_is_one_loss_that_grows_and_is_known_once_acknowledged() {
     assert!(book.note(lost(&[(5, 7), (9, 10)])));
     assert_eq!(book.losses[0].missing, Missing::Lost { ranges: vec![(10, 10)] });
 }
+
+fn held(messages: u64, last_seq: u64) -> Held {
+    Held { messages, first_seq: last_seq + 1 - messages, last_seq, first_at: 1, ..Held::default() }
+}
+
+/// A book after a stop in order, with the files of the stream touched since.
+fn left(before: &[StreamInfo], held: Held) -> Book {
+    let mut book = book(before);
+    let of_a = || ["A".to_owned()].into();
+    let held = [("A".to_owned(), held)].into();
+    book.note_meanwhile(
+        Meanwhile { touched: of_a(), indexed: of_a(), held, ..Meanwhile::default() },
+        &Inventory::default(),
+    );
+    book
+}
+
+#[test]
+fn what_a_server_left_in_order_the_next_one_has_in_streams_of_every_kind() {
+    for kind in [
+        json!({}),
+        json!({ "retention": "workqueue" }),
+        json!({ "retention": "interest" }),
+        json!({ "allow_msg_ttl": true }),
+        json!({ "max_msgs_per_subject": 5, "max_age": HOUR * 1_000_000 }),
+    ] {
+        let before = with(stream(241, 300, 0), kind.clone());
+        let whole = || left(std::slice::from_ref(&before), held(60, 300));
+        let mut book = whole();
+        let loss = book.note_restored("A", 55, at(0)).expect("a loss");
+        assert!(loss.missing.to_string().contains("of 60 messages 5 are missing"), "{kind}: {}", loss.missing);
+        assert_eq!(book.compare(&all(&[with(stream(241, 300, 5), kind.clone())]), &["A"], restarted()), [], "{kind}");
+        assert_eq!(book.losses, [loss.clone()], "{kind}: one cause is one loss");
+        // Others come, and the stream holds as many as it did.
+        let more = StreamInfo { state: stream(241, 305, 5).state, ..before.clone() };
+        assert_eq!(book.compare(&all(&[more]), &["A"], restarted()), []);
+        assert_eq!(book.losses, [loss], "{kind}: others do not make up for it");
+
+        let mut book = whole();
+        assert_eq!(book.note_restored("A", 60, at(0)), None);
+        // A client was faster than our first look.
+        let busy = with(stream(261, 300, 20), kind.clone());
+        assert_eq!(book.compare(&all(&[busy]), &["A"], restarted()), [], "{kind}");
+        assert_eq!(book.losses, [], "{kind}");
+    }
+}
+
+#[test]
+fn what_expired_while_nothing_ran_is_allowed_for() {
+    let aged = || Held {
+        max_age: HOUR * 1_000_000,
+        first_at: at(0).duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64,
+        ..held(60, 300)
+    };
+    let found = |millis: u64, restored: u64| {
+        left(&[stream(241, 300, 0)], aged()).note_restored("A", restored, at(millis)).is_some()
+    };
+    assert!(found(HOUR - 1, 59));
+    assert!(!found(HOUR, 0), "nobody knows when the others came");
+    assert!(!found(HOUR - 1, 60));
+}
+
+#[test]
+fn an_end_that_was_left_counts_though_nobody_had_seen_it() {
+    let mut book = left(&[stream(1, 250, 0)], held(300, 300));
+    let found = book.compare(&all(&[stream(1, 260, 0)]), &["A"], restarted());
+    assert!(found[0].missing.to_string().contains("was 300 and is 260"), "{found:?}");
+    let mut other = left(&[stream(1, 250, 0)], held(10, 10));
+    assert_eq!(other.marks["A"].last_seq, 250, "that is another stream");
+    assert_eq!(other.compare(&all(&[stream(1, 250, 0)]), &["A"], restarted()), []);
+}
+
+#[test]
+fn changed_blocks_and_what_they_cost_are_one_loss() {
+    use crate::integrity::inventory::Change;
+    let mut book = book(&[stream(1, 300, 0)]);
+    let of_a = || ["A".to_owned()].into();
+    let changes = [("A".to_owned(), vec![Change { file: "2.blk".into(), was: 10, is: Some(5) }])].into();
+    let held = [("A".to_owned(), held(300, 300))].into();
+    let meanwhile = Meanwhile { changes, touched: of_a(), indexed: of_a(), held };
+    assert_eq!(book.note_meanwhile(meanwhile, &Inventory::default()).len(), 1);
+    assert_eq!(book.note_restored("A", 250, at(0)), None, "that is told already");
+    assert_eq!(book.compare(&all(&[stream(1, 250, 0)]), &["A"], restarted()), []);
+    let told: Vec<_> = book.losses.iter().map(|loss| loss.missing.to_string()).collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("2.blk had 10 bytes") && told[0].contains("at least 50 messages"), "{told:?}");
+    let another = book.compare(&all(&[stream(1, 240, 0)]), &["A"], running());
+    assert_eq!(another.len(), 1, "another cause is another loss");
+}
