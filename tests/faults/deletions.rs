@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use async_nats::{Client, HeaderMap};
+use async_nats::HeaderMap;
 use fastrand::Rng;
-use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::harness::kinds::{KINDS, Kind, MESSAGES, fill};
+use crate::harness::kinds::{KINDS, MESSAGES, fill};
 use crate::harness::{Run, dose, is_full, wait_within};
 use crate::support::{Broker, JetStream, block_on, wait_for};
 
@@ -201,7 +200,7 @@ async fn delete(jetstream: &JetStream, which: usize, choices: &mut Rng) -> Optio
         9 => publish(jetstream, &KINDS[1].subject(choices.usize(..MESSAGES)), &[("KV-Operation", "DEL")]).await,
         10 => {
             for kind in [&KINDS[5], &KINDS[6]] {
-                acknowledge(&jetstream.0, kind, 20).await?;
+                timeout(ANSWER, kind.acknowledge(&jetstream.0, 20)).await.ok()??;
             }
             Some(())
         }
@@ -299,21 +298,6 @@ async fn publish(jetstream: &JetStream, subject: &str, headers: &[(&str, &str)])
     let request = jetstream.0.request_with_headers(subject.to_owned(), map, vec![b'y'; 1_000].into());
     let answer: Value = serde_json::from_slice(&timeout(ANSWER, request).await.ok()?.ok()?.payload).ok()?;
     answer["seq"].is_u64().then_some(())
-}
-
-/// Takes some messages of a work queue or for an interested consumer.
-async fn acknowledge(client: &Client, kind: &Kind, some: usize) -> Option<()> {
-    let inbox = client.new_inbox();
-    let mut messages = client.subscribe(inbox.clone()).await.ok()?;
-    let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.d", kind.stream);
-    let request = json!({ "batch": some, "no_wait": true }).to_string();
-    client.publish_with_reply(next, inbox, request.into()).await.ok()?;
-    for _ in 0..some {
-        let message = timeout(ANSWER, messages.next()).await.ok()??;
-        let Some(reply) = message.reply else { break };
-        client.publish(reply, "+ACK".into()).await.ok()?;
-    }
-    client.flush().await.ok()
 }
 
 /// Clients that go on until they are told to stop.

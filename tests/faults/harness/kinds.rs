@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use async_nats::Client;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::support::{Broker, JetStream, block_on, wait_for};
@@ -21,8 +23,10 @@ pub struct Kind {
 /// Of each kind.
 pub const MESSAGES: usize = 300;
 const LENGTH: usize = 2_000;
+/// In nanoseconds.
+const HOUR: u64 = 3_600_000_000_000;
 
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 10] = [
     Kind { stream: "LIMITS", prefix: "limits", subjects: 3, config: || json!({}), dwindles: false },
     Kind {
         stream: "KV_ONE",
@@ -67,6 +71,20 @@ pub const KINDS: [Kind; 8] = [
         dwindles: true,
     },
     Kind { stream: "TTL", prefix: "ttl", subjects: 3, config: || json!({ "allow_msg_ttl": true }), dwindles: true },
+    Kind {
+        stream: "KV_AGED",
+        prefix: "$KV.AGED",
+        subjects: MESSAGES / 5,
+        config: || json!({ "max_msgs_per_subject": 5, "allow_rollup_hdrs": true, "max_age": HOUR, "discard": "new" }),
+        dwindles: true,
+    },
+    Kind {
+        stream: "WORK_AGED",
+        prefix: "aged",
+        subjects: 3,
+        config: || json!({ "retention": "workqueue", "max_age": HOUR }),
+        dwindles: true,
+    },
 ];
 
 impl Kind {
@@ -98,6 +116,24 @@ impl Kind {
             let payload = vec![b'a' + (number % 26) as u8; LENGTH];
             jetstream.try_publish(&self.subject(number), payload).await.unwrap();
         }
+    }
+
+    /// Takes some of its messages and acknowledges them.
+    pub async fn acknowledge(&self, client: &Client, some: usize) -> Option<()> {
+        let inbox = client.new_inbox();
+        let mut messages = client.subscribe(inbox.clone()).await.ok()?;
+        let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.d", self.stream);
+        let request = json!({ "batch": some, "no_wait": true }).to_string();
+        client.publish_with_reply(next, inbox, request.into()).await.ok()?;
+        for _ in 0..some {
+            let Some(reply) = messages.next().await?.reply else { break };
+            client.publish(reply, "+ACK".into()).await.ok()?;
+        }
+        client.flush().await.ok()
+    }
+
+    pub fn has_consumer(&self) -> bool {
+        (self.config)()["retention"].is_string()
     }
 
     pub fn directory(&self, broker: &Broker) -> PathBuf {
