@@ -110,7 +110,9 @@ impl Store {
             }
             known.marker.newest_server = Some(version);
         }
-        self.held.take_up();
+        if !self.held.is_in_place() {
+            self.held.take_up();
+        }
         known.marker.launches += 1;
         match known.marker.write(&self.directory) {
             Ok(()) => known.unmarked = None,
@@ -141,6 +143,19 @@ impl Store {
         )
     }
 
+    /// Of another directory with our marker. What was written since it was made is in the one that was used.
+    fn is_copy(&self) -> io::Result<Option<&'static str>> {
+        match marker::read(self.held.in_hand().as_ref()) {
+            Err(error) if lacks_resources(&error) => Err(error),
+            Ok(_) => Ok(Some("it is a copy, and the one that was used is somewhere else")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Some("it is a copy, and the one that was used was removed"))
+            }
+            // A volume that went away under us and is another device now.
+            Err(_) => Ok(None),
+        }
+    }
+
     /// What tells the store at the place from the one that was used; an error says nothing of it.
     fn difference(&self, known: &Known) -> io::Result<Option<&'static str>> {
         if let Some(identity) = &known.unmarked {
@@ -149,8 +164,10 @@ impl Store {
         }
         let error = match marker::read(&self.directory) {
             Ok(found) if found.id != known.marker.id => return Ok(Some("it bears the marker of another store")),
+            // The very one, whatever was restored into it.
+            Ok(_) if self.held.is_in_place() => return Ok(None),
             Ok(found) if found.launches < known.marker.launches => return Ok(Some("it is an older copy")),
-            Ok(_) => return Ok(None),
+            Ok(_) => return self.is_copy(),
             // The process lacks something.
             Err(error) if lacks_resources(&error) => return Err(error),
             Err(error) => error,

@@ -37,13 +37,13 @@ fn another_store() {
     run.broker.set("RESTART_BACKOFF_MAX", "200ms");
     run.start().load(Shape::default());
     let (place, away, other) = (run.broker.store(), run.broker.path("away"), run.broker.path("other"));
-    for round in 0..dose(4, 200) {
+    for round in 0..dose(5, 200) {
         run.pause(500..=2_000);
         let server = run.broker.server_pid();
         let restarts = run.restarts();
         // What a server writes into a copy that is taken away again is lost, whoever looks after it.
         kill(server, Signal::SIGSTOP).unwrap();
-        let reason = match round % 4 {
+        let reason = match round % 5 {
             0 => {
                 fs::create_dir(&other).unwrap();
                 "no marker"
@@ -63,6 +63,12 @@ fn another_store() {
                 fs::write(marker, text.to_string()).unwrap();
                 "an older copy"
             }
+            3 => {
+                // As it was before the last messages.
+                copy(&place, &other);
+                run.pause(0..=200);
+                "it is a copy"
+            }
             _ => "no marker",
         };
         fs::rename(&place, &away).unwrap();
@@ -74,7 +80,7 @@ fn another_store() {
         require_hindered(&mut run, reason);
         if place.exists() {
             let made = place.join("jetstream/$G/streams/MARKET_DATA").exists();
-            run.require(!made || round % 4 != 0, || "streams were made in the empty directory".into());
+            run.require(!made || round % 5 != 0, || "streams were made in the empty directory".into());
             fs::remove_dir_all(&place).unwrap();
         }
         fs::rename(&away, &place).unwrap();

@@ -124,6 +124,25 @@ fn an_empty_another_and_an_older_store_are_not_taken_for_the_one_that_was() {
 }
 
 #[test]
+fn a_copy_of_the_store_as_it_was_is_not_taken_for_it() {
+    let mut broker = Broker::new();
+    broker.start();
+    let (place, away, other) = (broker.store(), broker.path("away"), broker.path("other"));
+    // Made since the last launch, so that its marker is the same; the end comes later.
+    publish_some(&broker);
+    copy(&place, &other);
+    let take_away = || {
+        fs::rename(&place, &away).unwrap();
+        fs::rename(&other, &place).unwrap();
+    };
+    let bring_back = || {
+        fs::rename(&place, &other).unwrap();
+        fs::rename(&away, &place).unwrap();
+    };
+    is_waited_for(&mut broker, take_away, "it is a copy", bring_back);
+}
+
+#[test]
 fn a_store_that_is_unmounted_under_a_running_server_is_told_at_once() {
     if !is_root() {
         return cannot_run("a_store_that_is_unmounted", "mounting needs root");

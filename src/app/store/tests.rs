@@ -104,9 +104,37 @@ fn only_the_store_that_was_used_is_used_again() {
     fs::remove_dir_all(&place).unwrap();
     fs::create_dir(&place).unwrap();
     fs::copy(at("away").join(marker::FILE), place.join(marker::FILE)).unwrap();
-    check().unwrap();
-    fs::copy(at("away").join(marker::FILE), place.join(marker::FILE)).unwrap();
+    assert!(check().unwrap_err().contains("it is a copy, and the one that was used is somewhere else"));
+    assert!(store.is_there().unwrap_err().contains("it is a copy"));
+    let older = Marker { launches: 0, ..marker::read(&place).unwrap() };
+    older.write(&place).unwrap();
     assert!(check().unwrap_err().contains("an older copy"));
+    // The one that was used is the right one, whatever it says of itself.
+    fs::remove_dir_all(&place).unwrap();
+    older.write(&at("away")).unwrap();
+    fs::rename(at("away"), &place).unwrap();
+    store.is_there().unwrap();
+    check().unwrap();
+    assert!(marker::read(&place).unwrap().launches > 1, "and knows of all launches again");
+}
+
+#[test]
+fn a_copy_of_a_store_that_was_removed_is_waited_for_and_taken_by_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, copy) = (directory.path().join("store"), directory.path().join("copy"));
+    let executable = server(directory.path(), "2.15.1");
+    fs::create_dir(&place).unwrap();
+    let settings = settings(&place, &[]);
+    let store = start(&settings, &executable).unwrap();
+    fs::create_dir(&copy).unwrap();
+    fs::copy(place.join(marker::FILE), copy.join(marker::FILE)).unwrap();
+    fs::remove_dir_all(&place).unwrap();
+    fs::rename(&copy, &place).unwrap();
+    for _ in 0..2 {
+        assert!(check(&store, &executable).unwrap_err().contains("the one that was used was removed"));
+    }
+    let next = start(&settings, &executable).unwrap();
+    check(&next, &executable).unwrap();
 }
 
 #[test]
