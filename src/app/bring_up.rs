@@ -10,11 +10,13 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::sleep;
 
 use super::phases::Phases;
+use super::store::Store;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::health::cluster;
 use crate::integrity::Keeper;
 use crate::nats::{ApiError, Connection, JetStream, Link, Monitor};
+use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::streams::{Desired, DesiredStream, Drift};
 use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
@@ -30,6 +32,10 @@ pub struct BringUp {
     pub link: watch::Receiver<Link>,
     pub handle: Handle,
     pub keeper: Keeper,
+    /// Of our own server: nothing is created in any other.
+    pub store: Option<Arc<Store>>,
+    /// Looking whether it is in its place.
+    pub at_store: OffThread<Result<(), String>>,
     /// What the server prints, from before the first one was launched.
     pub notices: broadcast::Receiver<Notice>,
     /// The connection to the server that runs now, for everybody who needs one.

@@ -34,6 +34,7 @@ use crate::http::{Bounds, DataSide, Routes};
 use crate::integrity::{Keeper, SignOfLife};
 use crate::logging::Log;
 use crate::nats::Monitor;
+use crate::off_thread::OffThread;
 use crate::settings::Problems;
 use crate::status::{self, Reloads, Sources};
 use crate::streams::{Desired, Drift};
@@ -134,6 +135,7 @@ impl Prepared {
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
         if settings.remote.is_none() {
             let (link, connected) = (link.clone(), client_view.clone());
+            let store = store.clone();
             let watch = Watch::new(settings.clone(), link, handle.clone(), connected, keeper.clone(), store);
             tasks.spawn(name("watch", watch.run()));
         } else {
@@ -169,6 +171,8 @@ impl Prepared {
             notices: handle.notices(),
             handle: handle.clone(),
             keeper: keeper.clone(),
+            store,
+            at_store: OffThread::default(),
             client,
             look: look.clone(),
             drift,

@@ -174,6 +174,35 @@ fn a_store_that_is_unmounted_under_a_running_server_is_told_at_once() {
 }
 
 #[test]
+fn no_stream_is_made_by_a_reload_in_what_stands_in_the_place_of_the_store() {
+    let mut broker = Broker::new();
+    let (file, place, away) = (broker.path("streams.yml"), broker.store(), broker.path("away"));
+    let declare = |names: &[&str]| {
+        let streams = names.iter().map(|name| format!("  {name}: {{subjects: [{name}.x]}}\n"));
+        fs::write(&file, format!("streams:\n{}", streams.collect::<String>())).unwrap();
+    };
+    declare(&["ONE"]);
+    // Who watches the disk looks too late.
+    broker.set("STREAMS_FILE", file.display()).set("HEALTH_PROBE_INTERVAL", "60s").start();
+    let acknowledged = publish_some(&broker);
+    fs::rename(&place, &away).unwrap();
+    fs::create_dir(&place).unwrap();
+    declare(&["ONE", "TWO"]);
+    broker.signal(Signal::SIGHUP);
+    wait_for("it is degraded, and why", || {
+        let reason = broker.health()["checks"]["nats_server"]["reason"].as_str().unwrap_or_default().to_owned();
+        reason.contains("is not the one that this broker has used").then_some(())
+    });
+    assert!(!place.join("jetstream").exists(), "no stream was made in the other directory");
+    fs::remove_dir_all(&place).unwrap();
+    fs::rename(&away, &place).unwrap();
+    broker.wait_until_ready();
+    assert!(place.join("jetstream/$G/streams/TWO/meta.inf").exists());
+    assert_eq!(messages(&broker), acknowledged);
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
 fn a_store_that_must_have_been_used_is_not_made() {
     let mut broker = Broker::new();
     broker.set("JETSTREAM_REQUIRE_MARKER", "true").launch();

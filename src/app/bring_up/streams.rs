@@ -20,6 +20,9 @@ use crate::supervisor::Concern;
 /// For the files that say which streams should be.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 
+/// For a look at the directory of the store.
+const STORE_DEADLINE: Duration = Duration::from_secs(2);
+
 impl BringUp {
     /// Until the streams are in place, however long that takes.
     pub(super) async fn provision(&mut self, generation: Generation, connection: &Connection) {
@@ -101,6 +104,7 @@ impl BringUp {
             let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).answers().await;
             probe.map_err(|error| Unfit::NotYet(error.to_string()))?;
         }
+        self.store_is_there().await?;
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
         let deleting = |stream: &str| self.keeper.will_delete(stream);
         let applied = match apply(&jetstream, &desired, &deleting).await {
@@ -110,6 +114,19 @@ impl BringUp {
         };
         let done = applied.done.clone();
         self.judge(applied, &desired).map(|()| done)
+    }
+
+    /// Refuses to make streams in what stands in the place of the store: nats-server writes by its path,
+    /// and who watches the disk may not have noticed yet.
+    async fn store_is_there(&mut self) -> Result<(), Unfit> {
+        let Some(store) = self.store.clone() else { return Ok(()) };
+        match self.at_store.run(STORE_DEADLINE, move || store.is_there()).await {
+            Some(is_there) => is_there.map_err(Unfit::Broken),
+            None => {
+                let seconds = STORE_DEADLINE.as_secs();
+                Err(Unfit::NotYet(format!("the disk of the store does not answer within {seconds} s")))
+            }
+        }
     }
 
     fn judge(&mut self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {
