@@ -172,6 +172,35 @@ fn a_store_that_another_broker_has_is_refused() {
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert_eq!(output.status.code(), Some(69), "{text}");
     assert!(text.contains("another broker has it"), "{text}");
+    for pid in [first.pid(), first.server_pid()] {
+        assert!(text.contains(&format!("process {pid}, ")), "{pid}: {text}");
+    }
     assert_eq!(first.state(), "ready");
     assert_eq!(first.stop(), Some(0));
+}
+
+#[test]
+fn a_process_that_a_killed_broker_has_left_behind_is_named() {
+    let mut broker = Broker::new();
+    let (script, left) = (broker.path("server.sh"), broker.path("pid"));
+    // It hangs after its version, and what it has started outlives it.
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec {0} --version\n[ \"$1\" = -v ] && exec {0} -v\nsleep 600 &\necho $! > {1}\nwait\n",
+        nats_server(CURRENT).display(),
+        left.display()
+    );
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    broker.set("NATS_SERVER_BIN", script.display()).launch();
+    let pid = wait_for("it is started", || std::fs::read_to_string(&left).ok()?.trim().parse::<i32>().ok());
+    let pid = nix::unistd::Pid::from_raw(pid);
+    broker.signal(nix::sys::signal::Signal::SIGKILL);
+    broker.wait();
+    let output = broker.output(&["run"]);
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    assert!(text.contains(&format!("process {pid}, sleep")) && text.contains("end that process"), "{text}");
+    broker.set("NATS_SERVER_BIN", nats_server(CURRENT).display()).start();
+    assert_eq!(broker.stop(), Some(0));
 }
