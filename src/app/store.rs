@@ -13,6 +13,7 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 
 use crate::files::{HeldDirectory, remove_leftovers, write_atomically};
+use crate::integrity::acknowledgement;
 use crate::settings::{Problems, Settings};
 use crate::supervisor::{Executable, Hindrance, Reaper, Version};
 use marker::Marker;
@@ -51,7 +52,9 @@ impl Store {
                     directory.display()
                 );
             }
-            Marker::make()
+            // Who has written the store is known in another place as well.
+            let witness = acknowledgement::read_book(&directory).ok().and_then(|book| book.server);
+            Marker { newest_server: witness.map(|(major, minor)| Version(major, minor, 0)), ..Marker::make() }
         });
         let unmarked = Some(identity_of_directory(&directory));
         let known = Mutex::new(Known { marker, executable: None, unmarked });

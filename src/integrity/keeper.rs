@@ -197,6 +197,7 @@ impl Keeper {
         let declared = self.0.declared.read().map(|names| names.clone()).unwrap_or_default();
         let declared: Vec<_> = declared.iter().map(String::as_str).collect();
         pages.seen = generation;
+        pages.book.server = Some(jetstream.server_version());
         if restarted {
             self.show_reading(Reading::NotYet);
             pages.believe(&streams);

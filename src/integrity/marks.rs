@@ -11,6 +11,7 @@ use super::index::Held;
 use super::inventory::{Inventory, Meanwhile};
 use super::losses::{Loss, Missing};
 use super::ranges::{Ranges, count, union, without};
+use crate::domain::ServerVersion;
 use crate::nats::{StreamInfo, StreamState, Streams};
 
 /// What a stream held when it was last seen.
@@ -61,6 +62,8 @@ pub struct Book {
     pub left: BTreeMap<String, Left>,
     /// Streams of which a loss was told since then, so that it is not told again in other words.
     pub told: BTreeSet<String>,
+    /// The server that was looked at last, for a store that has lost its marker.
+    pub server: Option<ServerVersion>,
     /// What clients have asked to be deleted of each stream since its mark was made.
     pub deleted: BTreeMap<String, Heard>,
 }

@@ -229,6 +229,12 @@ fn an_older_server_is_refused_at_the_start_unless_it_is_meant() {
             assert!(log.contains(part), "{part}: {log}");
         }
     }
+    let marker = broker.store().join(".unified-nats-store.json");
+    fs::remove_file(&marker).unwrap();
+    broker.launch();
+    assert_eq!(broker.wait(), Some(78), "another file knows of it");
+    assert!(broker.log().contains("2.15.0"), "{}", broker.log());
+    assert!(!marker.exists(), "a start that is refused leaves the store as it is");
     broker.set("NATS_SERVER_ALLOW_DOWNGRADE", "true").start();
     assert_eq!(messages(&broker), acknowledged);
     assert_eq!(broker.stop(), Some(0));
