@@ -76,6 +76,18 @@ fn expect_whole(broker: &mut Broker, case: &str) {
     assert!(!broker.log().contains("messages are missing"), "{case}: {}", broker.log());
 }
 
+/// The line of the loss, and the state that follows from it.
+fn one_line_and_the_state(broker: &Broker, case: &str) {
+    let lines = || -> Vec<_> {
+        let log = broker.log();
+        log.lines().filter(|line| line.contains("stream OWN: ")).map(str::to_owned).collect()
+    };
+    // The log is written a little later.
+    wait_for("the state is logged", || lines().iter().any(|line| line.contains("acknowledge-loss")).then_some(()));
+    let count = |level: &str| lines().iter().filter(|line| line.contains(&format!("\"level\":\"{level}\""))).count();
+    assert_eq!((count("ERROR"), count("WARN")), (1, 1), "{case}: {:#?}", lines());
+}
+
 /// Takes messages and acknowledges them as fast as it can, from the first moment on.
 struct Worker {
     over: Arc<AtomicBool>,
@@ -182,9 +194,7 @@ fn what_is_damaged_is_told_though_such_streams_dwindle() {
             let reason = || broker.health()["checks"]["nats_server"]["reason"].to_string();
             wait_for("the state follows", || reason().contains("messages are missing").then_some(()));
             assert!(broker.state() == "degraded" && http_get(&broker.api("/readyz")).0 == 503);
-            let lines = broker.log().matches("messages are missing: stream OWN").count();
-            // The line of the loss, and the state that follows from it.
-            assert_eq!(lines, 2, "{version} {config}: {}", broker.log());
+            one_line_and_the_state(&broker, &format!("{version} {config}"));
             assert_eq!(broker.stop(), Some(0));
         }
     }
@@ -224,6 +234,36 @@ fn the_end_of_a_bucket_that_only_its_server_had_seen_is_missed() {
             broker.launch();
             wait_for(&format!("{version}: the loss is told"), || told(&broker).contains("stream OWN: ").then_some(()));
             assert_eq!(broker.stop(), Some(0));
+        }
+    }
+}
+
+#[test]
+fn a_loss_is_told_in_one_line_and_in_the_state() {
+    let cut = |messages: &Path| {
+        let file = fs::OpenOptions::new().write(true).open(messages.join("1.blk")).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    };
+    let removed = |messages: &Path| fs::remove_file(messages.join("1.blk")).unwrap();
+    let damaged = |messages: &Path| {
+        let block = messages.join("1.blk");
+        flip(&block, fs::metadata(&block).unwrap().len() as usize / 2);
+        fs::remove_file(messages.join("index.db")).unwrap();
+    };
+    let gone = |messages: &Path| fs::remove_dir_all(messages.parent().unwrap()).unwrap();
+    let damages: [(&str, fn(&Path)); 4] = [("cut", cut), ("removed", removed), ("damaged", damaged), ("gone", gone)];
+    for version in VERSIONS {
+        for config in [json!({}), json!({ "max_bytes": 1 << 20 }), json!({ "max_msgs_per_subject": 200 })] {
+            for (name, damage) in damages {
+                let mut broker = at_rest(version, config.clone(), false, &[]);
+                damage(&files(&broker));
+                broker.launch();
+                let reason =
+                    || broker.health()["checks"]["nats_server"]["reason"].as_str().unwrap_or_default().to_owned();
+                wait_for("the state follows", || reason().contains("messages are missing: stream OWN").then_some(()));
+                one_line_and_the_state(&broker, &format!("{version} {config} {name}"));
+                assert_eq!(broker.stop(), Some(0));
+            }
         }
     }
 }
