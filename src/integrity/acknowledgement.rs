@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::book::Book;
 use super::losses::Loss;
-use super::marks::Book;
 use crate::files::write_atomically;
 
 const BOOK: &str = ".unified-nats-integrity.json";

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::book::Book;
 use super::losses::Missing;
-use super::marks::Book;
 use crate::nats::{JetStream, Streams};
 
 /// For this long an earlier end is put down to the leader that answers.

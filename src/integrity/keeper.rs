@@ -1,4 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
+//! Who keeps the book of the store: looks, compares, and tells what is missing.
+
+mod pages;
+mod stock;
+mod view;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,46 +13,21 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
+use super::book::Book;
 use super::deletions;
 use super::doubts::Doubts;
-use super::inventory::{self, Inventory};
 use super::losses::{Loss, Missing};
-use super::marks::{Book, Circumstances, is_on_disk, lost};
-use super::ranges::{Ranges, contains, without};
+use super::marks::{Circumstances, is_on_disk, lost};
+use super::ranges::{Ranges, without};
 use crate::domain::{Generation, ServerVersion};
-use crate::files::{HeldDirectory, write_atomically};
+use crate::files::HeldDirectory;
 use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
 use crate::settings::Settings;
 use crate::streams::Desired;
-
-/// What is known about the store, for everybody to see.
-#[derive(Clone, Debug, Default)]
-pub struct Integrity {
-    /// What is missing and not acknowledged.
-    pub losses: Vec<Loss>,
-    pub reading: Reading,
-}
-
-/// How far the streams have been read through since the server started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Reading {
-    #[default]
-    NotYet,
-    Under {
-        stream: String,
-        seq: u64,
-        last_seq: u64,
-    },
-    Done {
-        messages: u64,
-        /// Streams that changed too much meanwhile, of which nothing can be said.
-        by_design: Vec<String>,
-    },
-    /// Some streams could not be read through, and why.
-    Failed {
-        streams: Vec<String>,
-    },
-}
+use pages::Pages;
+use stock::take_stock;
+pub use view::{Integrity, Reading};
+use view::{reason, tell};
 
 /// Servers before that may come back from a kill with an earlier end (measured).
 const REMEMBERS_ITS_END: ServerVersion = (2, 11);
@@ -74,26 +55,6 @@ struct Shared {
     /// Streams that were made known again since the program started; once is enough.
     rescued: Mutex<BTreeSet<String>>,
     view: watch::Sender<Integrity>,
-}
-
-#[derive(Default)]
-struct Pages {
-    book: Book,
-    /// The server that was looked at last.
-    seen: Generation,
-    /// Looks that were compared so far.
-    looks: u64,
-    /// What is on disk.
-    saved: Option<Book>,
-    /// What is on its way there, and whether it arrived.
-    saving: Option<(Book, JoinHandle<bool>)>,
-    /// Of a node in a cluster: streams that end too early, perhaps only for who answers.
-    doubts: Doubts,
-    /// What could not be read of each stream, to be read again from another server.
-    suspects: BTreeMap<String, Ranges>,
-    /// What the server called lost of each stream when it was seen first, and had been deleted: with an
-    /// index from before a kill it does not know better (measured on 2.10 to 2.12).
-    called_lost: BTreeMap<String, Ranges>,
 }
 
 impl Keeper {
@@ -218,7 +179,7 @@ impl Keeper {
         pages.book.forget_heard(heard);
         acknowledge(&mut pages.book, seen);
         self.publish(&pages.book);
-        self.save(&mut pages).await;
+        pages.save(&self.0.directory).await;
         Ok(reason(&pages.book.losses))
     }
 
@@ -236,7 +197,7 @@ impl Keeper {
         }
         // What was asked meanwhile may count it or not.
         pages.looks += 1;
-        self.save(&mut pages).await;
+        pages.save(&self.0.directory).await;
     }
 
     /// Takes in what the server tells about a request to its API.
@@ -260,7 +221,7 @@ impl Keeper {
             tell(&loss);
         }
         self.publish(&pages.book);
-        self.save(&mut pages).await;
+        pages.save(&self.0.directory).await;
     }
 
     /// Streams on disk that were seen, and how many messages they held.
@@ -310,16 +271,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes down what the server has left, once it is gone for good.
-    pub async fn write_down(&self, patience: Duration) {
-        let store = self.0.directory.in_hand();
-        let work = spawn_blocking(move || inventory::write_down(store.as_ref()));
-        let written = tokio::time::timeout(patience, work).await;
-        if !matches!(written, Ok(Ok(Ok(())))) {
-            tracing::debug!("what the server left is not written down");
-        }
-    }
-
     /// Notes what was found missing in some other way.
     pub(super) async fn note(&self, stream: &str, missing: Missing) {
         let mut pages = self.0.book.lock().await;
@@ -328,7 +279,7 @@ impl Keeper {
             tell(&loss);
         }
         self.publish(&pages.book);
-        self.save(&mut pages).await;
+        pages.save(&self.0.directory).await;
     }
 
     /// Takes back that messages of a stream cannot be read, after they have been.
@@ -337,7 +288,7 @@ impl Keeper {
         if pages.book.is_readable(stream) {
             tracing::info!(stream, "the messages of stream {stream} that could not be read can be read again");
             self.publish(&pages.book);
-            self.save(&mut pages).await;
+            pages.save(&self.0.directory).await;
         }
     }
 
@@ -409,44 +360,6 @@ impl Keeper {
         });
     }
 
-    /// On another thread, because a disk may stall; what comes meanwhile is written the next time.
-    async fn save(&self, pages: &mut Pages) {
-        match &pages.saving {
-            Some((_, saving)) if !saving.is_finished() => return,
-            _ => Self::settle(pages).await,
-        }
-        if pages.saved.as_ref() == Some(&pages.book) {
-            return;
-        }
-        let Ok(bytes) = serde_json::to_vec(&pages.book) else { return };
-        let store = self.0.directory.in_hand();
-        // What is missing must outlive a power cut; what is there is as fresh as the messages, which
-        // are not forced to disk either.
-        let for_good = pages.saved.as_ref().is_none_or(|saved| saved.losses != pages.book.losses);
-        let saving = spawn_blocking(move || {
-            let path = acknowledgement::book_file(store.as_ref());
-            let written = write_atomically(&path, &bytes).and_then(|()| match for_good {
-                true => std::fs::File::open(&path)?.sync_all(),
-                false => Ok(()),
-            });
-            if let Err(error) = &written {
-                // A disk that is full is told by who watches it.
-                tracing::debug!("cannot write {}: {error}", path.display());
-            }
-            written.is_ok()
-        });
-        pages.saving = Some((pages.book.clone(), saving));
-    }
-
-    /// Waits until what was saved last has arrived.
-    async fn settle(pages: &mut Pages) {
-        if let Some((book, saving)) = pages.saving.take()
-            && saving.await.unwrap_or_default()
-        {
-            pages.saved = Some(book);
-        }
-    }
-
     /// Looks once more before the server is asked to stop, so that what is known is as fresh as can be.
     pub async fn take_leave(&self, jetstream: &JetStream, generation: Generation) {
         /// Nobody should wait for a server that hangs.
@@ -460,10 +373,10 @@ impl Keeper {
         let flush = async {
             let mut pages = self.0.book.lock().await;
             for _ in 0..2 {
-                Self::settle(&mut pages).await;
-                self.save(&mut pages).await;
+                pages.settle().await;
+                pages.save(&self.0.directory).await;
             }
-            Self::settle(&mut pages).await;
+            pages.settle().await;
         };
         let _ = tokio::time::timeout(patience, flush).await;
     }
@@ -483,47 +396,6 @@ async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, mark
     streams
 }
 
-/// Finds out what has happened to the files since the last server, before the next one changes them.
-fn take_stock(store: &Path, clustered: bool, book: &mut Book) {
-    if !clustered {
-        let now = Inventory::of(store);
-        let on_disk = book.marks.iter().filter(|(_, mark)| is_on_disk(&mark.config));
-        let known: Vec<_> = on_disk.map(|(name, _)| name.as_str()).collect();
-        let meanwhile = inventory::meanwhile(store, &known, &now);
-        for loss in book.note_meanwhile(meanwhile, &now) {
-            tell(&loss);
-        }
-        // A start that is killed must not take what it has found with it.
-        let written = serde_json::to_vec(book).map(|text| write_atomically(&acknowledgement::book_file(store), &text));
-        if !matches!(written, Ok(Ok(()))) {
-            tracing::debug!("what was found about the store is not written down");
-        }
-    }
-    inventory::beat(store);
-    inventory::forget(store);
-}
-
-impl Pages {
-    /// Decides what of the losses that a new server tells was there and is news: all where the last one has
-    /// stopped in order and nothing is told yet.
-    fn believe(&mut self, streams: &Streams) {
-        let Book { indexed, told, .. } = &self.book;
-        let told = streams.known.iter().filter(|info| !indexed.contains(info.name()) || told.contains(info.name()));
-        self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
-    }
-
-    /// Leaves out what was decided to be no loss.
-    fn disbelieve(&self, streams: &mut Streams) {
-        for info in &mut streams.known {
-            let before = self.called_lost.get(info.name()).filter(|before| !before.is_empty());
-            if let (Some(before), Some(told)) = (before, &mut info.state.lost) {
-                let msgs = told.msgs.take().unwrap_or_default();
-                told.msgs = Some(msgs.into_iter().filter(|seq| !contains(before, *seq)).collect());
-            }
-        }
-    }
-}
-
 fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {
     let Some(seen) = seen else { return };
     let forgotten = book.acknowledge(&seen);
@@ -533,19 +405,4 @@ fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {
     if forgotten.is_empty() {
         tracing::warn!("a loss was acknowledged that is not known");
     }
-}
-
-fn tell(loss: &Loss) {
-    tracing::error!(stream = loss.stream, "messages are missing: stream {}: {}", loss.stream, loss.missing);
-}
-
-fn reason(losses: &[Loss]) -> Option<String> {
-    if losses.is_empty() {
-        return None;
-    }
-    let losses: Vec<_> = losses.iter().map(|loss| format!("stream {}: {}", loss.stream, loss.missing)).collect();
-    Some(format!(
-        "messages are missing: {}; restore them, or accept that with `unified-nats streams acknowledge-loss`",
-        losses.join("; ")
-    ))
 }

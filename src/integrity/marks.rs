@@ -1,6 +1,6 @@
 //! What each stream was seen to hold, and what follows from what it holds now. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +8,9 @@ use serde_json::{Map, Value};
 
 use super::deletions::Heard;
 use super::index::Held;
-use super::inventory::{Inventory, Meanwhile};
-use super::losses::{Loss, Missing};
+use super::losses::Missing;
 use super::ranges::{Ranges, count, union, without};
-use crate::domain::ServerVersion;
-use crate::nats::{StreamInfo, StreamState, Streams};
+use crate::nats::{StreamInfo, StreamState};
 
 /// What a stream held when it was last seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,39 +39,6 @@ pub struct Milestone {
     pub seq: u64,
     /// Milliseconds since 1970.
     pub at: u64,
-}
-
-/// Marks and losses, as they are kept beside the store.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Book {
-    pub marks: BTreeMap<String, Mark>,
-    pub losses: Vec<Loss>,
-    /// Sequences of each stream that cannot be read, and that somebody knows about.
-    pub accepted: BTreeMap<String, Ranges>,
-    /// Directories of streams that the server does not know, and that somebody knows about.
-    pub accepted_directories: BTreeSet<String>,
-    /// Streams whose files were touched while no server ran; until they are compared.
-    pub touched: BTreeSet<String>,
-    /// Streams whose last server stopped in order; until they are compared.
-    pub indexed: BTreeSet<String>,
-    /// What those that were touched held by the account of the server that stopped in order; until the
-    /// next one has counted them.
-    pub left: BTreeMap<String, Left>,
-    /// Streams of which a loss was told since then, so that it is not told again in other words.
-    pub told: BTreeSet<String>,
-    /// The server that was looked at last, for a store that has lost its marker.
-    pub server: Option<ServerVersion>,
-    /// What clients have asked to be deleted of each stream since its mark was made.
-    pub deleted: BTreeMap<String, Heard>,
-}
-
-/// What a server that stopped in order has left of a stream whose files were touched since.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
-    pub held: Held,
-    /// Its index is gone, so that the next server must read every block to count the messages.
-    pub counted: bool,
 }
 
 /// What is known about the files of a stream since its mark was made.
@@ -126,10 +91,6 @@ fn millis_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-fn nanos_of(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
-}
-
 fn max_age(config: &Map<String, Value>) -> Option<Duration> {
     let nanoseconds = u64::try_from(field(config, "max_age")).unwrap_or_default();
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
@@ -169,7 +130,7 @@ impl Mark {
     }
 
     /// Takes in what its server has left, which is newer than what was seen; whether it was the same stream.
-    fn catch_up(&mut self, held: &Held) -> bool {
+    pub(super) fn catch_up(&mut self, held: &Held) -> bool {
         let is_newer = held.last_seq >= self.last_seq;
         if is_newer {
             (self.messages, self.first_seq, self.last_seq) = (held.messages, held.first_seq, held.last_seq);
@@ -179,7 +140,7 @@ impl Mark {
     }
 
     /// The first sequence that is known to be younger than a time, in milliseconds.
-    fn first_younger_than(&self, cutoff: u64) -> Option<u64> {
+    pub(super) fn first_younger_than(&self, cutoff: u64) -> Option<u64> {
         self.milestones.iter().find(|milestone| milestone.at >= cutoff).map(|milestone| milestone.seq.saturating_add(1))
     }
 
@@ -220,7 +181,7 @@ impl Mark {
 
     /// What there is less of than there was, and neither limits nor what was heard explain. The limits
     /// may have been changed in between: what either of them drops is explained.
-    fn fewer_in(&self, info: &StreamInfo, now: SystemTime, deleted: &Heard) -> Option<Missing> {
+    pub(super) fn fewer_in(&self, info: &StreamInfo, now: SystemTime, deleted: &Heard) -> Option<Missing> {
         let state = &info.state;
         let configs = [&self.config, &info.config];
         if deleted.purged || !configs.iter().all(|config| keeps_every_message(config)) {
@@ -276,232 +237,5 @@ pub fn lost(info: &StreamInfo) -> Ranges {
     union(&ranges, &[])
 }
 
-impl Book {
-    /// Whether a stream ends before the sequence that it was seen to have.
-    pub fn ends_earlier(&self, info: &StreamInfo) -> bool {
-        let mark = self.marks.get(info.name()).filter(|mark| mark.created == info.created);
-        mark.is_some_and(|mark| info.state.last_seq < mark.last_seq)
-    }
-
-    /// Streams that hold less than they did: what has become of it only a closer look tells.
-    pub fn with_fewer(&self, streams: &[StreamInfo], now: SystemTime) -> Vec<String> {
-        let fewer = |info: &&StreamInfo| {
-            let mark = self.marks.get(info.name());
-            mark.is_some_and(|mark| mark.fewer_in(info, now, &Heard::default()).is_some())
-        };
-        streams.iter().filter(fewer).map(|info| info.name().to_owned()).collect()
-    }
-
-    /// Takes in what has happened while no server ran.
-    pub fn note_meanwhile(&mut self, meanwhile: Meanwhile, now: &Inventory) -> Vec<Loss> {
-        self.losses.retain(|loss| {
-            let is_back =
-                matches!(&loss.missing, Missing::Files { changed, .. } if now.has_back(&loss.stream, changed));
-            !is_back
-        });
-        self.touched.extend(meanwhile.touched);
-        self.indexed = meanwhile.indexed;
-        for (stream, held) in &meanwhile.held {
-            if self.marks.get_mut(stream).is_some_and(|mark| mark.catch_up(held)) {
-                // The server knew of it.
-                self.deleted.remove(stream);
-            }
-        }
-        let is_indexed = |stream: &String| now.streams.get(stream).is_some_and(|files| files.index.is_some());
-        let left = meanwhile.held.into_iter().filter(|(stream, _)| self.touched.contains(stream));
-        self.left = left.map(|(stream, held)| (stream.clone(), Left { held, counted: !is_indexed(&stream) })).collect();
-        let changes = meanwhile.changes.into_iter();
-        let mut found: Vec<_> = changes
-            .map(|(stream, changed)| Loss::found_now(&stream, Missing::Files { changed, messages: None }))
-            .collect();
-        found.retain(|loss| self.note(loss.clone()));
-        self.told.extend(found.iter().map(|loss| loss.stream.clone()));
-        found
-    }
-
-    /// Takes in how many messages a server has counted in a stream before it let any client in. Gives what
-    /// is missing of what the server before it had left.
-    pub fn note_restored(&mut self, stream: &str, messages: u64, now: SystemTime) -> Option<Loss> {
-        let Left { held, counted } = self.left.remove(stream)?;
-        let first_young = |cutoff| self.marks.get(stream)?.first_younger_than(cutoff);
-        let expected = held.messages - held.may_have_expired(nanos_of(now), first_young);
-        let is_missing = messages < expected;
-        if is_missing || counted {
-            // Nothing is left to be found by a look: what clients do from now on does not count.
-            self.touched.remove(stream);
-        }
-        if !is_missing {
-            return None;
-        }
-        self.note_counted(stream, Missing::Fewer { were: expected, are: messages, end: Some(held.last_seq) }, now)
-    }
-
-    /// Notes how many messages are missing. Where the cause is told already, that sentence says it as well,
-    /// and there is nothing to give.
-    fn note_counted(&mut self, stream: &str, missing: Missing, now: SystemTime) -> Option<Loss> {
-        if self.told.contains(stream)
-            && let Some(count) = missing.count()
-        {
-            let files = self.losses.iter_mut().filter(|loss| loss.stream == stream);
-            let messages = files.filter_map(|loss| match &mut loss.missing {
-                Missing::Files { messages, .. } => Some(messages),
-                _ => None,
-            });
-            messages.for_each(|messages| *messages = Some(messages.unwrap_or_default().max(count)));
-            return None;
-        }
-        let found_at = crate::logging::timestamp(now).to_string();
-        let loss = Loss { stream: stream.to_owned(), missing, found_at };
-        let is_news = self.note(loss.clone());
-        if is_news {
-            self.told.insert(stream.to_owned());
-        }
-        is_news.then_some(loss)
-    }
-
-    /// Compares the marks with the streams that exist now, and advances them. Gives what was found
-    /// missing. `declared` are the streams that must exist; others may be deleted by who made them.
-    pub fn compare(&mut self, streams: &Streams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
-        let mut found = Vec::new();
-        let mut marks = std::mem::take(&mut self.marks);
-        for name in &streams.unknown {
-            // Neither there nor gone.
-            self.marks.extend(marks.remove_entry(name));
-        }
-        for info in &streams.known {
-            let name = info.name().to_owned();
-            let is_served = |missing: &Missing| matches!(missing, Missing::Unknown { .. } | Missing::Offline { .. });
-            self.losses.retain(|loss| loss.stream != name || !is_served(&loss.missing));
-            let must_exist = declared.contains(&name.as_str());
-            let touched = circumstances.restarted && self.touched.contains(&name);
-            let evidence = Evidence { touched, indexed: self.indexed.contains(&name) };
-            let mark = marks.remove(&name).filter(|mark| {
-                // Another stream of that name: who made it deleted the one that was seen.
-                let made_again = mark.created != info.created && !touched && !must_exist;
-                let forgotten = circumstances.restarted && !(is_on_disk(&mark.config) && is_on_disk(&info.config));
-                !made_again && !forgotten
-            });
-            let deleted = self.deleted.get(&name).cloned().unwrap_or_default();
-            if let Some(missing) =
-                mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances, evidence, &deleted))
-            {
-                found.push((name.clone(), missing));
-            } else if circumstances.restarted {
-                self.losses.retain(|loss| loss.stream != name || !loss.missing.is_back(&info.state));
-            }
-            let mark = mark.unwrap_or_else(|| Mark::of(info)).advanced(info, circumstances.now);
-            self.marks.insert(name, mark);
-        }
-        for (name, mark) in marks {
-            let touched = circumstances.restarted && !circumstances.clustered && self.touched.contains(&name);
-            let deliberate = !touched && !declared.contains(&name.as_str());
-            let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
-            if !deliberate && !in_memory {
-                let Mark { messages, last_seq, .. } = mark;
-                found.push((name, Missing::Stream { messages, last_seq }));
-            }
-        }
-        // The same finding again is no news.
-        let found =
-            found.into_iter().filter_map(|(stream, missing)| self.note_counted(&stream, missing, circumstances.now));
-        let found = found.collect();
-        if circumstances.restarted {
-            self.touched.clear();
-            self.indexed.clear();
-            self.left.clear();
-        }
-        // What is found from now on has another cause.
-        self.told.clear();
-        found
-    }
-
-    /// Forgets losses that somebody has seen; gives what is forgotten.
-    pub fn acknowledge(&mut self, seen: &[Loss]) -> Vec<Loss> {
-        let (forgotten, kept): (Vec<_>, _) =
-            std::mem::take(&mut self.losses).into_iter().partition(|loss| seen.contains(loss));
-        self.losses = kept;
-        for loss in &forgotten {
-            if let Missing::Unreadable { ranges } | Missing::Lost { ranges } = &loss.missing {
-                let accepted = self.accepted.entry(loss.stream.clone()).or_default();
-                *accepted = union(accepted, ranges);
-            }
-            if let Missing::Unknown { directory } | Missing::Offline { directory, .. } = &loss.missing {
-                self.accepted_directories.insert(directory.clone());
-            }
-        }
-        forgotten
-    }
-
-    /// Nothing was known of that stream.
-    pub fn forget(&mut self, stream: &str) {
-        self.marks.remove(stream);
-        self.losses.retain(|loss| loss.stream != stream);
-        self.accepted.remove(stream);
-    }
-
-    /// Leaves out what had been heard before a look: the marks that it has made know of that.
-    pub fn forget_heard(&mut self, before: BTreeMap<String, Heard>) {
-        for (stream, before) in before {
-            if let Some(heard) = self.deleted.get_mut(&stream) {
-                heard.messages = without(&heard.messages, &before.messages);
-                // Another purge since then does not show; the next look knows of it as well.
-                heard.purged &= !before.purged;
-            }
-        }
-        self.deleted.retain(|_, heard| *heard != Heard::default());
-    }
-
-    /// Takes back that messages of `stream` cannot be read; whether that had been so.
-    pub fn is_readable(&mut self, stream: &str) -> bool {
-        let before = self.losses.len();
-        self.losses.retain(|loss| loss.stream != stream || !matches!(loss.missing, Missing::Unreadable { .. }));
-        self.losses.len() < before
-    }
-
-    /// Notes a loss that was found in some other way; false where it is known already. What cannot be
-    /// read of a stream is one loss, however often it is read.
-    pub fn note(&mut self, mut loss: Loss) -> bool {
-        if let Missing::Lost { ranges } = &mut loss.missing {
-            // A server tells all that it has lost since its start each time.
-            let accepted = self.accepted.get(&loss.stream).map(Vec::as_slice).unwrap_or_default();
-            *ranges = without(ranges, accepted);
-            let known = self
-                .losses
-                .iter()
-                .position(|known| known.stream == loss.stream && matches!(known.missing, Missing::Lost { .. }));
-            if let Some(Missing::Lost { ranges: known }) = known.map(|at| &self.losses[at].missing) {
-                *ranges = union(ranges, known);
-                if ranges == known {
-                    return false;
-                }
-            }
-            if ranges.is_empty() {
-                return false;
-            }
-            known.map(|at| self.losses.remove(at));
-        }
-        if let Missing::Unknown { directory } | Missing::Offline { directory, .. } = &loss.missing
-            && self.accepted_directories.contains(directory)
-        {
-            return false;
-        }
-        let unreadable = |loss: &Loss| matches!(loss.missing, Missing::Unreadable { .. });
-        let same = |known: &&mut Loss| {
-            known.stream == loss.stream && (known.missing == loss.missing || (unreadable(known) && unreadable(&loss)))
-        };
-        match self.losses.iter_mut().find(same) {
-            Some(known) => {
-                let found_at = known.found_at.clone();
-                *known = Loss { found_at, ..loss };
-                false
-            }
-            None => {
-                self.losses.push(loss);
-                true
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -13,6 +13,7 @@
 //! were touched then: of what a server left in order, by its own count before ([`mod@index`]) and after.
 
 pub mod acknowledgement;
+mod book;
 mod deletions;
 mod doubts;
 mod index;
@@ -25,7 +26,8 @@ mod read_through;
 mod rescue;
 mod sign_of_life;
 
+pub use book::Book;
 pub use keeper::{Integrity, Keeper, Reading};
 pub use losses::{Loss, Missing};
-pub use marks::{Book, Mark};
+pub use marks::Mark;
 pub use sign_of_life::SignOfLife;

@@ -251,7 +251,7 @@ fn a_loss_is_told_in_one_line_and_in_the_state() {
         fs::remove_file(messages.join("index.db")).unwrap();
     };
     let gone = |messages: &Path| fs::remove_dir_all(messages.parent().unwrap()).unwrap();
-    let damages: [(&str, fn(&Path)); 4] = [("cut", cut), ("removed", removed), ("damaged", damaged), ("gone", gone)];
+    let damages: [(_, fn(&Path)); 4] = [("cut", cut), ("removed", removed), ("damaged", damaged), ("gone", gone)];
     for version in VERSIONS {
         for config in [json!({}), json!({ "max_bytes": 1 << 20 }), json!({ "max_msgs_per_subject": 200 })] {
             for (name, damage) in damages {

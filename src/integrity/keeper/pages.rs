@@ -1,0 +1,93 @@
+//! The book while it is kept: what is in memory of it, and what has arrived on disk.
+
+use std::collections::BTreeMap;
+
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::domain::Generation;
+use crate::files::{HeldDirectory, write_atomically};
+use crate::integrity::acknowledgement;
+use crate::integrity::book::Book;
+use crate::integrity::doubts::Doubts;
+use crate::integrity::marks::lost;
+use crate::integrity::ranges::{Ranges, contains};
+use crate::nats::Streams;
+
+#[derive(Default)]
+pub struct Pages {
+    pub book: Book,
+    /// The server that was looked at last.
+    pub seen: Generation,
+    /// Looks that were compared so far.
+    pub looks: u64,
+    /// What is on disk.
+    pub saved: Option<Book>,
+    /// What is on its way there, and whether it arrived.
+    pub saving: Option<(Book, JoinHandle<bool>)>,
+    /// Of a node in a cluster: streams that end too early, perhaps only for who answers.
+    pub doubts: Doubts,
+    /// What could not be read of each stream, to be read again from another server.
+    pub suspects: BTreeMap<String, Ranges>,
+    /// What the server called lost of each stream when it was seen first, and had been deleted: with an
+    /// index from before a kill it does not know better (measured on 2.10 to 2.12).
+    pub called_lost: BTreeMap<String, Ranges>,
+}
+
+impl Pages {
+    /// Decides what of the losses that a new server tells was there and is news: all where the last one has
+    /// stopped in order and nothing is told yet.
+    pub fn believe(&mut self, streams: &Streams) {
+        let Book { indexed, told, .. } = &self.book;
+        let told = streams.known.iter().filter(|info| !indexed.contains(info.name()) || told.contains(info.name()));
+        self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
+    }
+
+    /// Leaves out what was decided to be no loss.
+    pub fn disbelieve(&self, streams: &mut Streams) {
+        for info in &mut streams.known {
+            let before = self.called_lost.get(info.name()).filter(|before| !before.is_empty());
+            if let (Some(before), Some(told)) = (before, &mut info.state.lost) {
+                let msgs = told.msgs.take().unwrap_or_default();
+                told.msgs = Some(msgs.into_iter().filter(|seq| !contains(before, *seq)).collect());
+            }
+        }
+    }
+
+    /// On another thread, because a disk may stall; what comes meanwhile is written the next time.
+    pub async fn save(&mut self, directory: &HeldDirectory) {
+        match &self.saving {
+            Some((_, saving)) if !saving.is_finished() => return,
+            _ => self.settle().await,
+        }
+        if self.saved.as_ref() == Some(&self.book) {
+            return;
+        }
+        let Ok(bytes) = serde_json::to_vec(&self.book) else { return };
+        let store = directory.in_hand();
+        // What is missing must outlive a power cut; what is there is as fresh as the messages, which
+        // are not forced to disk either.
+        let for_good = self.saved.as_ref().is_none_or(|saved| saved.losses != self.book.losses);
+        let saving = spawn_blocking(move || {
+            let path = acknowledgement::book_file(store.as_ref());
+            let written = write_atomically(&path, &bytes).and_then(|()| match for_good {
+                true => std::fs::File::open(&path)?.sync_all(),
+                false => Ok(()),
+            });
+            if let Err(error) = &written {
+                // A disk that is full is told by who watches it.
+                tracing::debug!("cannot write {}: {error}", path.display());
+            }
+            written.is_ok()
+        });
+        self.saving = Some((self.book.clone(), saving));
+    }
+
+    /// Waits until what was saved last has arrived.
+    pub async fn settle(&mut self) {
+        if let Some((book, saving)) = self.saving.take()
+            && saving.await.unwrap_or_default()
+        {
+            self.saved = Some(book);
+        }
+    }
+}
