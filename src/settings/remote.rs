@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::certificates::can_sign;
+use super::certificates::{Role, can_sign, unchecked_authorities};
 use super::reader::Reader;
 use super::source::redact_urls;
 use super::tls::{check_authorities, check_pair};
@@ -105,7 +105,7 @@ impl RemoteServer {
         let certificate = cert.zip(key).map(|(cert, key)| ClientCertificate { cert, key });
         if let Some(ClientCertificate { cert, key }) = &certificate {
             let variables = [&NATS_TLS_CLIENT_CERT, &NATS_TLS_CLIENT_KEY];
-            if check_pair(reader, variables, cert, key).is_some()
+            if check_pair(reader, variables, cert, key, Role::Client).is_some()
                 && let Err(reason) = can_sign(key)
             {
                 reader.refuse(&NATS_TLS_CLIENT_KEY, &reason);
@@ -113,6 +113,7 @@ impl RemoteServer {
         }
         let authorities = reader.readable_file(&NATS_TLS_CA);
         check_authorities(reader, authorities.as_ref());
+        reader.warnings.extend(authorities.iter().flat_map(|path| unchecked_authorities(path)));
         Some(Self { urls, monitor, credentials_file, certificate, authorities, requires_tls })
     }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 
 use super::Purpose;
-use super::certificates::{self, Part};
+use super::certificates::{self, Part, Role};
 use super::reader::Reader;
 use super::variables::*;
 
@@ -63,8 +63,8 @@ impl TlsSettings {
         }
         let (cert, key) = (cert?, key?);
         let leaf = match purpose {
-            Purpose::Run => check_pair(reader, [&NATS_TLS_CERT, &NATS_TLS_KEY], &cert, &key)?,
-            Purpose::Talk => match certificates::chain(&cert, SystemTime::now()) {
+            Purpose::Run => check_pair(reader, [&NATS_TLS_CERT, &NATS_TLS_KEY], &cert, &key, Role::Server)?,
+            Purpose::Talk => match certificates::chain(&cert, Role::Server, SystemTime::now()) {
                 Ok(chain) => chain.leaf,
                 Err(reason) => {
                     reader.refuse(&NATS_TLS_CERT, &reason);
@@ -91,8 +91,9 @@ pub fn check_pair(
     variables: [&Variable; 2],
     cert: &Path,
     key: &Path,
+    role: Role,
 ) -> Option<CertificateDer<'static>> {
-    match certificates::pair(cert, key, SystemTime::now()) {
+    match certificates::pair(cert, key, role, SystemTime::now()) {
         Ok(chain) => {
             reader.warnings.extend(chain.warnings);
             Some(chain.leaf)

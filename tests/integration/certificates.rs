@@ -90,7 +90,7 @@ kinds! {
     x509_version_1: ["2.10.26" "2.15.1"] = [
         "req -nodes -new -newkey rsa:2048 -subj /CN=localhost -keyout server.key -out server.csr",
         "x509 -req -in server.csr -signkey server.key -days 30 -out server.crt",
-    ], None;
+    ], Some("has no subjectAltName");
     // The key does not say whose it is, and ring does not know the curve.
     p521_without_its_public_half: ["2.10.26" "2.15.1"] = [
         &format!("{REQUEST} -newkey ec -pkeyopt ec_paramgen_curve:P-521")[..],
@@ -106,6 +106,58 @@ kinds! {
         "crl2pkcs7 -nocrl -certfile leaf.crt -certfile middle.crt -out chain.p7",
         "pkcs7 -print_certs -in chain.p7 -out server.crt",
     ], Some("cannot be checked here, because of its algorithm");
+}
+
+/// nats-server serves these, and our own connection to it cannot check what they sign.
+#[test]
+fn keys_that_we_cannot_check_are_refused_before_a_start() {
+    for (kind, told) in [
+        ("rsa:1024", "the certificate has an RSA key of 1024 bits: it can with ECDSA on P-256"),
+        ("rsa:1536", "an RSA key of 1536 bits"),
+        ("rsa:2040", "an RSA key of 2040 bits"),
+        ("ec -pkeyopt ec_paramgen_curve:secp224r1", "a key on the curve P-224"),
+        ("ec -pkeyopt ec_paramgen_curve:secp256k1", "a key on the curve 1.3.132.0.10"),
+        ("ed448", "a key of the kind 1.3.101.113"),
+    ] {
+        let Some(broker) = with_certificate(CURRENT, &[&format!("{REQUEST} -newkey {kind}")]) else { return };
+        let (code, said) = verdict(&broker);
+        assert_eq!(code, Some(78), "{kind}: {said}");
+        assert!(
+            said.contains("NATS_TLS_CERT") && said.contains("could not check its own connection"),
+            "{kind}: {said}"
+        );
+        assert!(said.contains(told), "{kind}: {said}");
+    }
+}
+
+/// As an authority such a certificate is for others to check, unless we are the client.
+#[test]
+fn an_authority_elsewhere_that_we_cannot_check_is_told() {
+    let Some(mut broker) = with_certificate(CURRENT, &[&format!("{REQUEST} -newkey rsa:1024")]) else { return };
+    let cert = broker.path("server.crt");
+    for name in ["NATS_TLS_CERT", "NATS_TLS_KEY"] {
+        broker.set(name, "");
+    }
+    broker.set("NATS_MODE", "external").set("NATS_URL", "tls://127.0.0.1:4222").set("NATS_TLS_CA", cert.display());
+    let (code, told) = verdict(&broker);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("vouches for nobody here") && told.contains("an RSA key of 1024 bits"), "{told}");
+}
+
+#[test]
+fn a_signature_with_sha1_is_told() {
+    let Some(broker) = with_certificate(
+        CURRENT,
+        &[
+            "req -x509 -nodes -days 90 -subj /CN=root -newkey rsa:2048 -keyout root.key -out root.crt",
+            "req -nodes -new -subj /CN=localhost -newkey rsa:2048 -keyout server.key -out leaf.csr",
+            "x509 -req -in leaf.csr -CA root.crt -CAkey root.key -days 30 -sha1 -out server.crt",
+        ],
+    ) else {
+        return;
+    };
+    let (_, told) = verdict(&broker);
+    assert!(told.contains("is signed with SHA-1, which clients refuse"), "{told}");
 }
 
 #[test]

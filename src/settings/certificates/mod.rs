@@ -2,6 +2,7 @@
 //! is started; what they may take and we cannot check, or do not know, is a warning.
 
 mod der;
+mod fitness;
 mod key;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::signatures;
+pub use fitness::Role;
 pub use key::Match;
 
 /// How long before its end a certificate is warned of.
@@ -34,17 +36,24 @@ struct Certificate<'a> {
     not_after: SystemTime,
 }
 
-/// What a file of a certificate comes to.
-pub fn chain(cert: &Path, now: SystemTime) -> Result<Chain, String> {
+/// What a file of a certificate comes to that is shown in that role.
+pub fn chain(cert: &Path, role: Role, now: SystemTime) -> Result<Chain, String> {
     let ders = read(cert)?;
-    let warnings = check_chain(&parse(&ders)?, cert, now)?;
+    let certificates = parse(&ders)?;
+    let mut warnings = check_chain(&certificates, cert, now)?;
+    let first = &certificates[0];
+    // Of a server's certificate we are the first client.
+    if let Some(reason) = fitness::unchecked_key(&first.parsed).filter(|_| role == Role::Server) {
+        return Err(format!("this program could not check its own connection to the server: the certificate {reason}"));
+    }
+    warnings.extend(fitness::doubts(&first.parsed, role).iter().map(|doubt| first.tell(cert, doubt)));
     Ok(Chain { leaf: ders[0].clone(), warnings })
 }
 
 /// What a file of a certificate and its private key comes to.
-pub fn pair(cert: &Path, key: &Path, now: SystemTime) -> Result<Chain, (Part, String)> {
+pub fn pair(cert: &Path, key: &Path, role: Role, now: SystemTime) -> Result<Chain, (Part, String)> {
     let of_certificate = |reason| (Part::Certificate, reason);
-    let Chain { leaf, mut warnings } = chain(cert, now).map_err(of_certificate)?;
+    let Chain { leaf, mut warnings } = chain(cert, role, now).map_err(of_certificate)?;
     let certificate = Certificate::parse(&leaf).ok_or_else(|| of_certificate("it cannot be read".to_owned()))?;
     let private = key::read(key).map_err(|reason| (Part::Key, reason))?;
     match key::compare(&private, certificate.parsed.public_key().raw) {
@@ -77,6 +86,20 @@ pub fn can_sign(key: &Path) -> Result<(), String> {
          3072 and 4096 bits"
             .to_owned()
     })
+}
+
+/// Warnings about authorities that we are to check servers by: those whose signatures we cannot.
+pub fn unchecked_authorities(path: &Path) -> Vec<String> {
+    let ders = read(path).unwrap_or_default();
+    let certificates = parse(&ders).unwrap_or_default();
+    let told = |certificate: &Certificate| {
+        let reason = fitness::unchecked_key(&certificate.parsed)?;
+        Some(
+            certificate
+                .tell(path, &format!("vouches for nobody here, because this program cannot check it: it {reason}")),
+        )
+    };
+    certificates.iter().filter_map(told).collect()
 }
 
 /// Warnings about the authorities of a file. One that is good is enough.
@@ -116,14 +139,20 @@ fn parse<'a>(ders: &'a [CertificateDer<'static>]) -> Result<Vec<Certificate<'a>>
 /// stand, and past those that it does not need.
 fn check_chain(certificates: &[Certificate], path: &Path, now: SystemTime) -> Result<Vec<String>, String> {
     let mut warnings = vec![];
+    // Also those that nothing depends on, and the root, of which a client has a copy of its own.
+    for (i, certificate) in certificates.iter().enumerate() {
+        match certificate.validity(now) {
+            Err(reason) if i == 0 => return Err(format!("its certificate {reason}")),
+            Err(told) | Ok(Some(told)) => warnings.push(certificate.tell(path, &told)),
+            Ok(None) => {}
+        }
+        if let Some(hash) = fitness::outdated_hash(&certificate.parsed).filter(|_| !certificate.is_root()) {
+            let told = format!("is signed with {hash}, which clients refuse: have it signed anew with SHA-256");
+            warnings.push(certificate.tell(path, &told));
+        }
+    }
     let mut unneeded: Vec<_> = certificates.iter().skip(1).collect();
     let mut current = &certificates[0];
-    warnings.extend(
-        current
-            .validity(now)
-            .map_err(|reason| format!("its certificate {reason}"))?
-            .map(|soon| current.tell(path, &soon)),
-    );
     while !current.is_root() {
         let named: Vec<_> = unneeded.iter().copied().filter(|issuer| issuer.is_named_by(current)).collect();
         let signers: Vec<_> =
@@ -147,17 +176,8 @@ fn check_chain(certificates: &[Certificate], path: &Path, now: SystemTime) -> Re
                 issuer.name()
             ));
         }
-        if let Ok(Some(soon)) = issuer.validity(now) {
-            warnings.push(issuer.tell(path, &soon));
-        }
         unneeded.retain(|other| !std::ptr::eq(*other, issuer));
         current = issuer;
-    }
-    for other in unneeded {
-        // Nothing depends on it; it is dead weight at most.
-        if let Err(reason) = other.validity(now) {
-            warnings.push(other.tell(path, &reason));
-        }
     }
     Ok(warnings)
 }

@@ -33,6 +33,11 @@ fn make_with(key: KeyPair, name: &str, is_authority: bool, from: i64, until: i64
     Made { pem: certificate.unwrap().pem(), params, key }
 }
 
+/// A root with the same name and key, and other dates.
+fn copy(root: &Made, from: i64, until: i64) -> Made {
+    make_with(KeyPair::try_from(root.key.serialize_der()).unwrap(), "root", true, from, until, None)
+}
+
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -51,7 +56,7 @@ impl Files {
         let pem: String = chain.iter().map(|made| made.pem.as_str()).collect();
         let cert = self.write("chain.crt", &pem);
         let key = self.write("chain.key", &chain[0].key.serialize_pem());
-        pair(&cert, &key, SystemTime::now()).map(|chain| chain.warnings)
+        pair(&cert, &key, Role::Server, SystemTime::now()).map(|chain| chain.warnings)
     }
 }
 
@@ -71,6 +76,10 @@ fn every_certificate_of_a_chain_has_its_dates_looked_at() {
         (&[&leaf, &expired, &good], "expired at"),
         // The client has a root of its own.
         (&[&leaf, &good, &old_root], "expired at"),
+        // The same root as the file has it from long ago.
+        (&[&leaf, &good, &copy(&root, -99, -1)], "(\"CN=root\") expired at"),
+        (&[&leaf, &good, &copy(&root, -99, 5)], "(\"CN=root\") expires in 5 days"),
+        (&[&leaf, &good, &root, &make("stranger", true, -9, 5, None)], "(\"CN=stranger\") expires in 5 days"),
         (&[&make("leaf", false, -9, 10, Some(&good)), &good], "expires in 10 days"),
         (
             &[
@@ -144,8 +153,47 @@ fn keys_are_refused_for_their_true_reason() {
         (&KeyPair::generate().unwrap().serialize_pem(), "does not belong to the certificate"),
         (&KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem(), "does not belong to the certificate"),
     ] {
-        let (part, reason) = pair(&cert, &files.write("a.key", key), SystemTime::now()).unwrap_err();
+        let (part, reason) = pair(&cert, &files.write("a.key", key), Role::Server, SystemTime::now()).unwrap_err();
         assert_eq!(part, Part::Key);
         assert!(reason.contains(told), "{reason}");
     }
+}
+
+#[test]
+fn what_others_refuse_a_certificate_for_is_told() {
+    use rcgen::{ExtendedKeyUsagePurpose as Usage, KeyUsagePurpose};
+    let files = Files::new();
+    let told = |role, change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let cert = files.write("u.crt", &params.self_signed(&key).unwrap().pem());
+        let key = files.write("u.key", &key.serialize_pem());
+        pair(&cert, &key, role, SystemTime::now()).unwrap().warnings.join("\n")
+    };
+    let uses =
+        |usages: &'static [Usage]| move |params: &mut CertificateParams| params.extended_key_usages = usages.to_vec();
+    for (role, usages, part) in [
+        (Role::Server, &[][..], ""),
+        (Role::Server, &[Usage::ServerAuth, Usage::ClientAuth], ""),
+        (Role::Server, &[Usage::Any], ""),
+        (Role::Server, &[Usage::ClientAuth], "without serverAuth, and clients refuse a server"),
+        (Role::Server, &[Usage::CodeSigning], "make it anew with serverAuth, or without extendedKeyUsage"),
+        (Role::Client, &[], ""),
+        (Role::Client, &[Usage::ClientAuth], ""),
+        (Role::Client, &[Usage::ServerAuth], "without clientAuth, and servers refuse a client"),
+    ] {
+        let warnings = told(role, &uses(usages));
+        assert_eq!(warnings.is_empty(), part.is_empty(), "{role:?} {usages:?}: {warnings}");
+        assert!(warnings.contains(part), "{role:?} {usages:?}: {warnings}");
+    }
+    let nameless = |params: &mut CertificateParams| params.subject_alt_names.clear();
+    assert!(told(Role::Server, &nameless).contains("has no subjectAltName"), "{}", told(Role::Server, &nameless));
+    assert_eq!(told(Role::Client, &nameless), "");
+    let mail = |params: &mut CertificateParams| {
+        params.subject_alt_names = vec![rcgen::SanType::Rfc822Name("a@example.org".try_into().unwrap())];
+    };
+    assert!(told(Role::Server, &mail).contains("has no subjectAltName"));
+    let only_signs_others = |params: &mut CertificateParams| params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    assert!(told(Role::Server, &only_signs_others).contains("without digitalSignature"));
 }
