@@ -24,6 +24,7 @@ mod source;
 mod streams;
 mod supervision;
 mod tls;
+mod together;
 mod users;
 pub mod variables;
 

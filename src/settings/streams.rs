@@ -11,6 +11,7 @@ use super::market_data::MarketDataSettings;
 use super::reader::{Reader, number_in};
 use super::refined;
 use super::reservations;
+use super::together;
 use super::variables::*;
 
 #[derive(Clone, Debug)]
@@ -114,6 +115,7 @@ impl StreamsSettings {
         if let Some(file) = refined.filter(|_| reader.problems.is_empty()) {
             refined::check(market_data, file, reader);
         }
+        together::check(&settings, market_data, reader);
         if let Some(capacity) = capacity {
             settings.check(reader, &capacity);
             // One that is too large by itself has been told.

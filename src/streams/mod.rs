@@ -4,7 +4,6 @@ pub mod account;
 pub mod apply;
 mod drift;
 mod effect;
-mod overlaps;
 pub mod plan;
 pub mod spec;
 

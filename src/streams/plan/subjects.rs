@@ -6,11 +6,10 @@ use serde_json::{Map, Value};
 
 use super::stages::is_nothing_yet;
 use super::{Action, Change, Conflict, ConsumerPlan, StreamPlan};
-use crate::domain::Subject;
+use crate::domain::{Claim, Overlaps, Subject};
 use crate::nats::StreamInfo;
 use crate::settings::declared::{filters_of, subjects_of};
 use crate::streams::effect::grouped;
-use crate::streams::overlaps::{Claim, Overlaps};
 use crate::streams::spec::{Desired, DesiredConsumer, DesiredStream, Origin};
 
 impl StreamPlan {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::domain::Subject;
+use super::Subject;
 
 /// Filters by their tokens, each with the stream that has it.
 #[derive(Default)]
