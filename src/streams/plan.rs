@@ -121,7 +121,7 @@ pub enum Conflict {
     TooMany { what: &'static str, most: u64, variable: &'static str },
     /// Streams reserve more than there is.
     NoRoom { bytes: i64, used: i64, most: i64, of: &'static str, by: Origin },
-    /// The account allows less to one stream.
+    /// The account allows less to one stream, or one consumer.
     AboveAccount { field: &'static str, value: i64, most: i64, by: Origin },
     /// The account asks for it.
     Required { field: &'static str, by: Origin },

@@ -67,6 +67,18 @@ fn limits_of_the_account_are_told_with_the_way_out() {
             until_state(&broker, "degraded", part);
         }
     }
+    // The streams serve without a consumer that cannot be; what is missing is told.
+    let mut server = BareServer::new(CURRENT, &account("max_ack_pending: 200"));
+    server.start();
+    let mut broker = serving(&server);
+    let file = broker.path("streams.yml");
+    std::fs::write(&file, "streams: {S: {subjects: [s], consumers: {c: {max_ack_pending: 500}, d: {}}}}").unwrap();
+    broker.set("STREAMS_FILE", file.display()).set("NATS_AUTH_USERNAME", "u").set("NATS_AUTH_PASSWORD", "p").start();
+    let told = "max_ack_pending is 500 (";
+    let (code, text) = command(&broker, &["streams", "plan"]);
+    assert!(code == Some(1) && text.contains(told) && text.contains("and the account allows 200"), "{text}");
+    wait_for("the conflict is told", || broker.log().contains(told).then_some(()));
+    assert!(!text.contains("consumer d"), "it is there: {text}");
     // With limits that leave room all is well.
     let roomy = "max_consumers: 50, max_file: 2GB, max_streams: 2, disk_max_stream_bytes: 1GB";
     let mut server = BareServer::new(CURRENT, &account(roomy));
@@ -74,4 +86,29 @@ fn limits_of_the_account_are_told_with_the_way_out() {
     let mut broker = serving(&server);
     broker.set("NATS_AUTH_USERNAME", "u").set("NATS_AUTH_PASSWORD", "p").start();
     assert_eq!(command(&broker, &["streams", "plan", "--exit-code"]).0, Some(0));
+}
+
+/// What only the server knows is told when it refuses.
+#[test]
+fn limits_of_the_server_are_told_with_the_way_out() {
+    for version in ["2.10.26", CURRENT] {
+        let conf = "jetstream { store_dir: \"STORE\", limits { duplicate_window: 60s, max_ack_pending: 200, max_request_batch: 50 } }\n";
+        let mut server = BareServer::new(version, conf);
+        server.start();
+        for (options, told) in [
+            ("duplicate_window: 2m", ["server limit of 1m0s", "; shorten duplicate_window"]),
+            ("consumers: {c: {max_ack_pending: 500}}", ["system limit of 200", "; lower max_ack_pending"]),
+            ("consumers: {c: {max_batch: 100}}", ["server limit of 50", "; lower max_batch"]),
+        ] {
+            let mut broker = serving(&server);
+            let file = broker.path("streams.yml");
+            std::fs::write(&file, format!("streams: {{S: {{subjects: [s], {options}}}}}")).unwrap();
+            broker.set("STREAMS_FILE", file.display());
+            let (code, text) = command(&broker, &["streams", "apply"]);
+            assert_eq!(code, Some(1), "{version} {options}: {text}");
+            for part in told {
+                assert!(text.contains(part), "{version} {options}: {part}\n{text}");
+            }
+        }
+    }
 }

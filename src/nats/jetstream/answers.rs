@@ -11,7 +11,7 @@ use crate::domain::{OLDEST_SERVER, ServerVersion};
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The server answered, and refused.
-    #[error("{description} (JetStream error {err_code}){}", way_out(*.err_code))]
+    #[error("{description} (JetStream error {err_code}){}", way_out(*.err_code, .description))]
     Refused { err_code: u64, description: String },
     #[error("no answer to {subject} within {} s", .deadline.as_secs_f32())]
     Timeout { subject: String, deadline: Duration },

@@ -19,6 +19,7 @@ pub(super) const THE_ACCOUNT: &str = "the account";
 pub(super) fn hold_back(streams: &mut [StreamPlan], desired: &Desired, existing: &Existing) {
     for (plan, wanted) in streams.iter_mut().zip(&desired.streams) {
         of_account(plan, wanted, existing);
+        of_consumers(plan, wanted, existing);
     }
     number_of_streams(streams, desired, existing);
     reservations(streams, desired, existing);
@@ -63,6 +64,29 @@ fn of_account(plan: &mut StreamPlan, wanted: &DesiredStream, existing: &Existing
     }
     for conflict in found {
         plan.hold(conflict);
+    }
+}
+
+/// What the account allows to one consumer. A limit of the server itself nobody tells.
+fn of_consumers(plan: &mut StreamPlan, wanted: &DesiredStream, existing: &Existing) {
+    let there = existing.streams.iter().find(|info| info.name() == plan.name).map(|info| &info.config);
+    let Some(config) = sent(plan).or(there) else { return };
+    let replicas = number(config, "num_replicas").max(1);
+    let limits = existing.account.as_ref().and_then(|account| account.limits(replicas));
+    let Some(most) = limits.map(|limits| limits.max_ack_pending).filter(|most| *most > 0) else { return };
+    let field = "max_ack_pending";
+    for consumer in &mut plan.consumers {
+        let (ConsumerAction::Create(config) | ConsumerAction::Update { config, .. }) = &consumer.action else {
+            continue;
+        };
+        let value = number(config, field);
+        if value > most {
+            let desired = wanted.consumers.iter().find(|desired| desired.name == consumer.name);
+            let wanted = desired.and_then(|desired| desired.fields.iter().find(|wanted| wanted.field.name == field));
+            let by = wanted.map_or(Origin::Nobody, |wanted| wanted.by.clone());
+            consumer.conflicts.push(Conflict::AboveAccount { field, value, most, by });
+            consumer.action = ConsumerAction::Blocked;
+        }
     }
 }
 

@@ -195,6 +195,18 @@ fn what_the_account_does_not_allow_is_not_sent() {
     );
     let planned = plan(&two, &there(json!({ "max_consumers": 1 })));
     assert!(planned.streams[1].sentences()[0].contains("consumer d: the account allows 1 consumers"), "{planned:?}");
+    let waiting =
+        file("streams:\n  A:\n    subjects: [a]\n    consumers:\n      c: {max_ack_pending: 500}\n      d: {}\n");
+    let planned = plan(&waiting, &there(json!({ "max_ack_pending": 200 })));
+    assert_eq!(
+        planned.streams[0].sentences(),
+        [
+            "conflict: consumer c: max_ack_pending is 500 (s.yml:5), and the account allows 200: set max_ack_pending to 200 at \
+          most, or have the account's limit raised"
+        ]
+    );
+    assert!(matches!(planned.streams[0].consumers[1].action, ConsumerAction::Create(_)), "{planned:?}");
+    assert!(!plan(&waiting, &there(json!({ "max_ack_pending": 500 }))).has_conflicts());
     assert!(sentences(&two, json!({ "max_bytes_required": true }))[0].contains("asks for a limit of each stream"));
     let tiers = json!({ "tiers": { "R1": { "limits": { "max_storage": 100 } } } });
     let tiered = Existing { account: Account::of(tiers), ..with(vec![]) };
