@@ -1,6 +1,8 @@
 //! YAML text → nodes that know where they stand. Scalars stay text: what they mean is for the reader
 //! to say. Anchors and merge keys (`<<`) are resolved; tags are refused; a key stands once.
 
+mod concatenated;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -71,9 +73,23 @@ impl Place {
     }
 }
 
-/// Reads the one document that holds something; [`None`] where there is nothing. Templates leave empty
-/// ones before and behind it. All faults come back at once, but for those that make the rest unreadable.
-pub fn parse(text: &str) -> Result<Option<Node>, Vec<Fault>> {
+/// Reads the documents that hold something: templates leave empty ones before and behind them. All
+/// faults come back at once, but for those that make the rest unreadable.
+pub fn parse(text: &str) -> Result<Vec<Node>, Vec<Fault>> {
+    let (mut documents, mut faults) = (vec![], vec![]);
+    for part in concatenated::parts(text) {
+        match parse_part(part.text) {
+            Ok(nodes) => documents.extend(nodes.into_iter().map(|node| part.node(node))),
+            Err(of_part) => faults.extend(of_part.into_iter().map(|fault| part.fault(fault))),
+        }
+        if faults.len() >= MOST_FAULTS {
+            break;
+        }
+    }
+    if faults.is_empty() { Ok(documents) } else { Err(faults) }
+}
+
+fn parse_part(text: &str) -> Result<Vec<Node>, Vec<Fault>> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text).keep_tags(true) {
         let taken = match event {
@@ -85,12 +101,12 @@ pub fn parse(text: &str) -> Result<Option<Node>, Vec<Fault>> {
             break;
         }
     }
-    if builder.faults.is_empty() { Ok(builder.root) } else { Err(builder.faults) }
+    if builder.faults.is_empty() { Ok(builder.documents) } else { Err(builder.faults) }
 }
 
 #[derive(Default)]
 struct Builder {
-    root: Option<Node>,
+    documents: Vec<Node>,
     open: Vec<Open>,
     /// By number; only what is whole can be referred to.
     anchors: HashMap<usize, Node>,
@@ -168,18 +184,8 @@ impl Builder {
             self.anchors.insert(anchor, node.clone());
         }
         match self.open.last_mut().map(|open| &mut open.inside) {
-            None if node.value == Value::Null => {}
-            None => match &self.root {
-                Some(first) => {
-                    let what = format!(
-                        "a second document: the one that begins in line {} says something already; put everything \
-                         into one",
-                        first.at.line
-                    );
-                    return Err(Fault { at: node.at, what });
-                }
-                None => self.root = Some(node),
-            },
+            None if says_nothing(&node) => {}
+            None => self.documents.push(node),
             Some(Inside::List(nodes)) => nodes.push(node),
             Some(Inside::Map { entries, key, merged }) => match key.take() {
                 Some((name, at)) if name == "<<" => {
@@ -256,6 +262,16 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value {
     Value::Scalar { text: text.into_owned(), quoted }
 }
 
+/// Whether a document is as good as none.
+fn says_nothing(node: &Node) -> bool {
+    match &node.value {
+        Value::Null => true,
+        Value::Scalar { text, .. } => text.is_empty(),
+        Value::List(nodes) => nodes.is_empty(),
+        Value::Map(entries) => entries.is_empty(),
+    }
+}
+
 fn key_of(node: &Node) -> Result<String, Fault> {
     match &node.value {
         Value::Scalar { text, .. } => Ok(text.clone()),
@@ -302,7 +318,10 @@ mod tests {
     }
 
     fn read(text: &str) -> String {
-        parse(text).unwrap().map_or("nothing".into(), |node| short(&node))
+        match parse(text).unwrap().as_slice() {
+            [] => "nothing".into(),
+            documents => documents.iter().map(short).collect::<Vec<_>>().join(" | "),
+        }
     }
 
     fn faults(text: &str) -> Vec<String> {
@@ -313,7 +332,9 @@ mod tests {
     fn scalars_lists_and_maps() {
         assert_eq!(read("a: 1\nb: [x, 'y', \"2\"]\nc:\n  - d: ~\n  -\n"), r#"{a=1 b=[x "y" "2"] c=[{d=null} null]}"#);
         assert_eq!(read("a: |\n  two\n  lines\n"), r#"{a="two\nlines\n"}"#);
-        for empty in ["", "# only a comment\n", "---\n", "null", "~", "---\n---\n", "---\n# a\n---\n...\n"] {
+        for empty in
+            ["", "# only a comment\n", "---\n", "null", "~", "---\n---\n", "---\n# a\n---\n...\n", "{}", "[]", "\"\""]
+        {
             assert_eq!(read(empty), "nothing", "{empty:?}");
         }
     }
@@ -321,17 +342,51 @@ mod tests {
     #[test]
     fn empty_documents_are_passed_over() {
         let text = "a: &x 1\nb: *x\n";
-        for before in ["", "---\n", "# a comment\n---\n", "---\n# nothing\n---\n", "---\n~\n---\n", "%YAML 1.2\n---\n"]
-        {
-            for behind in ["", "---\n", "---", "...\n", "---\n# nothing", "---\nnull\n---\n---\n", "...\n---\n"] {
+        for before in [
+            "",
+            "---\n",
+            "# a comment\n---\n",
+            "---\n# nothing\n---\n",
+            "---\n~\n---\n",
+            "%YAML 1.2\n---\n",
+            "{}\n---\n",
+            "[]\n---\n",
+        ] {
+            for behind in [
+                "",
+                "---\n",
+                "---",
+                "...\n",
+                "---\n# nothing",
+                "---\nnull\n---\n---\n",
+                "...\n---\n",
+                "---\n{}\n",
+                "---\n''\n",
+            ] {
                 assert_eq!(read(&format!("{before}{text}{behind}")), "{a=1 b=1}", "{before:?} {behind:?}");
             }
         }
     }
 
     #[test]
+    fn several_documents_come_one_by_one() {
+        assert_eq!(read("a: 1\n---\nb: 2\n---\n- 1\n...\n"), "{a=1} | {b=2} | [1]");
+        for between in ["", " ", "\n", "\n\n", "\r\n"] {
+            let text = format!("{{\"a\": 1}}{between}{{}}[]{between}[2]{between}");
+            assert_eq!(read(&text), "{a=1} | [2]", "{between:?}");
+        }
+        let text = "{\"a\":\n 1} {\"é\": 2}{\n\"c\": [3]}";
+        let at: Vec<_> = parse(text).unwrap().iter().map(|node| node.at.to_string()).collect();
+        assert_eq!(at, ["1:1", "2:5", "2:13"]);
+        let Value::Map(entries) = &parse(text).unwrap()[2].value else { panic!() };
+        assert_eq!((entries[0].at.to_string(), entries[0].value.at.to_string()), ("3:1".into(), "3:6".into()));
+        assert_eq!(faults("{\"a\": 1}\n{\"b\": 1, \"b\": 2}"), ["2:10 the key \"b\" stands in line 2 already"]);
+        assert!(faults("{\"a\": 1}\n{\"b\": ")[0].starts_with("2:1 "), "{:?}", faults("{\"a\": 1}\n{\"b\": "));
+    }
+
+    #[test]
     fn nodes_know_where_they_stand() {
-        let root = parse("a: 1\nb:\n  c: [x,\n    y]\n").unwrap().unwrap();
+        let root = parse("a: 1\nb:\n  c: [x,\n    y]\n").unwrap().remove(0);
         let Value::Map(entries) = &root.value else { panic!("{root:?}") };
         assert_eq!(entries[1].at, Place { line: 2, column: 1 });
         let Value::Map(inner) = &entries[1].value.value else { panic!("{root:?}") };
@@ -359,10 +414,6 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         assert_eq!(faults("a: !!str 5"), ["1:4 the tag tag:yaml.org,2002:str; tags are not supported"]);
-        let second = "a second document: the one that begins in line 1 says something already; put everything into one";
-        assert_eq!(faults("a: 1\n---\nb: 2\n"), [format!("3:1 {second}")]);
-        assert_eq!(faults("a: 1\n---\n---\n- 1\n...\n"), [format!("4:1 {second}")]);
-        assert_eq!(faults("a: 1\n---\ntext\n"), [format!("3:1 {second}")]);
         assert!(faults("a: 1\n---\nb: [\n")[0].starts_with("4:1 "), "it is read, too");
         assert_eq!(faults("? [a]\n: 1\n"), ["1:3 a list or a map as a key"]);
         assert_eq!(faults("? &x a\n: &y {b: *y}\n"), ["2:10 an alias for something that contains it"]);

@@ -5,13 +5,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::declared::{Declarations, DeclaredStream, exports};
+use super::declared::exports::{self, NoDeclarations};
+use super::declared::{Declarations, DeclaredStream};
 use super::document::{Document, found, join, scalar};
 use super::problem::{Problems, shown};
 use super::reader::parse_bool;
 use super::users::{self, User};
 use super::variables::*;
-use crate::yaml::{self, Entry, Node};
+use crate::yaml::{self, Entry, Node, Place};
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -201,13 +202,19 @@ impl SettingsFile {
     }
 
     pub fn of(name: &str, text: &str, directory: &Path, problems: &mut Problems) -> Self {
-        let root = match yaml::parse(text) {
-            Ok(Some(root)) => exports::as_declarations(root),
-            Ok(None) => return Self::default(),
+        let mut refuse = |at: Place, found: String, rule: &str, remedy: &str| {
+            problems.add(format!("{name}:{at}"), found, rule, remedy);
+        };
+        let root = match yaml::parse(text).map(exports::as_declarations) {
+            Ok(Ok(Some(root))) => root,
+            Ok(Ok(None)) => return Self::default(),
+            Ok(Err(NoDeclarations { at, found, rule, remedy })) => {
+                refuse(at, found, &rule, remedy);
+                return Self::default();
+            }
             Err(faults) => {
                 for fault in faults {
-                    let place = format!("{name}:{}", fault.at);
-                    problems.add(place, fault.what, "this is not YAML that can be used", "correct it");
+                    refuse(fault.at, fault.what, "this is not YAML that can be used", "correct it");
                 }
                 return Self::default();
             }

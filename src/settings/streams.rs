@@ -158,6 +158,16 @@ impl StreamsSettings {
                 );
                 continue;
             }
+            if stream.is_for_its_consumers_alone() && !(self.market_data && stream.name.as_str() == market_data) {
+                let names: Vec<_> = stream.consumers.iter().take(5).map(|consumer| consumer.name.as_str()).collect();
+                reader.problems.add(
+                    format!("{}:{}: {}", stream.file, stream.line, stream.name),
+                    format!("consumers without their stream: {}", names.join(", ")),
+                    format!("stream {} must be declared with them", stream.name),
+                    format!("add its subjects, or what `nats stream info {} -j` prints", stream.name),
+                );
+                continue;
+            }
             let refines = self.market_data && stream.name.as_str() == market_data;
             if !refines && !stream.says_what_it_captures() {
                 reader.problems.add(

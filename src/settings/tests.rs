@@ -474,3 +474,19 @@ fn secrets_that_were_hardly_meant_are_warned_of_and_not_shown() {
     assert!(warnings.contains("the password of the user \"'a'\" ends with a carriage return"), "{warnings}");
     assert!(!warnings.contains("nobody"), "{warnings}");
 }
+
+#[test]
+fn consumers_without_their_stream_are_told_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("c.yml");
+    std::fs::write(&path, "streams:\n  ORDERS: {consumers: {c: {}, d: {}}}\n  MARKET_DATA: {consumers: {e: {}}}\n")
+        .unwrap();
+    let problems = load(&[("STREAMS_FILE", path.to_str().unwrap())]).unwrap_err().list;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let told = problems[0].to_string();
+    assert!(
+        told.contains("c.yml:2: ORDERS: cannot use consumers without their stream: c, d: stream ORDERS must"),
+        "{told}"
+    );
+    assert!(told.contains("`nats stream info ORDERS -j`"), "{told}");
+}

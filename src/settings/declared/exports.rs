@@ -3,7 +3,10 @@
 //! answers of the API. They are known by their shape: a whole configuration, which nobody writes by
 //! hand. In those, numbers that are durations are nanoseconds.
 
+use std::borrow::Cow;
+
 use crate::settings::document::{found, scalar};
+use crate::settings::problem::shown;
 use crate::yaml::{Entry, Node, Place, Value};
 
 /// What Go writes of a stream whether it is set or not.
@@ -53,40 +56,130 @@ pub fn is_consumer(node: &Node) -> bool {
         && any(["deliver_policy", "num_replicas"])
 }
 
-/// The configuration in what a server tells of an object, or the node itself.
-pub fn unwrapped(node: &Node) -> &Node {
-    let Value::Map(entries) = &node.value else { return node };
-    let known = entries.iter().all(|entry| AROUND.contains(&entry.key.as_str()));
-    match get(node, "config") {
-        Some(config) if known && matches!(config.value, Value::Map(_)) => config,
-        _ => node,
+/// The configuration in what a server tells of an object, or the node itself. Consumers that stand
+/// beside the configuration of their stream come along.
+pub fn unwrapped(node: &Node) -> Cow<'_, Node> {
+    let Value::Map(entries) = &node.value else { return Cow::Borrowed(node) };
+    let known = entries.iter().all(|entry| AROUND.contains(&entry.key.as_str()) || entry.key == CONSUMERS);
+    let Some(config) = get(node, "config").filter(|config| known && matches!(config.value, Value::Map(_))) else {
+        return Cow::Borrowed(node);
+    };
+    let Some(consumers) = entries.iter().find(|entry| entry.key == CONSUMERS) else { return Cow::Borrowed(config) };
+    let mut with_consumers = config.clone();
+    if let Value::Map(entries) = &mut with_consumers.value {
+        entries.push(consumers.clone());
     }
+    Cow::Owned(with_consumers)
 }
+
+/// A list of consumers by their names, where each of them has one.
+pub fn by_name(node: &Node) -> Option<Vec<Entry>> {
+    let Value::List(items) = &node.value else { return None };
+    let entry = |item: &Node| Some(Entry { key: name_of(&unwrapped(item))?, at: item.at, value: item.clone() });
+    items.iter().map(entry).collect()
+}
+
+/// The stream that a consumer is told to belong to.
+pub fn stream_of(node: &Node) -> Option<&str> {
+    scalar(get(node, "stream_name")?).ok()
+}
+
+fn name_of(config: &Node) -> Option<String> {
+    let text = |key: &&str| scalar(get(config, key)?).ok().filter(|text| !text.is_empty());
+    ["name", "durable_name"].iter().find_map(text).map(str::to_owned)
+}
+
+const STREAMS: &str = "streams";
+const CONSUMERS: &str = "consumers";
 
 /// What stands around a list in an answer of the API.
 const AROUND_LISTS: [&str; 6] = ["type", "total", "offset", "limit", "missing", "offline"];
 
-/// A file that is an export or a list of them as the file of streams that it stands for; others stay
-/// as they are.
-pub fn as_declarations(root: Node) -> Node {
-    let is_list = |key: &&str| get(&root, key).is_some_and(|list| matches!(&list.value, Value::List(_)));
-    let key = ["streams", "consumers"].into_iter().find(is_list);
-    let items: Vec<&Node> = match (&root.value, key.and_then(|key| get(&root, key)).map(|list| &list.value)) {
-        (Value::List(items), _) | (_, Some(Value::List(items))) => items.iter().collect(),
-        _ => vec![&root],
+/// Documents that cannot be declarations.
+pub struct NoDeclarations {
+    pub at: Place,
+    pub found: String,
+    pub rule: String,
+    pub remedy: &'static str,
+}
+
+const GIVE_WHOLE_ONES: &str = "give what `nats stream info -j` or `nats consumer info -j` prints, or write `streams:` with `NAME:` and options below it";
+
+/// The documents of a file as the one that they stand for: exports, and lists of them, become a file of
+/// streams; anything else must stand alone and stays as it is.
+pub fn as_declarations(documents: Vec<Node>) -> Result<Option<Node>, NoDeclarations> {
+    let Some(first) = documents.first() else { return Ok(None) };
+    let at = first.at;
+    let (mut exports, mut rest) = (vec![], vec![]);
+    for (number, document) in documents.iter().enumerate() {
+        let of_document = exports_in(document)?;
+        if documents.len() > 1 && !of_document.as_ref().is_some_and(|found| found.rest.is_empty()) {
+            let other = &documents[if number == 0 { 1 } else { 0 }];
+            let (second, first) = if number == 0 { (other, document) } else { (document, other) };
+            return Err(NoDeclarations {
+                at: second.at,
+                found: "a second document".into(),
+                rule: format!("the one that begins in line {} says something already", first.at.line),
+                remedy: "put everything into one; only whole configurations as NATS tools write them may follow one another",
+            });
+        }
+        let Some(found) = of_document else { return Ok(documents.into_iter().next()) };
+        exports.extend(found.exports);
+        rest.extend(found.rest);
+    }
+    Ok(Some(declarations(at, exports, rest)))
+}
+
+struct Found {
+    exports: Vec<Export>,
+    /// What else a settings file says.
+    rest: Vec<Entry>,
+}
+
+/// [`None`] for a document that is not about exports.
+fn exports_in(document: &Node) -> Result<Option<Found>, NoDeclarations> {
+    if let Some(export) = Export::of(document) {
+        return Ok(Some(Found { exports: vec![export], rest: vec![] }));
+    }
+    if is_consumer(document) {
+        let name = name_of(document).unwrap_or_default();
+        return Err(NoDeclarations {
+            at: document.at,
+            found: format!("the configuration of consumer {} alone", shown(&name)),
+            rule: "must say which stream the consumer belongs to".into(),
+            remedy: "give what `nats consumer info STREAM CONSUMER -j` prints, or write it below `consumers:` of its stream",
+        });
+    }
+    let (items, rest) = match &document.value {
+        Value::List(items) => (items.iter().collect(), vec![]),
+        Value::Map(entries) => {
+            let is_list = |entry: &&Entry| {
+                [STREAMS, CONSUMERS].contains(&entry.key.as_str()) && matches!(entry.value.value, Value::List(_))
+            };
+            let (lists, others): (Vec<_>, Vec<_>) = entries.iter().partition(is_list);
+            if lists.is_empty() {
+                return Ok(None);
+            }
+            let mut items: Vec<&Node> = vec![];
+            for list in lists {
+                if let Value::List(nodes) = &list.value.value {
+                    items.extend(nodes);
+                }
+            }
+            let rest = others.into_iter().filter(|entry| !AROUND_LISTS.contains(&entry.key.as_str()));
+            (items, rest.cloned().collect())
+        }
+        _ => return Ok(None),
     };
-    let exports: Option<Vec<Export>> = items.into_iter().map(Export::of).collect();
-    let Some(exports) = exports.filter(|exports| !exports.is_empty()) else { return root };
-    // What else a settings file says stays.
-    let rest = match (&root.value, key) {
-        (Value::Map(entries), Some(key)) => entries
-            .iter()
-            .filter(|entry| entry.key != key && !AROUND_LISTS.contains(&entry.key.as_str()))
-            .cloned()
-            .collect(),
-        _ => vec![],
-    };
-    declarations(root.at, exports, rest)
+    let exports = items.into_iter().enumerate().map(|(number, item)| {
+        Export::of(item).ok_or_else(|| NoDeclarations {
+            at: item.at,
+            found: format!("a list with {} as item {}", found(item), number + 1),
+            rule: "must be a map, or a list of whole configurations as NATS tools write them".into(),
+            remedy: GIVE_WHOLE_ONES,
+        })
+    });
+    Ok(Some(Found { exports: exports.collect::<Result<_, _>>()?, rest }))
 }
 
 /// One object of an export.
@@ -98,13 +191,12 @@ enum Export {
 impl Export {
     fn of(item: &Node) -> Option<Self> {
         let node = unwrapped(item);
-        let name = |keys: &[&str]| keys.iter().find_map(|key| scalar(get(node, key)?).ok()).map(str::to_owned);
-        if is_stream(node) {
-            return Some(Self::Stream { name: name(&["name"])?, node: node.clone() });
+        if is_stream(&node) {
+            return Some(Self::Stream { name: name_of(&node)?, node: node.into_owned() });
         }
-        let stream = scalar(get(item, "stream_name")?).ok()?.to_owned();
-        let name = name(&["name", "durable_name"])?;
-        is_consumer(node).then(|| Self::Consumer { stream, name, node: node.clone() })
+        let stream = stream_of(item)?.to_owned();
+        is_consumer(&node).then_some(())?;
+        Some(Self::Consumer { stream, name: name_of(&node)?, node: node.into_owned() })
     }
 }
 
@@ -129,12 +221,13 @@ fn declarations(at: Place, exports: Vec<Export>, mut rest: Vec<Entry>) -> Node {
             streams.len() - 1
         });
         let Value::Map(entries) = &mut streams[position].value.value else { continue };
-        match entries.iter_mut().find(|entry| entry.key == "consumers").map(|entry| &mut entry.value.value) {
+        match entries.iter_mut().find(|entry| entry.key == CONSUMERS).map(|entry| &mut entry.value.value) {
             Some(Value::Map(consumers)) => consumers.push(consumer),
-            _ => entries.push(Entry { key: "consumers".into(), at: consumer.at, value: map(vec![consumer]) }),
+            Some(Value::List(consumers)) => consumers.push(consumer.value),
+            _ => entries.push(Entry { key: CONSUMERS.into(), at: consumer.at, value: map(vec![consumer]) }),
         }
     }
-    rest.push(Entry { key: "streams".into(), at, value: map(streams) });
+    rest.push(Entry { key: STREAMS.into(), at, value: map(streams) });
     map(rest)
 }
 

@@ -42,6 +42,11 @@ pub struct DeclaredConsumer {
 }
 
 impl DeclaredStream {
+    /// Whether nothing is said about the stream itself.
+    pub fn is_for_its_consumers_alone(&self) -> bool {
+        self.config.is_empty() && self.lines.is_empty() && !self.consumers.is_empty()
+    }
+
     /// Whether it has subjects, or another stream that its messages come from. The stream of the eight
     /// families needs none.
     pub fn says_what_it_captures(&self) -> bool {
@@ -100,10 +105,12 @@ impl Declarations {
         let mut consumers = vec![];
         let mut strict_subjects = self.strict_subjects;
         let node = exports::unwrapped(&entry.value);
-        document.exported = exports::is_stream(node);
-        for inner in document.entries(node, path) {
+        document.exported = exports::is_stream(&node);
+        for inner in document.entries(&node, path) {
             match inner.key.as_str() {
-                "consumers" => consumers = read_consumers(document, &inner.value, &join(path, "consumers")),
+                "consumers" => {
+                    consumers = read_consumers(document, &inner.value, &entry.key, &join(path, "consumers"));
+                }
                 "strict_subjects" => {
                     let strict = document.bool(&inner.value, &join(path, "strict_subjects"));
                     strict_subjects = strict.unwrap_or(strict_subjects);
@@ -167,17 +174,39 @@ struct Read {
     path: String,
 }
 
-fn read_consumers(document: &mut Document<'_>, node: &Node, path: &str) -> Vec<Read> {
+fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: &str) -> Vec<Read> {
     let exported = document.exported;
-    let mut consumers = vec![];
-    for entry in document.entries(node, path) {
+    let mut consumers: Vec<Read> = vec![];
+    // Tools list them, each with its name inside.
+    let listed = exports::by_name(node);
+    let entries = match &listed {
+        Some(entries) => entries,
+        None => document.entries(node, path),
+    };
+    for entry in entries {
         let path = join(path, &entry.key);
+        if let Some(other) = exports::stream_of(&entry.value).filter(|other| *other != stream) {
+            let rule = format!("must belong to stream {stream}, below which it stands");
+            document.problem(
+                entry.at,
+                &path,
+                &format!("a consumer of stream {}", shown(other)),
+                &rule,
+                "put it below its own",
+            );
+            continue;
+        }
+        if let Some(first) = consumers.iter().find(|first| first.consumer.name.as_str() == entry.key) {
+            let rule = format!("stands in line {} already", first.consumer.line);
+            document.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
+            continue;
+        }
         let node = exports::unwrapped(&entry.value);
         // Somebody may have written it below a stream that is an export.
-        document.exported = exports::is_consumer(node);
+        document.exported = exports::is_consumer(&node);
         let mut fields = Fields::default();
         let mut durable = !document.exported;
-        for inner in document.entries(node, &path) {
+        for inner in document.entries(&node, &path) {
             match inner.key.as_str() {
                 "durable" => durable = document.bool(&inner.value, &join(&path, "durable")).unwrap_or(true),
                 "durable_name" if document.exported && exports::says_nothing(&inner.value) => {}

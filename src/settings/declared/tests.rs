@@ -344,10 +344,11 @@ fn exported_info() -> [String; 2] {
 #[test]
 fn exports_are_taken_as_they_are() {
     let [stream, consumer] = exported_info();
-    let with_consumers = format!(
-        r#"{}, "consumers": {{"NEW": {EXPORTED_CONSUMER}}}}}"#,
-        EXPORTED_STREAM.trim_end_matches('}').to_owned() + "}"
-    );
+    let with_consumers_of =
+        |consumers: &str| format!(r#"{}, "consumers": {consumers}}}"#, EXPORTED_STREAM.strip_suffix('}').unwrap());
+    let with_consumers = with_consumers_of(&format!(r#"{{"NEW": {EXPORTED_CONSUMER}}}"#));
+    let listed = with_consumers_of(&format!("[{consumer}]"));
+    let beside = format!(r#"{}, "consumers": [{EXPORTED_CONSUMER}]}}"#, stream.strip_suffix('}').unwrap());
     let list = |what: &str, items: &str| {
         format!(r#"{{"type": "x", "total": 1, "offset": 0, "limit": 256, "{what}": [{items}]}}"#)
     };
@@ -360,6 +361,21 @@ fn exports_are_taken_as_they_are() {
         (format!("[{EXPORTED_STREAM}, {consumer}]"), 1),
         (format!(r#"{{"streams": {{"ORDERS": {stream}}}}}"#), 0),
         (format!(r#"{{"streams": {{"ORDERS": {with_consumers}}}}}"#), 1),
+        // Consumers that stand within what is told of their stream, or beside it.
+        (with_consumers.clone(), 1),
+        (listed.clone(), 1),
+        (with_consumers_of(&format!("[{EXPORTED_CONSUMER}]")), 1),
+        (beside.clone(), 1),
+        (list("streams", &listed), 1),
+        (list("streams", &beside), 1),
+        (format!(r#"{{"streams": {{"ORDERS": {listed}}}}}"#), 1),
+        (format!(r#"{{"streams": {{"ORDERS": {beside}}}}}"#), 1),
+        (format!(r#"{{"streams": [{stream}], "consumers": [{consumer}]}}"#), 1),
+        // One after another, in every way that tools print them.
+        (format!("{stream}{consumer}"), 1),
+        (format!("{stream}\n{consumer}\n"), 1),
+        (format!("{consumer}\n---\n{stream}\n---\n{{}}\n"), 1),
+        (format!("[{stream}]\n[]\n[{consumer}]"), 1),
     ] {
         let streams = good(&text);
         assert_eq!(streams.len(), 1, "{text}");
@@ -391,6 +407,52 @@ fn exports_are_taken_as_they_are() {
     // Without its stream it is for one that is declared elsewhere, or for nobody.
     let (streams, _) = read(&list("consumers", &consumer));
     assert_eq!((streams.len(), streams[0].consumers.len(), streams[0].config.len()), (1, 1, 0));
+}
+
+#[test]
+fn what_is_given_instead_of_a_stream_is_told() {
+    let [stream, consumer] = exported_info();
+    for (text, told) in [
+        (
+            EXPORTED_CONSUMER.to_owned(),
+            "1:1: cannot use the configuration of consumer \"NEW\" alone: must say which stream",
+        ),
+        (
+            "[A, B]".into(),
+            "1:2: cannot use a list with \"A\" as item 1: must be a map, or a list of whole configurations",
+        ),
+        (format!("[{stream}, {{\"name\": \"x\"}}]"), "cannot use a list with a map as item 2"),
+        (format!("{stream}\nstreams: {{}}"), "did not find"),
+        (
+            format!("{stream}\n---\nstreams: {{A: {{subjects: [a]}}}}"),
+            "a second document: the one that begins in line 1 says",
+        ),
+        (
+            "a: 1\n---\nb: 2".into(),
+            "s.yml:3:1: cannot use a second document: the one that begins in line 1 says something",
+        ),
+        (
+            format!("streams: {{OTHER: {{subjects: [o], consumers: [{consumer}]}}}}"),
+            "OTHER.consumers.NEW: cannot use a consumer of stream \"ORDERS\": must belong to stream OTHER",
+        ),
+        (format!("{stream}{consumer}{consumer}"), "ORDERS.consumers.NEW: cannot use \"NEW\": stands in line"),
+        (
+            "streams: {A: {subjects: [a], consumers: [x, y]}}".into(),
+            "streams.A.consumers: cannot use a list: must be a map",
+        ),
+    ] {
+        let problems = bad(&text);
+        assert!(problems.len() == 1 && problems[0].contains(told), "{text}: {problems:?}");
+        assert!(!problems[0].contains("not YAML") || told == "did not find", "{problems:?}");
+    }
+    // Consumers may be listed by hand as well.
+    let streams =
+        good("streams:\n  A:\n    subjects: [a]\n    consumers:\n    - name: c\n      ack_wait: 5s\n    - name: d\n");
+    let names: Vec<_> = streams[0].consumers.iter().map(|consumer| (consumer.name.as_str(), consumer.line)).collect();
+    assert_eq!(names, [("c", 5), ("d", 7)]);
+    for empty in ["{}", "{}\n---\n[]\n", "streams: {A: {subjects: [a]}}\n---\n{}\n"] {
+        assert_eq!(good(empty).len(), usize::from(empty.len() > 15), "{empty}");
+    }
 }
 
 #[test]
