@@ -12,6 +12,7 @@ mod file;
 mod jetstream;
 mod logs;
 mod market_data;
+mod oddity;
 mod permissions;
 mod problem;
 mod reader;
@@ -209,6 +210,7 @@ impl Settings {
             settings.find_open_doors(&mut reader);
             settings.check_connect_line(&mut reader);
         }
+        reader.warn_of_odd_texts();
         if purpose == Purpose::Talk {
             problems.list.retain(|problem| !OF_THE_BROKER.iter().any(|variable| variable.name == problem.variable));
         }

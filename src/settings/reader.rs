@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::oddity::oddity;
 use super::problem::{Problems, shown};
 use super::source::shown_value;
 use super::users::is_bcrypt;
-use super::variables::{Environment, Variable};
+use super::variables::{ALL, Environment, Variable};
 use crate::domain::{ByteSize, Secret, parse_span};
 
 pub struct Reader<'a> {
@@ -179,6 +180,16 @@ impl Reader<'_> {
         }
     }
 
+    /// The same of every variable that is set and has not been warned of, whatever takes its text.
+    pub fn warn_of_odd_texts(&mut self) {
+        for variable in ALL {
+            let is_told = self.warnings.iter().any(|warning| warning.starts_with(&format!("{} ", variable.name)));
+            if let Some(oddity) = self.set(variable).filter(|_| !is_told).and_then(oddity) {
+                self.warnings.push(format!("{} {oddity}; that counts as a part of it", variable.name));
+            }
+        }
+    }
+
     /// A credential: any text without NUL up to 1 KiB. The protocol's CONNECT line carries it.
     pub fn secret(&mut self, variable: &Variable) -> Option<Secret> {
         let secret = self.read_secret(variable)?;
@@ -240,22 +251,6 @@ impl Reader<'_> {
 
     pub fn url(&mut self, variable: &Variable, schemes: &[&str]) -> Option<String> {
         self.optional(variable, |text| parse_url(text, schemes))
-    }
-}
-
-/// What editors, shells and .env files leave in a text that nobody meant.
-fn oddity(text: &str) -> Option<&'static str> {
-    let quoted = |mark: char| text.len() > 1 && text.starts_with(mark) && text.ends_with(mark);
-    if text.starts_with('\u{feff}') {
-        Some("begins with a byte order mark: save the file as UTF-8 without one")
-    } else if text.ends_with('\r') {
-        Some("ends with a carriage return: save the file with the line ends of Unix")
-    } else if text.trim() != text {
-        Some("begins or ends with white space")
-    } else if quoted('"') || quoted('\'') {
-        Some("is in quotes: .env files that docker reads take them literally")
-    } else {
-        None
     }
 }
 

@@ -430,7 +430,12 @@ fn secrets_that_were_hardly_meant_are_warned_of_and_not_shown() {
         ("\u{feff}tell-nobody", "byte order mark"),
         (&hash, "looks like a bcrypt hash and is taken as the secret itself"),
         ("tell \"nobody", ""),
-        ("\"", ""),
+        ("tell's-nobody", ""),
+        ("\"", "a quote that has no other"),
+        ("'", "a quote that has no other"),
+        ("“tell-nobody”", "is in quotes"),
+        ("‘tell-nobody’", "is in quotes"),
+        ("tell-nobody\u{200b}", "holds an invisible character (U+200B)"),
     ] {
         for variable in ["NATS_AUTH_PASSWORD", "NATS_AUTH_TOKEN", "NATS_CLUSTER_PASSWORD"] {
             // nats-server would take it for a hash, there, so it is refused.
@@ -489,4 +494,27 @@ fn consumers_without_their_stream_are_told_as_that() {
         "{told}"
     );
     assert!(told.contains("`nats stream info ORDERS -j`"), "{told}");
+}
+
+#[test]
+fn texts_of_any_variable_that_were_hardly_meant_are_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let quoted = directory.path().join("'store'");
+    for (variable, value, told) in [
+        ("API_TOKEN", "\"tell-nobody\"", "API_TOKEN is in quotes"),
+        ("API_READ_TOKEN", "'tell-nobody", "API_READ_TOKEN begins or ends with a quote"),
+        ("AWS_SECRET_ACCESS_KEY", "“tell-nobody”", "AWS_SECRET_ACCESS_KEY is in quotes"),
+        ("JETSTREAM_STORE_DIR", "\"/data/jetstream\"", "JETSTREAM_STORE_DIR is in quotes"),
+        ("JETSTREAM_STORE_DIR", "/data/jet\u{200b}stream", "JETSTREAM_STORE_DIR holds an invisible character"),
+        ("JETSTREAM_STORE_DIR", quoted.to_str().unwrap(), "JETSTREAM_STORE_DIR begins or ends with a quote"),
+        ("NATS_CLUSTER_USERNAME", "‘u’", "NATS_CLUSTER_USERNAME is in quotes"),
+    ] {
+        let mut pairs = vec![(variable, value)];
+        if variable.starts_with("AWS") {
+            pairs.push(("AWS_ACCESS_KEY_ID", "x"));
+        }
+        let warnings = load(&pairs).unwrap_or_else(|problems| panic!("{problems}")).warnings.join("\n");
+        assert_eq!(warnings.matches(told).count(), 1, "{value}: {warnings}");
+        assert!(!warnings.contains("nobody\"") && !warnings.contains("tell-"), "{warnings}");
+    }
 }
