@@ -33,6 +33,14 @@ impl FileContent {
     pub fn write(&self) -> io::Result<()> {
         write_atomically(&self.path, &self.content)
     }
+
+    /// The same; what goes wrong names the file, and the way out where there is no room.
+    pub fn put(&self) -> io::Result<()> {
+        self.write().map_err(|error| {
+            let way_out = if is_out_of_room(&error) { "; make room there" } else { "" };
+            io::Error::new(error.kind(), format!("cannot write {}: {error}{way_out}", self.path.display()))
+        })
+    }
 }
 
 impl fmt::Debug for FileContent {

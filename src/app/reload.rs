@@ -21,7 +21,7 @@ use super::Fault;
 use super::prepare::{Identity, Rendered, render};
 use crate::files::FileContent;
 use crate::nats::{Link, Monitor, Own};
-use crate::nats_conf::are_warnings;
+use crate::nats_conf::{self, are_warnings};
 use crate::off_thread::OffThread;
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
@@ -83,20 +83,32 @@ impl OwnServer {
     }
 
     /// Has nats-server check a configuration (`-t`); gives the digest it computes, which 2.10 does not.
-    async fn check(&self, files: &[FileContent], disk: &mut Disk) -> Result<Option<String>, Refusal> {
+    async fn check(
+        &self,
+        files: &[FileContent],
+        settings: &Settings,
+        disk: &mut Disk,
+    ) -> Result<Option<String>, Refusal> {
         let candidate = candidate(&self.config_file);
         // What nats.conf names has to be in its place for that.
         let Some((conf, beside)) = files.split_last() else { return Ok(None) };
+        let text = String::from_utf8_lossy(&conf.content);
+        let name = candidate.display().to_string();
         let conf = FileContent::new(candidate.clone(), conf.content.as_slice());
         let to_write: Vec<_> = beside.iter().cloned().chain([conf]).collect();
-        disk.write(move || to_write.iter().try_for_each(FileContent::write)).await.map_err(Refusal::Check)?;
+        disk.write(move || to_write.iter().try_for_each(FileContent::put)).await.map_err(Refusal::Check)?;
         let answer = timeout(CHECK_DEADLINE, self.ask_about(&candidate)).await;
         // Nothing is lost with a file that cannot be removed: the next check writes it anew.
         let _ = disk.write(move || fs::remove_file(&candidate)).await;
-        let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let answer = answer.unwrap_or_else(|_| {
+            let words =
+                format!("{} -t does not answer within {} s", self.executable.display(), CHECK_DEADLINE.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        });
         let (valid, words) = answer.map_err(Refusal::Check)?;
         if !valid && !are_warnings(&words) {
-            return Err(Refusal::Invalid(words.trim().to_owned()));
+            let words = nats_conf::located(words.trim(), &name, "nats.conf", &text, settings);
+            return Err(Refusal::Invalid(words));
         }
         let digest = words.rsplit_once("(sha256:").and_then(|(_, rest)| rest.split_once(')'));
         Ok(digest.map(|(digest, _)| format!("sha256:{digest}")))
@@ -107,7 +119,11 @@ impl OwnServer {
         let mut command = Command::new(&self.executable);
         command.args(["-t", "--config"]).arg(config).env_clear().stdin(Stdio::null());
         command.stdout(writer.try_clone()?).stderr(writer);
-        let (_, exit) = self.reaper.spawn(&mut command)?;
+        let (_, exit) = self.reaper.spawn(&mut command).map_err(|error| {
+            let words =
+                format!("cannot run {}: {error}; put it back, or restart the broker", self.executable.display());
+            io::Error::new(error.kind(), words)
+        })?;
         // The command holds the pipe's other end.
         drop(command);
         let mut words = Vec::new();
@@ -191,7 +207,7 @@ enum Refusal {
     Check(#[source] io::Error),
     #[error("no nats-server answers that could take it over")]
     NoServer,
-    #[error("cannot write nats.conf")]
+    #[error("cannot put it in place")]
     Write(#[source] io::Error),
     #[error("nats-server refused it: {0}")]
     Refused(String),
@@ -275,7 +291,7 @@ impl Reload {
         let reread = self.reread.clone();
         let loaded = self.disk.settings.run(DISK_DEADLINE, move || reread()).await;
         let Loaded { settings, warnings, effective } = loaded.ok_or(Refusal::Unreadable(DISK_DEADLINE))??;
-        for warning in warnings {
+        for warning in warnings.into_iter().chain(nats_conf::warnings(&settings)) {
             tracing::warn!("{warning}");
         }
         let changed = changed(&self.effective, &effective);
@@ -311,12 +327,12 @@ impl Reload {
         let work = move || render(&wanted, &config_file, identity);
         let rendered = self.disk.rendered.run(DISK_DEADLINE, work).await;
         let rendered = rendered.ok_or(Refusal::Unreadable(DISK_DEADLINE))??;
-        let digest = match own.check(&rendered.files, &mut self.disk).await {
+        let digest = match own.check(&rendered.files, settings, &mut self.disk).await {
             Ok(digest) => digest,
             Err(refusal) => {
                 // What nats.conf names was put in place for the check.
                 let files = own.files.clone();
-                let _ = self.disk.write(move || files.iter().try_for_each(FileContent::write)).await;
+                let _ = self.disk.write(move || files.iter().try_for_each(FileContent::put)).await;
                 return Err(refusal);
             }
         };
@@ -425,7 +441,13 @@ impl Reload {
 
 impl Disk {
     async fn write(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
-        self.written.run(DISK_DEADLINE, work).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+        self.written.run(DISK_DEADLINE, work).await.unwrap_or_else(|| {
+            let words = format!(
+                "the disk of nats.conf does not answer within {} s: see to the directory of NATS_CONFIG_FILE",
+                DISK_DEADLINE.as_secs()
+            );
+            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        })
     }
 }
 

@@ -32,7 +32,8 @@ fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Cod
 
 /// Like [`loaded_or_told`]; so is what is doubtful.
 fn loaded_with_warnings(flags: &Flags) -> Result<Loaded, Code> {
-    let loaded = loaded_or_told(Purpose::Run, flags)?;
+    let mut loaded = loaded_or_told(Purpose::Run, flags)?;
+    loaded.warnings.extend(nats_conf::warnings(&loaded.settings));
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
@@ -153,7 +154,8 @@ fn judge(flags: &Flags) -> Verdict {
         Ok(loaded) => loaded,
         Err(problems) => return refused(problems.list, problems.warnings),
     };
-    let warnings = loaded.warnings;
+    let mut warnings = loaded.warnings;
+    warnings.extend(nats_conf::warnings(&loaded.settings));
     if loaded.settings.remote.is_some() {
         return Verdict { problems: vec![], warnings, server: None, code: Code::Success };
     }
@@ -170,7 +172,7 @@ fn judge(flags: &Flags) -> Verdict {
     let search_path = std::env::var("PATH").unwrap_or_default();
     let (server, code) = match Executable::find(&loaded.settings.server.executable, &search_path, &Reaper::default()) {
         Err(error) => (Err(error.to_string()), Code::Unavailable),
-        Ok(executable) => match ask_server(&executable, &text) {
+        Ok(executable) => match ask_server(&executable, &text, &loaded.settings) {
             Ok(answer) => (Ok(answer), Code::Success),
             Err(answer) => (Err(answer), Code::Settings),
         },
@@ -179,7 +181,7 @@ fn judge(flags: &Flags) -> Verdict {
 }
 
 /// Has nats-server read the file (`-t`); the answer is its own.
-fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
+fn ask_server(executable: &Executable, text: &str, settings: &Settings) -> Result<String, String> {
     let file =
         TemporaryFile::create(text).map_err(|error| format!("cannot write a file for nats-server -t: {error}"))?;
     let output = Command::new(&executable.path)
@@ -190,7 +192,7 @@ fn ask_server(executable: &Executable, text: &str) -> Result<String, String> {
         .output()
         .map_err(|error| format!("cannot run {}: {error}", executable.path.display()))?;
     let answer = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-    let answer = answer.trim().replace(&*file.0.to_string_lossy(), "nats.conf");
+    let answer = nats_conf::located(answer.trim(), &file.0.to_string_lossy(), "nats.conf", text, settings);
     let answer = format!("nats-server {}: {answer}", executable.version);
     if output.status.success() || nats_conf::are_warnings(&answer) { Ok(answer) } else { Err(answer) }
 }

@@ -5,6 +5,7 @@ use super::{Flags, block_on};
 use crate::app::{self, Fault, Signals};
 use crate::http;
 use crate::logging::{self, Log, Output};
+use crate::nats_conf;
 use crate::settings::{Loaded, ProcessEnvironment, Settings};
 
 /// How long the last log lines may take to be written.
@@ -35,7 +36,7 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
     };
     let log = logging::init(settings.logs.level, settings.logs.format, Output::Stdout);
     stop_on_panic(log.clone());
-    for warning in warnings {
+    for warning in warnings.into_iter().chain(nats_conf::warnings(&settings)) {
         tracing::warn!("{warning}");
     }
     let outcome = async {

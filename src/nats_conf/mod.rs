@@ -17,7 +17,7 @@ use crate::nats::OwnUser;
 use crate::settings::variables::{NATS_EXTRA_CONFIG, SECURITY_STRICT};
 use crate::settings::{ClusterSettings, Problem, REDACTED, Settings, SyncInterval, shown};
 use authorization::{Authorization, authorize};
-use fragment::{Fragment, FragmentError};
+use fragment::{Diversion, Fragment, FragmentError, Listener};
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
 
@@ -50,6 +50,8 @@ pub enum RenderError {
     Fragment(#[from] FragmentError),
     #[error("NATS_EXTRA_CONFIG lets in clients that nobody asks for credentials")]
     Listener,
+    #[error("NATS_EXTRA_CONFIG takes port {} twice", .listener.port)]
+    Port { listener: Listener, other: String },
 }
 
 impl RenderError {
@@ -63,6 +65,14 @@ impl RenderError {
                     found: "a websocket, mqtt or leafnodes port in the fragment".into(),
                     rule: "nobody is asked for credentials there while NATS_AUTH_ENABLED is false".into(),
                     remedy: "set NATS_AUTH_ENABLED=true, or take the port out of the fragment".into(),
+                });
+            }
+            Self::Port { listener: Listener { kind, port, line }, other } => {
+                return Some(Problem {
+                    variable: NATS_EXTRA_CONFIG.name.into(),
+                    found: format!("port {port} of {kind} in line {line} of the fragment, which is that of {other}"),
+                    rule: "all ports in use must be distinct".into(),
+                    remedy: "give one of them another port".into(),
                 });
             }
             _ => return None,
@@ -116,12 +126,70 @@ pub fn render(settings: &Settings, surroundings: &Surroundings, secrets: Secrets
     let Some(extra) = &settings.server.extra_config else {
         return lay_out(&model);
     };
-    let fragment = Fragment::read(extra)?;
+    let fragment = Fragment::read(&extra.text)?;
+    refuse_ports_taken_twice(settings, &fragment)?;
     if settings.api.strict && settings.authentication.is_open() && fragment.opens_a_listener() {
         return Err(RenderError::Listener);
     }
     lay_out(&Model { extra: Some(fragment.write(secrets)), ..model })
 }
+
+fn refuse_ports_taken_twice(settings: &Settings, fragment: &Fragment) -> Result<(), RenderError> {
+    let mut taken: Vec<(u16, String)> = settings.own_ports().map(|(name, port)| (port, name.to_owned())).collect();
+    for listener in fragment.listeners() {
+        if let Some((_, other)) = taken.iter().find(|(port, _)| *port == listener.port) {
+            return Err(RenderError::Port { other: other.clone(), listener });
+        }
+        taken.push((listener.port, format!("{} in line {}", listener.kind, listener.line)));
+    }
+    Ok(())
+}
+
+/// What an operator should hear about NATS_EXTRA_CONFIG; nothing of one that cannot be used.
+pub fn warnings(settings: &Settings) -> Vec<String> {
+    let Some(extra) = settings.server.extra_config.as_ref().filter(|_| settings.remote.is_none()) else {
+        return vec![];
+    };
+    let Ok(fragment) = Fragment::read(&extra.text) else { return vec![] };
+    let captured = settings.captured_subjects();
+    let told = |diversion: Diversion| {
+        let Diversion { line, subject, destination, stream, captured } = diversion;
+        format!(
+            "NATS_EXTRA_CONFIG maps {} to {} in line {line}: what is published there does not get to stream {stream}, which \
+             captures {captured}; take the mapping out, or map to a subject that a stream captures",
+            shown(subject),
+            shown(&destination)
+        )
+    };
+    fragment.diversions(&captured).into_iter().map(told).collect()
+}
+
+/// What nats-server says about a file with this text, with the fragment's own lines where it means those.
+/// `name` is how it calls the file, and `shown` what it is called here.
+pub fn located(answer: &str, name: &str, shown_as: &str, text: &str, settings: &Settings) -> String {
+    let extra = settings.server.extra_config.as_ref();
+    let fragment = extra.and_then(|extra| Some((&extra.path, Fragment::read(&extra.text).ok()?.lines())));
+    let above = text.lines().position(|line| line == ABOVE_FRAGMENT).map(|position| position + 1);
+    let place = |of_file: &str| -> Option<String> {
+        let ((path, lines), above) = (fragment.as_ref()?, above?);
+        let line: usize = of_file.split(':').next()?.parse().ok()?;
+        let line = lines.get(line.checked_sub(above + 1)?)?;
+        let rest = of_file.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
+        Some(format!("{}:{line}:{rest}", path.display()))
+    };
+    let mut parts = answer.split(name);
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.strip_prefix(':').and_then(place) {
+            Some(placed) => said.push_str(&placed),
+            None => said.extend([shown_as, part]),
+        }
+    }
+    said
+}
+
+/// The line of nats.conf that a fragment follows.
+const ABOVE_FRAGMENT: &str = "# From NATS_EXTRA_CONFIG:";
 
 fn lay_out(model: &Model) -> Result<String, RenderError> {
     Ok(Tera::one_off(TEMPLATE, &Context::from_serialize(model)?, false)?)

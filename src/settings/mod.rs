@@ -44,14 +44,14 @@ pub use problem::{Problem, Problems, REDACTED};
 pub use reader::Host;
 use reader::Reader;
 pub use remote::{ClientCertificate, RemoteServer};
-pub use server::{Limits, MemoryLimit, Monitoring, ServerSettings};
+pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{Origin, ProcessEnvironment, Source, redact_urls};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
 pub use users::{Grant, OWN_USER, Password, Permissions, Responses, Rule, User};
 
-use crate::domain::ServerName;
+use crate::domain::{ServerName, Subject};
 
 /// Everything the program acts on.
 #[derive(Clone, Debug)]
@@ -223,6 +223,14 @@ impl Settings {
         Ok(Loaded { settings, warnings, effective })
     }
 
+    /// The subjects that streams are to capture, each with its stream; none without JetStream.
+    pub fn captured_subjects(&self) -> Vec<(String, Subject)> {
+        match self.jetstream.enabled {
+            true => together::captured(&self.streams, &self.market_data),
+            false => vec![],
+        }
+    }
+
     /// Whether what streams hold is compared with what they held. Of a server that others run we do not
     /// know what they did to it.
     pub fn looks_after_messages(&self) -> bool {
@@ -241,21 +249,30 @@ impl Settings {
 
     /// Every port in use, with the variable that sets it.
     fn ports(&self, awaited: &awaited::EnabledPorts) -> Vec<(&'static str, u16)> {
-        let mut ports = vec![];
-        if self.remote.is_none() {
-            ports.push((variables::NATS_PORT.name, self.server.port.get()));
-        }
-        ports.push((variables::API_PORT.name, self.api.port.get()));
-        if self.remote.is_none() {
-            ports.extend(self.server.monitoring.iter().map(|m| (variables::NATS_HTTP_PORT.name, m.port.get())));
-            ports.extend(self.cluster.iter().map(|c| (variables::NATS_CLUSTER_PORT.name, c.port.get())));
-        }
+        let mut ports: Vec<_> = self.own_ports().collect();
         for (variable, (enabled, port)) in
             [(&variables::GRPC_PORT, awaited.grpc), (&variables::PROMETHEUS_PORT, awaited.prometheus)]
         {
             ports.extend(enabled.then_some((variable.name, port)));
         }
         ports
+    }
+
+    /// The same of what this version has.
+    pub fn own_ports(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        let own = self.remote.is_none();
+        let monitoring = self.server.monitoring.as_ref().filter(|_| own).map(|monitoring| monitoring.port.get());
+        [
+            (variables::NATS_PORT.name, own.then_some(self.server.port.get())),
+            (variables::API_PORT.name, Some(self.api.port.get())),
+            (variables::NATS_HTTP_PORT.name, monitoring),
+            (
+                variables::NATS_CLUSTER_PORT.name,
+                self.cluster.as_ref().filter(|_| own).map(|cluster| cluster.port.get()),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(name, port)| Some((name, port?)))
     }
 
     fn check_ports(&self, reader: &mut Reader, awaited: &awaited::EnabledPorts) {

@@ -18,10 +18,7 @@ pub(super) fn oddity(text: &str) -> Option<String> {
     } else if text.trim() != text {
         told("begins or ends with white space")
     } else if let Some(unseen) = text.chars().find(|c| is_unseen(*c)) {
-        Some(format!(
-            "holds an invisible character (U+{:04X}): type it anew instead of pasting it",
-            u32::from(unseen)
-        ))
+        Some(format!("holds an invisible character (U+{:04X}): type it anew instead of pasting it", u32::from(unseen)))
     } else if first && last && text.chars().count() > 1 {
         told("is in quotes: .env files that docker reads take them literally")
     } else if first || last {

@@ -28,7 +28,7 @@ pub struct ServerSettings {
     pub lame_duck_duration: Duration,
     pub lame_duck_grace: Duration,
     /// The text of NATS_EXTRA_CONFIG's file.
-    pub extra_config: Option<String>,
+    pub extra_config: Option<ExtraConfig>,
     /// GOMEMLIMIT as set; [`None`] leaves it to the container's memory limit.
     pub memory_limit: Option<MemoryLimit>,
 }
@@ -64,6 +64,13 @@ pub struct Limits {
     pub write_deadline: Duration,
     pub ping_interval: Duration,
     pub ping_max: i64,
+}
+
+/// A fragment of nats.conf, as it stands in its file.
+#[derive(Clone, Debug)]
+pub struct ExtraConfig {
+    pub path: PathBuf,
+    pub text: String,
 }
 
 const MIB: u64 = 1 << 20;
@@ -140,7 +147,7 @@ fn read_name(reader: &mut Reader) -> Option<ServerName> {
 
 const MAX_FRAGMENT: u64 = MIB;
 
-fn read_extra_config(reader: &mut Reader) -> Option<String> {
+fn read_extra_config(reader: &mut Reader) -> Option<ExtraConfig> {
     let path = reader.readable_file(&NATS_EXTRA_CONFIG)?;
     let read = || -> Result<String, String> {
         if std::fs::metadata(&path).map_err(|e| e.to_string())?.len() > MAX_FRAGMENT {
@@ -149,7 +156,7 @@ fn read_extra_config(reader: &mut Reader) -> Option<String> {
         std::fs::read_to_string(&path).map_err(|e| e.to_string())
     };
     match read() {
-        Ok(text) => Some(text),
+        Ok(text) => Some(ExtraConfig { path, text }),
         Err(reason) => {
             reader.refuse(&NATS_EXTRA_CONFIG, &reason);
             None

@@ -19,6 +19,18 @@ struct Capturing {
 }
 
 pub(super) fn check(streams: &StreamsSettings, market_data: &MarketDataSettings, reader: &mut Reader) {
+    let all = all(streams, market_data);
+    numbers(streams, &all, reader);
+    refuse_overlaps(&all, reader);
+}
+
+/// Each with the stream that captures it.
+pub(super) fn captured(streams: &StreamsSettings, market_data: &MarketDataSettings) -> Vec<(String, Subject)> {
+    let of = |stream: Capturing| stream.subjects.into_iter().map(move |subject| (stream.name.clone(), subject));
+    all(streams, market_data).into_iter().flat_map(of).collect()
+}
+
+fn all(streams: &StreamsSettings, market_data: &MarketDataSettings) -> Vec<Capturing> {
     let refined = streams.declared.iter().find(|stream| streams.market_data && stream.name == market_data.name);
     let others = streams.declared.iter().filter(|stream| refined.is_none_or(|refined| refined.name != stream.name));
     let mut all: Vec<Capturing> = vec![];
@@ -26,8 +38,7 @@ pub(super) fn check(streams: &StreamsSettings, market_data: &MarketDataSettings,
         all.push(Capturing::families(market_data, refined));
     }
     all.extend(others.map(Capturing::declared));
-    numbers(streams, &all, reader);
-    refuse_overlaps(&all, reader);
+    all
 }
 
 /// nats-server stores no message in two streams of an account: it refuses the second one.

@@ -43,7 +43,7 @@ impl ConfigFiles {
     /// Writes others, which take the place of these from then on.
     pub fn replace(&self, others: Vec<FileContent>) -> io::Result<()> {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        others.iter().try_for_each(FileContent::write)?;
+        others.iter().try_for_each(FileContent::put)?;
         *files = others;
         Ok(())
     }

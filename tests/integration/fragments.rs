@@ -391,3 +391,75 @@ fn names_in(program: &PathBuf) -> Vec<String> {
     }
     names.into_iter().collect()
 }
+
+/// nats-server counts the lines of nats.conf, which nobody has written; the operator has a file of their own.
+#[test]
+fn complaints_name_the_line_of_the_fragment() {
+    for version in VERSIONS {
+        let mut broker = Broker::with_server(version);
+        let path = broker.path("extra.conf");
+        broker.set("NATS_EXTRA_CONFIG", path.display());
+        for (text, line, complaint) in [
+            ("# a comment\n\nmqtt {\n  port: 1883\n\n  foo: 1\n}\n", 6, "unknown field \"foo\""),
+            ("server_tags: [a,\n b]\nzork: 1", 3, "unknown field \"zork\""),
+            ("x: 1, mappings {\n foo: bar\n\n \"a.>\": b }", 4, "invalid subject"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let output = broker.output(&["config", "validate"]);
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(output.status.code(), Some(78), "{version} {text}: {told}");
+            let found = told.lines().find(|told| told.contains(complaint)).unwrap_or_default();
+            assert!(found.contains(&format!("{}:{line}: ", path.display())), "{version} {text}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_port_of_the_fragment_is_taken_by_nothing_else() {
+    let mut broker = Broker::new();
+    let path = broker.path("extra.conf");
+    broker.set("NATS_EXTRA_CONFIG", path.display());
+    let Ports { api, nats, http, .. } = broker.ports;
+    for (text, told) in [
+        (
+            format!("websocket {{\n  port: {api}\n  no_tls: true\n}}"),
+            format!("port {api} of websocket in line 2 of the fragment, which is that of API_PORT"),
+        ),
+        (
+            format!("mqtt {{ listen: \"127.0.0.1:{nats}\" }}"),
+            format!("port {nats} of mqtt in line 1 of the fragment, which is that of NATS_PORT"),
+        ),
+        (format!("leafnodes {{ port: {http} }}"), "that of NATS_HTTP_PORT".to_owned()),
+        ("leafnodes { port: 7422 }\nmqtt { port: 7422 }".to_owned(), "that of leafnodes in line 1".to_owned()),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        let output = broker.output(&["config", "validate"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{text}: {said}");
+        assert!(said.contains(&told) && said.contains("give one of them another port"), "{text}: {said}");
+    }
+}
+
+/// The server itself shows that a message is diverted, and we say so before.
+#[test]
+fn mappings_that_divert_market_data_are_told() {
+    let mut broker = Broker::new();
+    let path = broker.path("extra.conf");
+    std::fs::write(&path, "mappings {\n  \"trade-data.>\": \"elsewhere.>\"\n  \"old.>\": \"trade-data.>\"\n}\n")
+        .unwrap();
+    broker.set("NATS_EXTRA_CONFIG", path.display());
+    let output = broker.output(&["config", "validate"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let told = "maps \"trade-data.>\" to \"elsewhere.>\" in line 2: what is published there does not get to stream MARKET_DATA";
+    assert!(output.status.success() && said.contains(told), "{said}");
+    assert_eq!(said.matches("NATS_EXTRA_CONFIG maps").count(), 1, "{said}");
+    broker.start();
+    assert!(broker.log().contains("does not get to stream MARKET_DATA"), "{}", broker.log());
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        let lost = jetstream.try_publish("trade-data.x.spot", b"1".to_vec()).await;
+        assert!(lost.is_err(), "no stream has it: {lost:?}");
+        assert_eq!(jetstream.publish("orderbook-data.x.spot", "1").await, 1);
+    });
+    assert_eq!(broker.stop(), Some(0));
+}

@@ -80,7 +80,42 @@ fn what_the_server_cannot_reload_is_named_and_the_old_configuration_stays() {
     std::fs::write(&fragment, "no_such_key: 5\n").unwrap();
     broker.signal(Signal::SIGHUP);
     logged(&broker, "nats-server would not accept it");
+    // It names the operator's own file.
+    logged(&broker, &format!("{}:1: unknown field", fragment.display()));
+    assert!(!broker.log().contains("nats.conf.candidate"), "{}", broker.log());
     assert_eq!(std::fs::read_to_string(broker.path("run/nats.conf")).unwrap(), before);
+    assert_eq!(broker.stop(), Some(0));
+}
+
+#[test]
+fn a_disk_of_nats_conf_without_room_is_named_with_the_way_out() {
+    if !is_root() {
+        return cannot_run("a_disk_of_nats_conf_without_room", "only root may mount");
+    }
+    let mut broker = Broker::new();
+    let disk = Mounted::tmpfs(broker.path("run"), "64k");
+    let file = broker.path("token");
+    std::fs::write(&file, "first").unwrap();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_AUTH_TOKEN_FILE", file.display()).start();
+    let settings = || broker.health()["checks"]["settings"]["detail"].as_str().map(str::to_owned);
+    disk.fill();
+    std::fs::write(&file, "second").unwrap();
+    broker.signal(Signal::SIGHUP);
+    let told = wait_for("/health says so", settings);
+    for part in
+        ["cannot have nats-server check it: cannot write ", "/run/nats.conf.candidate: No space", "; make room there"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(admits(&broker, with_token("first")));
+    // What stays refused stays told.
+    broker.signal(Signal::SIGHUP);
+    wait_for("refused again", || (broker.log().matches("cannot reload").count() == 2).then_some(()));
+    assert!(settings().is_some());
+    disk.make_room();
+    broker.signal(Signal::SIGHUP);
+    wait_for("/health says that it is over", || settings().is_none().then_some(()));
+    assert!(admits(&broker, with_token("second")));
     assert_eq!(broker.stop(), Some(0));
 }
 

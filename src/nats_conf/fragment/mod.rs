@@ -8,12 +8,16 @@
 //! refused.
 
 mod keys;
+mod listeners;
+mod mappings;
 mod parse;
 mod write;
 
 use crate::domain::Subject;
 pub use keys::{Decision, names};
 use keys::{decide, fold};
+pub use listeners::Listener;
+pub use mappings::Diversion;
 use parse::{Entry, Value};
 
 /// A fragment that is fit for nats.conf.
@@ -64,26 +68,36 @@ impl Fragment {
             }
         }
         refuse_nested(&entries)?;
-        entries.iter().filter(|entry| decide(&entry.key) == Decision::Free("mappings")).try_for_each(refuse_mapping)?;
+        entries
+            .iter()
+            .filter(|entry| decide(&entry.key) == Decision::Free("mappings"))
+            .try_for_each(mappings::refuse)?;
         Ok(Self { entries })
     }
 
     /// Whether it lets connections in of another kind than those that the settings guard.
     pub fn opens_a_listener(&self) -> bool {
-        let listens = |entry: &Entry| match &entry.value {
-            Value::Map(entries) => entries.iter().any(|inner| ["port", "listen"].contains(&fold(&inner.key).as_str())),
-            // It stands for a map, as likely as not.
-            value => matches!(value, Value::Variable(_)),
-        };
-        let kinds = ["websocket", "mqtt", "leafnodes"];
-        self.entries
-            .iter()
-            .any(|entry| matches!(decide(&entry.key), Decision::Free(name) if kinds.contains(&name)) && listens(entry))
+        listeners::opens_one(&self.entries)
+    }
+
+    /// The ports that it opens, as far as they are written out.
+    pub fn listeners(&self) -> Vec<Listener> {
+        listeners::find(&self.entries)
+    }
+
+    /// What it maps away from those who capture it, by the names that these subjects come with.
+    pub fn diversions<'a>(&'a self, captured: &'a [(String, Subject)]) -> Vec<Diversion<'a>> {
+        mappings::diversions(&self.entries, captured)
     }
 
     /// Its text in nats.conf, with the secrets in it or without.
     pub fn write(&self, secrets: super::Secrets) -> String {
-        write::write(&self.entries, secrets)
+        write::write(&self.entries, secrets).0
+    }
+
+    /// The line of the fragment that each line of that text comes from.
+    pub fn lines(&self) -> Vec<usize> {
+        write::write(&self.entries, super::Secrets::Written).1
     }
 }
 
@@ -105,31 +119,19 @@ fn refuse_nested(entries: &[Entry]) -> Result<(), FragmentError> {
     Ok(())
 }
 
-/// Subjects that JetStream and our own connection live on must not lead elsewhere.
-fn refuse_mapping(mappings: &Entry) -> Result<(), FragmentError> {
-    const LIVED_ON: [&str; 3] = ["$JS.>", "$SYS.>", "_INBOX._unified_nats.>"];
-    let Value::Map(entries) = &mappings.value else {
-        let what = "mappings must be written out as a map";
-        return Err(FragmentError::Malformed { what, line: mappings.line });
-    };
-    let overlaps = |key: &str, lived_on: &str| {
-        let subjects = key.parse::<Subject>().ok().zip(lived_on.parse::<Subject>().ok());
-        subjects.is_some_and(|(subject, lived_on)| subject.overlaps(&lived_on))
-    };
-    match entries.iter().find(|entry| LIVED_ON.iter().any(|lived_on| overlaps(&entry.key, lived_on))) {
-        Some(Entry { key, line, .. }) => {
-            let reason = "JetStream and this program live on subjects that it maps";
-            Err(FragmentError::Kept { key: key.clone(), reason, line: *line })
-        }
-        None => Ok(()),
-    }
-}
-
 fn refuse_in(value: &Value) -> Result<(), FragmentError> {
     match value {
         Value::Map(entries) => refuse_nested(entries),
         Value::List(values) => values.iter().try_for_each(refuse_in),
         _ => Ok(()),
+    }
+}
+
+/// What a value says; a variable stands for an earlier key of the fragment.
+fn meant<'a>(value: &'a Value, top: &'a [Entry]) -> &'a Value {
+    match value {
+        Value::Variable(name) => top.iter().rev().find(|entry| entry.key == *name).map_or(value, |entry| &entry.value),
+        value => value,
     }
 }
 

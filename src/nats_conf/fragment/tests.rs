@@ -171,6 +171,64 @@ fn listeners_are_seen() {
 }
 
 #[test]
+fn ports_are_seen_however_they_are_written() {
+    let ports = |text: &str| {
+        let listeners = Fragment::read(text).unwrap().listeners();
+        listeners.into_iter().map(|listener| (listener.kind, listener.port, listener.line)).collect::<Vec<_>>()
+    };
+    for (text, expected) in [
+        ("ws {\n  PORT 8085\n}", &[("websocket", 8085, 2)][..]),
+        ("mqtt { listen: \"127.0.0.1:1883\" }\nleaf { listen: 7422 }", &[("mqtt", 1883, 1), ("leafnodes", 7422, 2)]),
+        ("mqtt { listen: \"[::1]:1883\" }, ws { port: 8k }", &[("mqtt", 1883, 1), ("websocket", 8000, 1)]),
+        ("p: 8085\nws { port: $p }", &[("websocket", 8085, 2)]),
+        ("w { port: 8085 }\nws: $w", &[("websocket", 8085, 1)]),
+        ("ws { q: 1, port: $q }", &[("websocket", 1, 1)]),
+        ("ws { port: -1 }, mqtt { port: 0 }, leaf { remotes: [ { port: 5 } ] }", &[]),
+        ("x { port: 8085 }", &[]),
+    ] {
+        assert_eq!(ports(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn messages_of_streams_that_are_mapped_away_are_seen() {
+    let captured: Vec<(String, Subject)> =
+        ["trade-data.>", "trade.>", "x.*"].map(|subject| ("S".to_owned(), subject.parse().unwrap())).into();
+    for (mapping, to) in [
+        ("\"trade-data.>\": \"elsewhere.>\"", Some("elsewhere.>")),
+        ("\"trade-data.binance.BTC\": other", Some("other")),
+        ("\"trade-data.*.*\": \"y.{{wildcard(1)}}.$2\"", Some("y.{{wildcard(1)}}.$2")),
+        ("\"x.*\": b", Some("b")),
+        ("\"x.*\": [ {destination: \"x.{{wildcard(1)}}\", weight: 90%}, {dest: canary, weight: 10%} ]", Some("canary")),
+        ("\"x.1\": {destination: y}", Some("y")),
+        ("\"x.1\": \"x.1.2\"", Some("x.1.2")),
+        // Still captured, or never was.
+        ("\"trade-data.>\": \"trade.>\"", None),
+        ("\"trade-data.*\": \"trade-data.{{partition(3,1)}}.{{wildcard(1)}}\"", None),
+        ("\"old.>\": \"trade-data.>\"", None),
+        ("foo: bar", None),
+    ] {
+        let fragment = Fragment::read(&format!("mappings {{\n  {mapping}\n}}")).unwrap();
+        let found = fragment.diversions(&captured);
+        assert_eq!(found.first().map(|diversion| diversion.destination.as_str()), to, "{mapping}");
+        assert!(found.iter().all(|diversion| diversion.line == 2 && diversion.stream == "S"), "{found:?}");
+    }
+    let by_variable = Fragment::read("to: other\nmaps { \"x.1\": $to }").unwrap();
+    assert_eq!(by_variable.diversions(&captured)[0].destination, "other");
+}
+
+#[test]
+fn every_written_line_knows_where_it_comes_from() {
+    let text = "# a\nmqtt {\n\n  port: 1\n  tls { a: [1,\n 2] }\n}\nx: \"a\\nb\", y: 1\n";
+    let fragment = Fragment::read(text).unwrap();
+    let written = fragment.write(Secrets::Written);
+    let lines = fragment.lines();
+    assert_eq!(written.lines().count(), lines.len(), "{written}");
+    let of = |part: &str| lines[written.lines().position(|line| line.contains(part)).unwrap()];
+    assert_eq!((of("mqtt"), of("port"), of("tls"), of("2"), of("\"x\""), of("\"y\"")), (2, 4, 5, 5, 8, 8));
+}
+
+#[test]
 fn the_largest_fragment_is_read_at_once() {
     let fragment = "a 1\nb: $a\n".repeat(1 << 17) + "c {";
     let started = std::time::Instant::now();
