@@ -290,7 +290,7 @@ impl Reload {
     async fn reload(&mut self) -> Result<Vec<&'static str>, Refusal> {
         let reread = self.reread.clone();
         let loaded = self.disk.settings.run(DISK_DEADLINE, move || reread()).await;
-        let Loaded { settings, warnings, effective } = loaded.ok_or(Refusal::Unreadable(DISK_DEADLINE))??;
+        let Loaded { settings, warnings, effective, .. } = loaded.ok_or(Refusal::Unreadable(DISK_DEADLINE))??;
         for warning in warnings.into_iter().chain(nats_conf::warnings(&settings)) {
             tracing::warn!("{warning}");
         }

@@ -30,19 +30,34 @@ fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Cod
     })
 }
 
-/// Like [`loaded_or_told`]; so is what is doubtful.
-fn loaded_with_warnings(flags: &Flags) -> Result<Loaded, Code> {
-    let mut loaded = loaded_or_told(Purpose::Run, flags)?;
+/// Like [`loaded_or_told`]; so is what is doubtful, and what this user may not touch.
+fn loaded_with_warnings(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code> {
+    let mut loaded = loaded_or_told(purpose, flags)?;
     loaded.warnings.extend(nats_conf::warnings(&loaded.settings));
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
+    for denied in &loaded.denied {
+        eprintln!("warning: for this user, who may be another than the broker's: {denied}");
+    }
     Ok(loaded)
 }
 
+/// What nats.conf names and does not hold.
+static NAMED_ALONE: [&variables::Variable; 3] =
+    [&variables::JETSTREAM_STORE_DIR, &variables::NATS_CONFIG_FILE, &variables::NATS_LOG_FILE];
+
 pub fn render(flags: &Flags, arguments: &Render) -> Code {
     let result = || -> Result<(), Code> {
-        let settings = loaded_with_warnings(flags)?.settings;
+        // What is written is for a broker; what is shown is for whoever looks.
+        let purpose = if arguments.output.is_some() { Purpose::Run } else { Purpose::Look };
+        let Loaded { settings, denied, .. } = loaded_with_warnings(purpose, flags)?;
+        if denied.iter().any(|problem| !NAMED_ALONE.iter().any(|variable| variable.name == problem.variable)) {
+            eprintln!(
+                "cannot show nats.conf to this user: what those files say is a part of it; run this as the broker's user"
+            );
+            return Err(Code::Settings);
+        }
         if settings.remote.is_some() {
             eprintln!("there is no nats.conf with NATS_MODE=external: others configure that server");
             return Err(Code::Failed);
@@ -69,7 +84,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
 }
 
 pub fn show(flags: &Flags, arguments: &OutputFlags) -> Code {
-    let loaded = match loaded_with_warnings(flags) {
+    let loaded = match loaded_with_warnings(Purpose::Look, flags) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -26,7 +26,7 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
     };
     let flags = flags.to_owned();
     let read = move || Settings::load(&ProcessEnvironment, &flags);
-    let Loaded { settings, warnings, effective } = match read() {
+    let Loaded { settings, warnings, effective, .. } = match read() {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Before the settings are known there is no log to write to.

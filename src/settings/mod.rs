@@ -82,6 +82,8 @@ pub enum Purpose {
     Run,
     /// Talking to a broker that runs.
     Talk,
+    /// Showing what is set to whoever asks, who may have fewer rights than the broker.
+    Look,
 }
 
 /// Files and directories that only a broker touches. Who talks to it may be somebody who has no rights there.
@@ -98,6 +100,8 @@ pub struct Loaded {
     pub settings: Settings,
     pub warnings: Vec<String>,
     pub effective: Vec<Effective>,
+    /// Of who only looks: what that one may not read or write. What files say is missing then.
+    pub denied: Vec<Problem>,
 }
 
 /// One variable as it is in force.
@@ -214,13 +218,17 @@ impl Settings {
         if purpose == Purpose::Talk {
             problems.list.retain(|problem| !OF_THE_BROKER.iter().any(|variable| variable.name == problem.variable));
         }
+        let denied = match purpose {
+            Purpose::Look => problems.list.extract_if(.., |problem| problem.is_of_rights()).collect(),
+            Purpose::Run | Purpose::Talk => vec![],
+        };
         if !problems.is_empty() {
             problems.name_files(&collected.origins);
             return Err(Problems { warnings, ..problems });
         }
         warnings.extend(awaited::warning(&collected));
         let effective = effective(&collected.environment, &collected.origins);
-        Ok(Loaded { settings, warnings, effective })
+        Ok(Loaded { settings, warnings, effective, denied })
     }
 
     /// The subjects that streams are to capture, each with its stream; none without JetStream.

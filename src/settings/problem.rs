@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use nix::errno::Errno;
+
 use super::source::Origin;
 
 /// One thing that is wrong with the settings, told to the operator: what was found, the rule, the
@@ -15,6 +17,14 @@ pub struct Problem {
     pub rule: String,
     /// What to do.
     pub remedy: String,
+}
+
+impl Problem {
+    /// Whether nothing but the rights of who asks stands in the way: others may find it in order.
+    pub(super) fn is_of_rights(&self) -> bool {
+        // Reasons are the words of the system.
+        self.rule.contains(Errno::EACCES.desc())
+    }
 }
 
 impl fmt::Display for Problem {

@@ -202,3 +202,70 @@ fn who_talks_to_a_broker_needs_no_rights_to_its_files() {
         assert!(text.contains("JETSTREAM_STORE_DIR") && text.contains("NATS_EXTRA_CONFIG"), "{text}");
     }
 }
+
+/// What is set may be looked at by who has no rights on the broker's files.
+#[test]
+fn what_is_set_is_shown_to_another_user() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    if !is_root() {
+        return cannot_run("what_is_set_is_shown_to_another_user", "only root may become somebody else");
+    }
+    let mut broker = Broker::new();
+    let open = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open(broker.directory.path(), 0o755);
+    // Neither may the program be out of reach.
+    let program = broker.path("program");
+    std::fs::copy(env!("CARGO_BIN_EXE_unified-nats"), &program).unwrap();
+    std::fs::create_dir_all(broker.store()).unwrap();
+    open(&broker.store(), 0o700);
+    let secret = |name: &str, text: &str| {
+        let path = broker.path(name);
+        std::fs::write(&path, text).unwrap();
+        open(&path, 0o600);
+        path
+    };
+    let (token, users) =
+        (secret("token", "tell-nobody"), secret("users.yml", "users: [{user: a, password: tell-nobody}]"));
+    let (fragment, key) = (secret("extra.conf", "server_tags: [x]"), secret("tls.key", ""));
+    let authority = crate::security::Authority::new();
+    authority.issue(broker.directory.path(), "tls", "x", rcgen::ExtendedKeyUsagePurpose::ServerAuth, 20);
+    open(&key, 0o600);
+    open(&broker.path("tls.crt"), 0o644);
+    let as_nobody = |broker: &Broker, arguments: &[&str]| {
+        let output = broker.command_of(&program, arguments).uid(65534).gid(65534).current_dir("/").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    // The store, a key: nats.conf names them, and that is all.
+    let cert = broker.path("tls.crt");
+    broker.set("NATS_TLS_ENABLED", "true").set("NATS_TLS_CERT", cert.display()).set("NATS_TLS_KEY", key.display());
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"], &["config", "render"]] {
+        let (code, shown, warnings) = as_nobody(&broker, arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {warnings}");
+        assert!(shown.contains(&key.display().to_string()), "{shown}");
+        assert!(warnings.contains("for this user") && warnings.contains("JETSTREAM_STORE_DIR"), "{warnings}");
+    }
+    // Files whose content nats.conf holds.
+    for (variable, path) in
+        [("NATS_EXTRA_CONFIG", &fragment), ("NATS_USERS_FILE", &users), ("NATS_AUTH_TOKEN_FILE", &token)]
+    {
+        broker.set("NATS_AUTH_ENABLED", variable != "NATS_EXTRA_CONFIG").set(variable, path.display());
+        let (code, _, warnings) = as_nobody(&broker, &["config", "show"]);
+        assert_eq!(code, Some(0), "{variable}: {warnings}");
+        assert!(warnings.contains(&format!("{variable}: cannot use")), "{variable}: {warnings}");
+        let (code, shown, warnings) = as_nobody(&broker, &["config", "render"]);
+        assert_eq!((code, shown.as_str()), (Some(78), ""), "{variable}: {warnings}");
+        assert!(warnings.contains("run this as the broker's user"), "{variable}: {warnings}");
+        broker.set(variable, "");
+    }
+    broker.set("NATS_AUTH_ENABLED", "false");
+    // Whether a broker could run is another question, and what is wrong for everybody stays wrong.
+    assert_eq!(as_nobody(&broker, &["config", "validate"]).0, Some(78));
+    let written = broker.path("written.conf").display().to_string();
+    assert_eq!(as_nobody(&broker, &["config", "render", "--output", &written]).0, Some(78));
+    broker.set("NATS_PORT", "x");
+    assert_eq!(as_nobody(&broker, &["config", "show"]).0, Some(78));
+}
