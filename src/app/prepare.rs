@@ -134,9 +134,11 @@ struct Surrounded {
 
 /// What has to be so before each launch; refuses what is not so now.
 fn launch_condition(store: Option<Arc<Store>>, executable: &Executable, reaper: &Reaper) -> Result<Condition, Fault> {
-    let Some(store) = store else { return Ok(Arc::new(|| Ok(()))) };
-    store.admit(executable)?;
     let (path, reaper) = (executable.path.clone(), reaper.clone());
+    let Some(store) = store else {
+        return Ok(Arc::new(move || Executable::at(&path, &reaper).map(drop).map_err(|error| error.hindrance())));
+    };
+    store.admit(executable)?;
     Ok(Arc::new(move || store.check(&path, &reaper)))
 }
 

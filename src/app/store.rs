@@ -97,9 +97,8 @@ impl Store {
         }
         let identity = identity_of(executable);
         if known.executable.is_none_or(|(file, _)| Some(file) != identity) {
-            // One that cannot be asked fails to launch, and says why.
-            let asked = Executable::at(executable, reaper).ok();
-            known.executable = identity.zip(asked.map(|asked| asked.version));
+            let asked = Executable::at(executable, reaper).map_err(|error| error.hindrance())?;
+            known.executable = identity.map(|identity| (identity, asked.version));
         }
         if let Some((_, version)) = known.executable {
             if let Some(newest) = known.marker.refuses(version).filter(|_| !self.allow_downgrade) {

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
+use super::preparation::Hindrance;
 use super::reaper::Reaper;
 use crate::domain::OLDEST_SERVER;
 
@@ -58,8 +59,19 @@ impl Executable {
 
     /// Asks that file for its version.
     pub fn at(path: &Path, reaper: &Reaper) -> Result<Self, ExecutableError> {
+        check_file(path).map_err(|reason| ExecutableError::NotRunnable { path: path.into(), reason })?;
         let version = ask_version(path, reaper)?;
         Ok(Self { path: path.to_owned(), version })
+    }
+}
+
+impl ExecutableError {
+    /// The same for who is about to launch it: somebody may be exchanging the file just now.
+    pub fn hindrance(&self) -> Hindrance {
+        Hindrance::Passing(format!(
+            "cannot start nats-server: {self} and restart the broker, or put a nats-server back at the same place, and the \
+             broker goes on by itself"
+        ))
     }
 }
 
@@ -92,7 +104,22 @@ fn check_file(path: &Path) -> Result<(), String> {
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(format!("it is not executable (mode {:04o})", metadata.permissions().mode() & 0o7777));
     }
+    if is_text(path) {
+        return Err("it is not a program".into());
+    }
     Ok(())
+}
+
+/// Whether it is certainly neither a program nor a script. The system would give it to a shell, which
+/// would do whatever it can make of it.
+fn is_text(path: &Path) -> bool {
+    let mut beginning = [0u8; 2];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut beginning));
+    match read {
+        Ok(()) => ![b"\x7fE", b"#!"].contains(&&beginning),
+        // One may run what one may not read.
+        Err(error) => error.kind() == io::ErrorKind::UnexpectedEof,
+    }
 }
 
 fn ask_version(path: &Path, reaper: &Reaper) -> Result<Version, ExecutableError> {
@@ -118,7 +145,7 @@ fn first_words(path: &Path, reaper: &Reaper) -> io::Result<String> {
     let mut read = || -> io::Result<String> {
         // One write of a few bytes is all that nats-server answers.
         if !says_something(&output, Instant::now() + PATIENCE)? {
-            return Err(io::Error::other("it does not answer --version within 5 s"));
+            return Err(io::Error::other(format!("it does not answer --version within {} s", PATIENCE.as_secs())));
         }
         let mut words = [0u8; 200];
         let count = output.read(&mut words)?;
@@ -130,8 +157,9 @@ fn first_words(path: &Path, reaper: &Reaper) -> io::Result<String> {
     words
 }
 
-/// What nats-server gets to say its version.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// What nats-server gets to say its version; less than all that comes before a launch, so that this is
+/// what is told.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Whether there is something to read before the deadline; signals do not cut that short.
 fn says_something(output: &impl AsFd, deadline: Instant) -> io::Result<bool> {
@@ -188,12 +216,16 @@ mod tests {
         let plain = script(at, "plain", "x", 0o644);
         let garbage = script(at, "garbage", "\x7fELF nonsense", 0o755);
         let other = script(at, "other", "#!/bin/sh\necho hello\n", 0o755);
+        let text = script(at, "text", "touch made-by-a-shell\n", 0o755);
+        let empty = script(at, "empty", "", 0o755);
         let old = script(at, "old", "#!/bin/sh\necho nats-server: v2.9.25\n", 0o755);
         for (path, expected) in [
             (at.join("missing"), "No such file"),
             (at.to_path_buf(), "not a file"),
             (plain, "not executable"),
             (garbage, "not a program for this machine"),
+            (text, "it is not a program; set NATS_SERVER_BIN"),
+            (empty, "it is not a program"),
             (other, "answers --version with \"hello\""),
             (old, "version 2.9.25"),
         ] {

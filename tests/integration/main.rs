@@ -10,6 +10,7 @@ mod commands;
 mod conf;
 mod declared;
 mod documents;
+mod executable;
 mod external;
 mod flood;
 mod fragments;
