@@ -19,6 +19,7 @@ mod store;
 mod watch;
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,9 @@ use crate::http::{Bounds, DataSide, Routes};
 use crate::integrity::{Keeper, SignOfLife};
 use crate::logging::Log;
 use crate::nats::Monitor;
+use crate::nats_conf;
 use crate::off_thread::OffThread;
-use crate::settings::Problems;
+use crate::settings::{Problems, Settings};
 use crate::status::{self, Reloads, Sources};
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
@@ -93,6 +95,10 @@ impl Prepared {
             hand_over: settings.clusters_jetstream().then(|| hand_over_within(supervision.shutdown_timeout)),
         };
         let policy = RestartPolicy::new(supervision);
+        let config_file = match &server {
+            Server::Own(own) => Some(own.0.config_file.clone()),
+            Server::Elsewhere => None,
+        };
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let (handle, own) = match server {
             Server::Own(own) => {
@@ -163,6 +169,7 @@ impl Prepared {
         let (desired, desired_view) = channel(Arc::new(Desired::of(&settings)));
         let in_force = Arc::new(settings.clone());
         let (settings_in_force, in_force_view) = channel(in_force.clone());
+        let at_the_end = in_force_view.clone();
         let bring_up = BringUp {
             settings: in_force,
             in_force: in_force_view.clone(),
@@ -206,8 +213,25 @@ impl Prepared {
         if looks_after_messages && !matches!(outcome, Err(Fault::Internal(_))) {
             keeper.write_down(LAST_WRITE).await;
         }
-        outcome
+        match (outcome, config_file) {
+            (Err(Fault::Refused(last_lines)), Some(file)) => {
+                let settings = at_the_end.borrow().clone();
+                Err(Fault::Refused(located(last_lines, file, settings).await))
+            }
+            (outcome, _) => outcome,
+        }
     }
+}
+
+/// What nats-server says of its configuration, with the operator's own lines where it means those.
+async fn located(last_lines: String, file: PathBuf, settings: Arc<Settings>) -> String {
+    let read = {
+        let file = file.clone();
+        move || std::fs::read_to_string(file)
+    };
+    let Some(Ok(text)) = OffThread::default().run(LAST_WRITE, read).await else { return last_lines };
+    let name = file.display().to_string();
+    nats_conf::located(&last_lines, &name, &name, &text, &settings)
 }
 
 /// Time for what is known about the streams to be written at the end.

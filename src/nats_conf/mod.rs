@@ -1,8 +1,10 @@
 //! Settings → nats.conf. What to write is decided here; the template only lays it out.
 
 mod authorization;
+mod extra;
 pub mod fragment;
 mod quote;
+mod refusal;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -10,14 +12,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tera::{Context, Tera};
 
+pub use extra::{are_warnings, located, warnings};
 pub use quote::quote;
+pub use refusal::RenderError;
 
 use crate::domain::format_span;
 use crate::nats::OwnUser;
-use crate::settings::variables::{NATS_EXTRA_CONFIG, SECURITY_STRICT};
-use crate::settings::{ClusterSettings, Problem, REDACTED, Settings, SyncInterval, shown};
+use crate::settings::{ClusterSettings, REDACTED, Settings, SyncInterval};
 use authorization::{Authorization, authorize};
-use fragment::{Diversion, Fragment, FragmentError, Listener};
+use fragment::Fragment;
 
 const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
 
@@ -40,78 +43,6 @@ pub enum Secrets {
     Redacted,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum RenderError {
-    #[error("cannot lay out nats.conf")]
-    Template(#[from] tera::Error),
-    #[error("cannot hash a password that looks like a bcrypt hash")]
-    Hash(#[from] bcrypt::BcryptError),
-    #[error("NATS_EXTRA_CONFIG cannot be used")]
-    Fragment(#[from] FragmentError),
-    #[error("NATS_EXTRA_CONFIG lets in clients that nobody asks for credentials")]
-    Listener,
-    #[error("NATS_EXTRA_CONFIG takes port {} twice", .listener.port)]
-    Port { listener: Listener, other: String },
-}
-
-impl RenderError {
-    /// The problem in the settings that the error comes from, if it does.
-    pub fn as_problem(&self) -> Option<Problem> {
-        let error = match self {
-            Self::Fragment(error) => error,
-            Self::Listener => {
-                return Some(Problem {
-                    variable: format!("{}, {}", SECURITY_STRICT.name, NATS_EXTRA_CONFIG.name),
-                    found: "a websocket, mqtt or leafnodes port in the fragment".into(),
-                    rule: "nobody is asked for credentials there while NATS_AUTH_ENABLED is false".into(),
-                    remedy: "set NATS_AUTH_ENABLED=true, or take the port out of the fragment".into(),
-                });
-            }
-            Self::Port { listener: Listener { kind, port, line }, other } => {
-                return Some(Problem {
-                    variable: NATS_EXTRA_CONFIG.name.into(),
-                    found: format!("port {port} of {kind} in line {line} of the fragment, which is that of {other}"),
-                    rule: "all ports in use must be distinct".into(),
-                    remedy: "give one of them another port".into(),
-                });
-            }
-            _ => return None,
-        };
-        let (found, rule, remedy) = match error {
-            FragmentError::Reserved { key, instead, line } => (
-                format!("the key {} in line {line} of the fragment", shown(key)),
-                format!("it is set by {instead}, and a fragment must not go round that"),
-                "set the variable instead and take the key out of the fragment",
-            ),
-            FragmentError::Kept { key, reason, line } => (
-                format!("the key {} in line {line} of the fragment", shown(key)),
-                format!("a fragment must leave it alone: {reason}"),
-                "take the key out of the fragment",
-            ),
-            FragmentError::Include { line } => (
-                format!("include in line {line} of the fragment"),
-                "what the fragment says is copied into nats.conf, where the path would mean something else".to_owned(),
-                "put the text of the included file into the fragment",
-            ),
-            FragmentError::Variable { name, line } => (
-                format!("the variable {} in line {line} of the fragment", shown(name)),
-                "a variable stands for an earlier key of the fragment; nats-server is run without environment variables"
-                    .to_owned(),
-                "set the key above, or write the value itself",
-            ),
-            FragmentError::Twice { key, earlier, line } => (
-                format!("the key {} in line {line} of the fragment", shown(key)),
-                format!("it sets what {} above has set, and which of the two counts is up to chance", shown(earlier)),
-                "keep one of the two",
-            ),
-            FragmentError::Malformed { what, line } => {
-                (format!("line {line} of the fragment"), (*what).to_owned(), "correct the fragment")
-            }
-        };
-        Some(Problem { variable: NATS_EXTRA_CONFIG.name.into(), found, rule, remedy: remedy.into() })
-    }
-}
-
 /// The problem in NATS_EXTRA_CONFIG, if there is one. Nothing outside the settings is needed to tell.
 pub fn check_fragment(settings: &Settings) -> Result<(), RenderError> {
     match settings.server.extra_config {
@@ -127,69 +58,12 @@ pub fn render(settings: &Settings, surroundings: &Surroundings, secrets: Secrets
         return lay_out(&model);
     };
     let fragment = Fragment::read(&extra.text)?;
-    refuse_ports_taken_twice(settings, &fragment)?;
+    extra::refuse_ports_taken_twice(settings, &fragment)?;
     if settings.api.strict && settings.authentication.is_open() && fragment.opens_a_listener() {
         return Err(RenderError::Listener);
     }
     lay_out(&Model { extra: Some(fragment.write(secrets)), ..model })
 }
-
-fn refuse_ports_taken_twice(settings: &Settings, fragment: &Fragment) -> Result<(), RenderError> {
-    let mut taken: Vec<(u16, String)> = settings.own_ports().map(|(name, port)| (port, name.to_owned())).collect();
-    for listener in fragment.listeners() {
-        if let Some((_, other)) = taken.iter().find(|(port, _)| *port == listener.port) {
-            return Err(RenderError::Port { other: other.clone(), listener });
-        }
-        taken.push((listener.port, format!("{} in line {}", listener.kind, listener.line)));
-    }
-    Ok(())
-}
-
-/// What an operator should hear about NATS_EXTRA_CONFIG; nothing of one that cannot be used.
-pub fn warnings(settings: &Settings) -> Vec<String> {
-    let Some(extra) = settings.server.extra_config.as_ref().filter(|_| settings.remote.is_none()) else {
-        return vec![];
-    };
-    let Ok(fragment) = Fragment::read(&extra.text) else { return vec![] };
-    let captured = settings.captured_subjects();
-    let told = |diversion: Diversion| {
-        let Diversion { line, subject, destination, stream, captured } = diversion;
-        format!(
-            "NATS_EXTRA_CONFIG maps {} to {} in line {line}: what is published there does not get to stream {stream}, which \
-             captures {captured}; take the mapping out, or map to a subject that a stream captures",
-            shown(subject),
-            shown(&destination)
-        )
-    };
-    fragment.diversions(&captured).into_iter().map(told).collect()
-}
-
-/// What nats-server says about a file with this text, with the fragment's own lines where it means those.
-/// `name` is how it calls the file, and `shown` what it is called here.
-pub fn located(answer: &str, name: &str, shown_as: &str, text: &str, settings: &Settings) -> String {
-    let extra = settings.server.extra_config.as_ref();
-    let fragment = extra.and_then(|extra| Some((&extra.path, Fragment::read(&extra.text).ok()?.lines())));
-    let above = text.lines().position(|line| line == ABOVE_FRAGMENT).map(|position| position + 1);
-    let place = |of_file: &str| -> Option<String> {
-        let ((path, lines), above) = (fragment.as_ref()?, above?);
-        let line: usize = of_file.split(':').next()?.parse().ok()?;
-        let line = lines.get(line.checked_sub(above + 1)?)?;
-        let rest = of_file.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':');
-        Some(format!("{}:{line}:{rest}", path.display()))
-    };
-    let mut parts = answer.split(name);
-    let mut said = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.strip_prefix(':').and_then(place) {
-            Some(placed) => said.push_str(&placed),
-            None => said.extend([shown_as, part]),
-        }
-    }
-    said
-}
-
-/// The line of nats.conf that a fragment follows.
-const ABOVE_FRAGMENT: &str = "# From NATS_EXTRA_CONFIG:";
 
 fn lay_out(model: &Model) -> Result<String, RenderError> {
     Ok(Tera::one_off(TEMPLATE, &Context::from_serialize(model)?, false)?)
@@ -348,12 +222,6 @@ fn percent_encoded(text: &str) -> String {
 /// `host:port` with brackets where the host is an IPv6 address.
 fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// Whether what `nats-server -t` says are warnings alone: it fails for them, but starts and reloads with them.
-pub fn are_warnings(answer: &str) -> bool {
-    let mut lines = answer.lines().filter(|line| !line.trim().is_empty()).peekable();
-    lines.peek().is_some() && lines.all(|line| line.contains(": invalid use of field \""))
 }
 
 #[cfg(test)]

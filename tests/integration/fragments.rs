@@ -411,6 +411,12 @@ fn complaints_name_the_line_of_the_fragment() {
             let found = told.lines().find(|told| told.contains(complaint)).unwrap_or_default();
             assert!(found.contains(&format!("{}:{line}: ", path.display())), "{version} {text}: {told}");
         }
+        // And so do the last words of a broker that nobody has asked before.
+        std::fs::write(&path, "\n\nzork: 1\n").unwrap();
+        broker.launch();
+        assert_eq!(broker.wait(), Some(78), "{version}: {}", broker.log());
+        let told = format!("{}:3: unknown field", path.display());
+        assert!(broker.log().contains(&told), "{version}: {}", broker.log());
     }
 }
 
