@@ -183,6 +183,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
         Some(entries) => entries,
         None => document.entries(node, path),
     };
+    let mut seen = BTreeMap::new();
     for entry in entries {
         let path = join(path, &entry.key);
         if let Some(other) = exports::stream_of(&entry.value).filter(|other| *other != stream) {
@@ -196,8 +197,8 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
             );
             continue;
         }
-        if let Some(first) = consumers.iter().find(|first| first.consumer.name.as_str() == entry.key) {
-            let rule = format!("stands in line {} already", first.consumer.line);
+        if let Some(first) = seen.insert(entry.key.as_str(), entry.at.line) {
+            let rule = format!("stands in line {first} already");
             document.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
             continue;
         }
