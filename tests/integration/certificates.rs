@@ -117,6 +117,7 @@ fn keys_that_we_cannot_check_are_refused_before_a_start() {
         ("rsa:2040", "an RSA key of 2040 bits"),
         ("ec -pkeyopt ec_paramgen_curve:secp224r1", "a key on the curve P-224"),
         ("ec -pkeyopt ec_paramgen_curve:secp256k1", "a key on the curve 1.3.132.0.10"),
+        ("ec -pkeyopt ec_paramgen_curve:P-256 -pkeyopt ec_param_enc:explicit", "a key on a curve without a name"),
         ("ed448", "a key of the kind 1.3.101.113"),
     ] {
         let Some(broker) = with_certificate(CURRENT, &[&format!("{REQUEST} -newkey {kind}")]) else { return };

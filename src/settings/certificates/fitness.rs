@@ -1,6 +1,7 @@
 //! What a certificate is good for: whether we can check what its key signs, and what those that it is
 //! shown to make of it.
 
+use x509_parser::asn1_rs::Tag;
 use x509_parser::prelude::{GeneralName, X509Certificate};
 
 use super::der;
@@ -50,10 +51,12 @@ fn rsa_bits(algorithm: &[u8], public: &[u8]) -> Option<usize> {
 }
 
 fn named(algorithm: &x509_parser::x509::AlgorithmIdentifier<'_>) -> String {
-    let curve = algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    let named = algorithm.parameters.as_ref().filter(|parameters| parameters.header.tag() == Tag::Oid);
+    let curve = named.and_then(|parameters| parameters.as_oid().ok());
     match curve.map(|oid| oid.to_id_string()).as_deref() {
         Some("1.3.132.0.33") => "a key on the curve P-224".into(),
         Some(curve) => format!("a key on the curve {curve}"),
+        None if algorithm.algorithm.to_id_string() == "1.2.840.10045.2.1" => "a key on a curve without a name".into(),
         None => format!("a key of the kind {}", algorithm.algorithm.to_id_string()),
     }
 }
