@@ -76,7 +76,7 @@ fn the_verdict_follows_from_the_state_and_the_messages() {
         unread.integrity = Some(Integrity { losses: vec![], reading });
         assert_eq!(verdict(&unread), Verdict::Degraded, "not before every stream has been read through");
     }
-    let losses = vec![Loss::found_now("A", Missing::Fewer { were: 2, are: 1 })];
+    let losses = vec![Loss::found_now("A", Missing::Fewer { were: 2, are: 1, end: None })];
     unread.integrity = Some(Integrity { losses, reading: Reading::NotYet });
     let status = BrokerStatus::after(None, &unread, at(1));
     assert_eq!((status.verdict, status.checks["integrity"].status), (Verdict::Degraded, Outcome::Fail));
