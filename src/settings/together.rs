@@ -52,6 +52,12 @@ fn refuse_overlaps(all: &[Capturing], reader: &mut Reader) {
         {
             told += 1;
             let Capturing { name, place, .. } = &all[other];
+            let remedy = match place == STREAM_SUBJECT_STYLE.name {
+                true => format!(
+                    "take it out, declare it below {name}, or set STREAMS_DEFAULTS=none to do without that stream"
+                ),
+                false => "take it out of one of the two, or narrow it".to_owned(),
+            };
             reader.problems.add(
                 stream.place.as_str(),
                 format!("{:?}", subject.as_str()),
@@ -59,7 +65,7 @@ fn refuse_overlaps(all: &[Capturing], reader: &mut Reader) {
                     "shares subjects with {:?} of stream {name} ({place}), and a message can belong to one stream only",
                     theirs.as_str()
                 ),
-                "take it out of one of the two, or narrow it",
+                remedy,
             );
         }
         // Those of one stream among each other are looked at elsewhere.
@@ -149,7 +155,8 @@ mod tests {
             (
                 "streams: {T: {subjects: ['trade-data.binance.>']}}",
                 &[][..],
-                "of stream MARKET_DATA (STREAM_SUBJECT_STYLE)",
+                "of stream MARKET_DATA (STREAM_SUBJECT_STYLE), and a message can belong to one stream only; take it out, \
+                 declare it below MARKET_DATA, or set STREAMS_DEFAULTS=none",
             ),
             (
                 "streams: {T: {subjects: ['trade.>']}}",
