@@ -6,17 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context;
-
 use super::phases::Phases;
 use super::reload::Reread;
+use super::rendering::{Identity, Rendered, nats_conf_fault, render};
 use super::resources::Resources;
 use super::store::{self, Store};
 use super::{Fault, directories, lock, ports, reload};
-use crate::files::{FileContent, remove_leftovers};
-use crate::nats::{IssuedCertificate, Link, Own, OwnCertificate, OwnUser};
-use crate::nats_conf::{self, Secrets, Surroundings};
-use crate::settings::{Authentication, Effective, Problems, Settings, variables};
+use crate::files::remove_leftovers;
+use crate::nats::{Link, Own, OwnCertificate, OwnUser};
+use crate::nats_conf;
+use crate::settings::{Effective, Settings, variables};
 use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer, Reaper};
 
 /// Everything a start needs, ready to run.
@@ -176,73 +175,4 @@ fn clear_leftovers(config_file: &Path) {
     });
     // A process that was killed during a check of nats-server's could not remove it.
     let _ = std::fs::remove_file(reload::candidate(config_file));
-}
-
-/// A configuration, and how to reach a server that runs with it.
-pub(super) struct Rendered {
-    /// nats.conf last: it names the others.
-    pub files: Vec<FileContent>,
-    pub link: Link,
-    pub identity: Identity,
-}
-
-/// Whom we are known as to our own server; made once, where it is asked for.
-#[derive(Clone, Default)]
-pub(super) struct Identity {
-    pub user: Option<OwnUser>,
-    certificate: Option<IssuedCertificate>,
-}
-
-impl Identity {
-    /// With what these settings ask for.
-    fn completed(mut self, settings: &Settings) -> anyhow::Result<Self> {
-        if self.user.is_none() && matches!(settings.authentication, Authentication::Users(_)) {
-            self.user = Some(OwnUser::make()?);
-        }
-        if self.certificate.is_none() && operator_ca(settings).is_some() {
-            let issued = IssuedCertificate::issue();
-            self.certificate = Some(issued.context("cannot make a client certificate for our own connection")?);
-        }
-        Ok(self)
-    }
-}
-
-/// Reads files that the settings name, but writes none.
-pub(super) fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, Fault> {
-    let (directory, port) = (config_file.parent().unwrap_or(Path::new("/")), settings.server.port);
-    let identity = identity.completed(settings)?;
-    let mut files: Vec<_> = identity.user.iter().map(|user| user.file(directory, port)).collect();
-    let mut certificate = None;
-    if let (Some(issued), Some(ca)) = (&identity.certificate, operator_ca(settings)) {
-        let own = OwnCertificate::beside(directory, port);
-        files.extend(own.files(issued, ca).with_context(|| format!("cannot read {}", ca.display()))?);
-        certificate = Some(own);
-    }
-    let surroundings = Surroundings {
-        host_name: host_name(),
-        ca_bundle: certificate.as_ref().map(|own| own.bundle.clone()),
-        own_user: identity.user.clone(),
-    };
-    let conf = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
-    files.push(FileContent::new(config_file.to_owned(), conf));
-    let link = Link::new(settings, Own { certificate, user: identity.user.clone() });
-    Ok(Rendered { files, link, identity })
-}
-
-/// The authorities that clients are verified against, where they are.
-fn operator_ca(settings: &Settings) -> Option<&Path> {
-    settings.tls.as_ref().filter(|tls| tls.verify)?.ca.as_deref()
-}
-
-/// What is wrong with a fragment is a problem of the settings; everything else is ours.
-fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
-    match error.as_problem() {
-        Some(problem) => Fault::Settings(Problems::from(vec![problem])),
-        None => Fault::Internal(error.into()),
-    }
-}
-
-/// The name of this machine, as other nodes of a cluster tell it apart by.
-pub fn host_name() -> String {
-    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use check::candidate;
 
 use super::Fault;
-use super::prepare::{Identity, Rendered, render};
+use super::rendering::{Identity, Rendered, render};
 use crate::files::FileContent;
 use crate::nats::{Link, Monitor, Own};
 use crate::nats_conf;

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU16;
 
-use super::reader::{Host, Reader, number_in};
+use super::reader::{Host, Reader};
 use super::server::SOME_TIME;
+use super::values::number_in;
 use super::variables::*;
 use crate::domain::Secret;
 

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, number_in, parse_url};
+use super::reader::{Reader, parse_url};
 use super::server::SOME_TIME;
 use super::source::Collected;
+use super::values::{number_in, parse_bool};
 use super::variables::{self, *};
 use crate::domain::{DataType, parse_span};
 
@@ -19,7 +20,7 @@ pub fn read(reader: &mut Reader) -> EnabledPorts {
     for variable in [&GRPC_JWT_ISSUER, &GRPC_JWT_AUDIENCE] {
         reader.text(variable);
     }
-    reader.optional(&MB_ENABLE_AUTH, super::reader::parse_bool);
+    reader.optional(&MB_ENABLE_AUTH, parse_bool);
     reader.size(&GRPC_MAX_MESSAGE_SIZE, 1..=i64::from(i32::MAX) as u64);
     reader.url(&OTEL_EXPORTER_OTLP_ENDPOINT, &["http", "https"]);
     reader.host(&GRPC_HOST, None);

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::declared::exports;
 use super::declared::options::{Field, Kind};
 use super::problem::{Problems, shown};
-use super::reader::{number_in, parse_bool};
+use super::values::{number_in, parse_bool};
 use crate::domain::{ByteSize, StreamName, Subject, parse_span};
 use crate::yaml::{self, Entry, Node, Place};
 
@@ -83,7 +82,7 @@ impl Document<'_> {
 
     /// Whether an entry is one that exports have and that is no option.
     pub fn pass_over(&mut self, entry: &Entry, path: &str) -> bool {
-        let Some(passed) = exports::passed_over(entry) else { return false };
+        let Some(passed) = passed_over(entry) else { return false };
         if let Err(found) = passed {
             let rule = "is nothing that can be declared";
             self.problem(entry.at, &join(path, &entry.key), &found, rule, "leave it out");
@@ -96,7 +95,7 @@ impl Document<'_> {
         let Some(field) = fields.iter().find(|field| field.is_called(&entry.key)) else { return false };
         let path = join(path, &entry.key);
         let unset = matches!((field.kind, scalar(&entry.value)), (Kind::Replicas, Ok("0")));
-        if self.exported && (exports::says_nothing(&entry.value) || unset) {
+        if self.exported && (says_nothing(&entry.value) || unset) {
             return true;
         }
         if let Some(line) = into.lines.get(field.name) {
@@ -258,6 +257,28 @@ fn read_one(kind: Kind, text: &str) -> Result<Value, String> {
             whole(text.strip_suffix('%').unwrap_or(text), 0..=100).map(|percent| percent.to_string().into())
         }
         Kind::Labels | Kind::Object(_) | Kind::Objects(_) => Err(String::new()),
+    }
+}
+
+/// Whether an export says nothing there: what Go writes for a field that is not set.
+pub fn says_nothing(node: &Node) -> bool {
+    match &node.value {
+        yaml::Value::Null => true,
+        yaml::Value::Scalar { text, .. } => matches!(text.as_str(), "" | "false" | "0001-01-01T00:00:00Z"),
+        yaml::Value::List(items) => items.is_empty(),
+        yaml::Value::Map(entries) => entries.is_empty(),
+    }
+}
+
+/// Keys of exports that are no options: what they may hold all the same, or why not, and as what it is
+/// shown.
+pub fn passed_over(entry: &Entry) -> Option<Result<(), String>> {
+    match entry.key.as_str() {
+        "sealed" | "template_owner" | "direct" | "sourcing" => {
+            let nothing = says_nothing(&entry.value);
+            Some(if nothing { Ok(()) } else { Err(found(&entry.value)) })
+        }
+        _ => None,
     }
 }
 

@@ -9,8 +9,8 @@ use super::declared::exports::{self, NoDeclarations};
 use super::declared::{Declarations, DeclaredStream};
 use super::document::{Document, found, join, scalar};
 use super::problem::{Problems, shown};
-use super::reader::parse_bool;
 use super::users::{self, User};
+use super::values::parse_bool;
 use super::variables::*;
 use crate::yaml::{self, Entry, Node, Place};
 

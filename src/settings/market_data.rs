@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::jetstream::Capacity;
-use super::reader::{Reader, number_in};
+use super::reader::Reader;
+use super::values::number_in;
 use super::variables::*;
 use crate::domain::{ByteSize, StreamName, SubjectStyle, parse_span};
 

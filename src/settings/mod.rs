@@ -13,20 +13,24 @@ mod jetstream;
 mod logs;
 mod market_data;
 mod oddity;
+mod origin;
 mod permissions;
 mod problem;
 mod reader;
+mod redaction;
 pub mod reference;
 mod refined;
 mod remote;
 mod reservations;
 mod server;
 mod source;
+mod stream_checks;
 mod streams;
 mod supervision;
 mod tls;
 mod together;
 mod users;
+mod values;
 pub mod variables;
 
 use std::collections::BTreeMap;
@@ -39,17 +43,20 @@ pub use file::{ReadFile, read_streams};
 pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
+pub use origin::Origin;
+pub use permissions::{Grant, Permissions, Responses, Rule};
 pub(crate) use problem::shown;
-pub use problem::{Problem, Problems, REDACTED};
+pub use problem::{Problem, Problems};
 pub use reader::Host;
 use reader::Reader;
+pub use redaction::{REDACTED, redact_urls};
 pub use remote::{ClientCertificate, RemoteServer};
 pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
-pub use source::{Origin, ProcessEnvironment, Source, redact_urls};
+pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
-pub use users::{Grant, OWN_USER, Password, Permissions, Responses, Rule, User};
+pub use users::{OWN_USER, Password, User};
 
 use crate::domain::{ServerName, Subject};
 
@@ -184,6 +191,7 @@ impl Settings {
         let mut file = std::mem::take(&mut collected.file);
         let users = std::mem::take(&mut file.users);
         let streams = StreamsSettings::read(&mut reader, file, &market_data, capacity);
+        stream_checks::check(&streams, &market_data, &mut reader);
         let (authentication, credentials) = match &remote {
             None => (Authentication::read(&mut reader, users), None),
             Some(remote) => (Authentication::Open, Credentials::read(&mut reader, remote)),
@@ -365,7 +373,7 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
             let set = (variable.value)(environment);
             let value = match (set, variable.default) {
                 (Some(_), _) if variable.secret => Some(REDACTED.to_owned()),
-                (Some(value), _) => Some(source::redact_urls(value)),
+                (Some(value), _) => Some(redact_urls(value)),
                 (None, variables::Preset::Fixed(value)) => Some(value.to_owned()),
                 (None, variables::Preset::Derived(words)) => Some(format!("({words})")),
                 (None, variables::Preset::Unset) => None,

@@ -1,10 +1,52 @@
 //! What a user may do.
 
+use std::fmt;
+use std::time::Duration;
+
 use super::document::{Document, found, join, scalar};
-use super::reader::number_in;
-use super::users::{Grant, Permissions, Responses, Rule};
+use super::values::number_in;
 use crate::domain::{Subject, SubjectError, parse_span};
 use crate::yaml::{self, Node};
+
+/// As nats-server understands them (<https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization>).
+#[derive(Clone, Debug, Default)]
+pub struct Permissions {
+    pub publish: Rule,
+    pub subscribe: Rule,
+    /// May answer requests, whatever subject they name for the answer.
+    pub allow_responses: Option<Responses>,
+}
+
+/// How many answers a request may get, and for how long; nothing for nats-server's own bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Responses {
+    pub max: Option<i32>,
+    pub expires: Option<Duration>,
+}
+
+/// A subject, for subscribers in that queue group alone where one is named.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub subject: Subject,
+    pub queue: Option<Subject>,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.queue {
+            Some(queue) => write!(f, "{} {queue}", self.subject),
+            None => write!(f, "{}", self.subject),
+        }
+    }
+}
+
+/// Subjects that are open or closed to a user.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    /// [`None`]: all but those denied.
+    pub allow: Option<Vec<Grant>>,
+    pub deny: Vec<Grant>,
+}
 
 const KEYS: [&str; 3] = ["publish", "subscribe", "allow_responses"];
 const RESPONSES_KEYS: [&str; 2] = ["max", "expires"];

@@ -3,7 +3,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use super::source::Origin;
+use super::origin::Origin;
 
 /// One thing that is wrong with the settings, told to the operator: what was found, the rule, the
 /// way out. Values of secrets are redacted before they get here.
@@ -99,5 +99,3 @@ pub fn shown(value: &str) -> String {
     let cut = if short.len() < value.len() { "…" } else { "" };
     format!("{short:?}{cut}")
 }
-
-pub const REDACTED: &str = "(redacted)";

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::oddity::oddity;
 use super::problem::{Problems, shown};
-use super::source::shown_value;
-use super::users::is_bcrypt;
+use super::redaction::shown_value;
+use super::values::{digits, is_bcrypt, number_in, parse_bool};
 use super::variables::{ALL, Environment, Variable};
 use crate::domain::{ByteSize, Secret, parse_span};
 
@@ -252,28 +252,6 @@ impl Reader<'_> {
     pub fn url(&mut self, variable: &Variable, schemes: &[&str]) -> Option<String> {
         self.optional(variable, |text| parse_url(text, schemes))
     }
-}
-
-pub fn parse_bool(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err(String::new()),
-    }
-}
-
-fn digits(text: &str) -> Result<&str, String> {
-    let unsigned = text.strip_prefix('-').unwrap_or(text);
-    if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
-        Ok(text)
-    } else {
-        Err("it is not a whole number".into())
-    }
-}
-
-pub fn number_in(text: &str, range: &RangeInclusive<i64>) -> Result<i64, String> {
-    let number = digits(text)?.parse().map_err(|_| "it is out of range".to_owned())?;
-    if range.contains(&number) { Ok(number) } else { Err("it is out of range".into()) }
 }
 
 fn parse_host(text: &str) -> Result<Host, String> {

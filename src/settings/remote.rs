@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::certificates::{Role, can_sign, unchecked_authorities};
 use super::reader::Reader;
-use super::source::redact_urls;
+use super::redaction::redact_urls;
 use super::tls::{check_authorities, check_pair};
 use super::variables::*;
 

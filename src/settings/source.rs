@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::file::SettingsFile;
-use super::problem::{Problems, REDACTED, shown};
+use super::origin::Origin;
+use super::problem::{Problems, shown};
 use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
 
 /// Where variables come from. Tests never touch the real environment.
@@ -33,33 +33,6 @@ impl<const N: usize> Source for [(&str, &str); N] {
 impl Source for &[(&str, &str)] {
     fn variables(&self) -> Vec<(OsString, OsString)> {
         self.iter().map(|(name, value)| (name.into(), value.into())).collect()
-    }
-}
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    Flag,
-    Environment,
-    /// The environment, under an older name.
-    Alias(&'static str),
-    /// A file named by `NAME_FILE`.
-    File(PathBuf),
-    /// A line of the settings file: `settings.yml:12`.
-    Line(String),
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag => write!(f, "command line"),
-            Self::Environment => write!(f, "environment"),
-            Self::Alias(name) => write!(f, "environment ({name})"),
-            Self::File(path) => write!(f, "file {}", path.display()),
-            Self::Line(line) => write!(f, "file {line}"),
-            Self::Default => write!(f, "default"),
-        }
     }
 }
 
@@ -277,35 +250,6 @@ fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, near)| near)
 }
 
-/// Passwords inside URLs (`nats://user:password@host`) are secrets, too, also where the scheme is
-/// forgotten or what should be percent-encoded is not.
-pub fn redact_urls(value: &str) -> String {
-    let redact_one = |url: &String| {
-        let Some((before, address)) = url.rsplit_once('@') else { return url.clone() };
-        let is_scheme = |text: &str| text.trim().bytes().all(|byte| byte.is_ascii_alphanumeric());
-        match before.split_once("://") {
-            Some((scheme, _)) if is_scheme(scheme) => format!("{scheme}://{REDACTED}@{address}"),
-            // An address of mail has no colon.
-            None if !url.contains(':') => url.clone(),
-            _ => format!("{REDACTED}@{address}"),
-        }
-    };
-    let mut urls: Vec<String> = vec![];
-    for piece in value.split(',') {
-        match urls.last_mut() {
-            // The comma may be a part of a password.
-            Some(url) if !piece.contains("://") => *url = format!("{url},{piece}"),
-            _ => urls.push(piece.to_owned()),
-        }
-    }
-    urls.iter().map(redact_one).collect::<Vec<_>>().join(",")
-}
-
-/// What a password-like value looks like in messages.
-pub fn shown_value(variable: &Variable, value: &str) -> String {
-    if variable.secret { REDACTED.into() } else { shown(&redact_urls(value)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,23 +266,6 @@ mod tests {
         assert_eq!(collected.warnings.len(), 2, "{:?}", collected.warnings);
         assert!(collected.warnings[0].contains("did you mean NATS_PORT?"), "{:?}", collected.warnings);
         assert!(collected.warnings[1].contains("did you mean STREAM_MAX_AGE?"), "{:?}", collected.warnings);
-    }
-
-    #[test]
-    fn nothing_of_a_password_in_a_url_is_shown_however_the_url_is_written() {
-        for (value, expected) in [
-            ("nats://u:tell@h:1,nats://tell@[::1]:2", "nats://(redacted)@h:1,nats://(redacted)@[::1]:2"),
-            ("nats://u:te,ll@h:1, tls://u:tell@i:2", "nats://(redacted)@h:1, tls://(redacted)@i:2"),
-            ("nats://u:te@ll/te?ll#@h:1", "nats://(redacted)@h:1"),
-            ("u:tell@h:1", "(redacted)@h:1"),
-            ("tell@h:1", "(redacted)@h:1"),
-            ("u:te://ll@h:1", "(redacted)@h:1"),
-            ("nats://h:1,u:tell@i:2", "nats://(redacted)@i:2"),
-            ("nats://h:1,nats://i:2", "nats://h:1,nats://i:2"),
-            ("a@example.org,b@example.org", "a@example.org,b@example.org"),
-        ] {
-            assert_eq!(redact_urls(value), expected);
-        }
     }
 
     #[test]

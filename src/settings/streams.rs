@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::declared::DeclaredStream;
 use super::file::{ReadFile, SettingsFile, read_streams};
 use super::jetstream::Capacity;
 use super::market_data::MarketDataSettings;
-use super::reader::{Reader, number_in};
-use super::refined;
-use super::reservations;
-use super::together;
+use super::reader::Reader;
+use super::values::number_in;
 use super::variables::*;
 
 #[derive(Clone, Debug)]
@@ -34,7 +30,7 @@ pub struct StreamsSettings {
 }
 
 /// The name of what is not a file.
-const BUILT_IN: &str = "STREAMS_DEFAULTS=broker";
+pub(super) const BUILT_IN: &str = "STREAMS_DEFAULTS=broker";
 
 /// What brokers of this kind had before there was a stream for market data alone.
 const BROKER: &str = "
@@ -111,26 +107,6 @@ impl StreamsSettings {
             settings.files.extend(read.read);
             settings.add(read.streams, reader, market_data.name.as_str());
         }
-        let refined = settings.declared.iter().find(|stream| settings.market_data && stream.name == market_data.name);
-        if let Some(file) = refined.filter(|_| reader.problems.is_empty()) {
-            refined::check(market_data, file, reader);
-        }
-        together::check(&settings, market_data, reader);
-        if let Some(capacity) = capacity {
-            settings.check(reader, &capacity);
-            // One that is too large by itself has been told.
-            if reader.problems.is_empty() && !capacity.clustered {
-                reservations::check(&settings, market_data, &capacity, reader);
-            }
-        }
-        let of_files = settings.declared.iter().any(|stream| stream.file.as_ref() != BUILT_IN);
-        if settings.prune && !of_files && reader.problems.is_empty() {
-            // A file that was forgotten would cost every stream that it has declared before.
-            reader.refuse(
-                &STREAMS_PRUNE,
-                "no file declares a stream, so that every stream with our mark would be deleted",
-            );
-        }
         settings
     }
 
@@ -178,35 +154,6 @@ impl StreamsSettings {
                 );
             }
             self.declared.push(stream);
-        }
-    }
-
-    /// What does not fit the server.
-    fn check(&self, reader: &mut Reader, capacity: &Capacity) {
-        for stream in &self.declared {
-            let place = |field: &str| {
-                let line = stream.lines.get(field).copied().unwrap_or(stream.line);
-                format!("{}:{line}: {}.{field}", stream.file, stream.name)
-            };
-            let number = |field: &str| stream.config.get(field).and_then(Value::as_i64);
-            if number("num_replicas").is_some_and(|replicas| replicas > 1) && !capacity.clustered {
-                let rule = "must be 1 (NATS_CLUSTER_ENABLED is false)";
-                reader.problems.add(place("num_replicas"), "several copies", rule, "correct it, or enable the cluster");
-            }
-            let in_memory = stream.config.get("storage").is_some_and(|storage| storage == "memory");
-            let (capacity, variable) = match in_memory {
-                true => (capacity.max_memory, JETSTREAM_MAX_MEMORY.name),
-                false => (capacity.max_file, JETSTREAM_MAX_FILE.name),
-            };
-            if number("max_bytes").is_some_and(|bytes| bytes > 0 && bytes.unsigned_abs() > capacity.bytes()) {
-                let rule = format!("must not be above {variable}={capacity}");
-                reader.problems.add(
-                    place("max_bytes"),
-                    "more than there is",
-                    rule,
-                    format!("lower it, or raise {variable}"),
-                );
-            }
         }
     }
 }

@@ -136,6 +136,7 @@ fn bad_values_are_refused_one_problem_each() {
         ("API_READ_TOKEN", &["é"]),
         ("API_MAX_BODY", &["x"]),
         ("API_MAX_CONNECTIONS", &["0"]),
+        ("API_THREADS", &["0", "65", "x"]),
         ("API_REQUEST_TIMEOUT", &["0"]),
         ("API_RATE_LIMIT", &["-1"]),
         ("API_CORS_ORIGINS", &["example.org"]),

@@ -1,11 +1,9 @@
 //! Users of a server of our own, and what each of them may do.
 
-use std::fmt;
-use std::time::Duration;
-
 use super::document::{Document, found, join, scalar};
-use super::permissions;
-use crate::domain::{Secret, Subject};
+use super::permissions::{self, Permissions};
+use super::values::is_bcrypt;
+use crate::domain::Secret;
 use crate::yaml::{self, Node};
 
 #[derive(Clone, Debug)]
@@ -23,46 +21,6 @@ pub enum Password {
     Hash(Secret),
     /// None: the user signs with the seed of an nkey, whose public half is its name.
     Nkey,
-}
-
-/// As nats-server understands them (<https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization>).
-#[derive(Clone, Debug, Default)]
-pub struct Permissions {
-    pub publish: Rule,
-    pub subscribe: Rule,
-    /// May answer requests, whatever subject they name for the answer.
-    pub allow_responses: Option<Responses>,
-}
-
-/// How many answers a request may get, and for how long; nothing for nats-server's own bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Responses {
-    pub max: Option<i32>,
-    pub expires: Option<Duration>,
-}
-
-/// A subject, for subscribers in that queue group alone where one is named.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    pub subject: Subject,
-    pub queue: Option<Subject>,
-}
-
-impl fmt::Display for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.queue {
-            Some(queue) => write!(f, "{} {queue}", self.subject),
-            None => write!(f, "{}", self.subject),
-        }
-    }
-}
-
-/// Subjects that are open or closed to a user.
-#[derive(Clone, Debug, Default)]
-pub struct Rule {
-    /// [`None`]: all but those denied.
-    pub allow: Option<Vec<Grant>>,
-    pub deny: Vec<Grant>,
 }
 
 /// The user that the program itself connects as.
@@ -169,20 +127,6 @@ fn read_password(document: &mut Document, node: &Node, path: &str) -> Option<Pas
             "make the hash anew, or choose a password that does not begin with $2",
         ),
     }
-}
-
-/// `$2a$NN$` with 22 characters of salt and 31 of hash; other letters than a, b, x and y are unknown
-/// to nats-server.
-pub fn is_bcrypt(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let alphabet = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'/');
-    let cost = text.get(4..6).and_then(|cost| cost.parse::<u8>().ok());
-    bytes.len() == 60
-        && matches!(bytes[2], b'a' | b'b' | b'x' | b'y')
-        && bytes[3] == b'$'
-        && cost.is_some_and(|cost| (4..=31).contains(&cost))
-        && bytes[6] == b'$'
-        && bytes[7..].iter().all(alphabet)
 }
 
 #[cfg(test)]

@@ -231,28 +231,6 @@ fn declarations(at: Place, exports: Vec<Export>, mut rest: Vec<Entry>) -> Node {
     map(rest)
 }
 
-/// Whether an export says nothing there: what Go writes for a field that is not set.
-pub fn says_nothing(node: &Node) -> bool {
-    match &node.value {
-        Value::Null => true,
-        Value::Scalar { text, .. } => matches!(text.as_str(), "" | "false" | "0001-01-01T00:00:00Z"),
-        Value::List(items) => items.is_empty(),
-        Value::Map(entries) => entries.is_empty(),
-    }
-}
-
-/// Keys of exports that are no options: what they may hold all the same, or why not, and as what it is
-/// shown.
-pub fn passed_over(entry: &Entry) -> Option<Result<(), String>> {
-    match entry.key.as_str() {
-        "sealed" | "template_owner" | "direct" | "sourcing" => {
-            let nothing = says_nothing(&entry.value);
-            Some(if nothing { Ok(()) } else { Err(found(&entry.value)) })
-        }
-        _ => None,
-    }
-}
-
 fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     let Value::Map(entries) = &node.value else { return None };
     entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use self::contradictions::{Contradiction, Servers, contradictions};
 use self::options::{CONSUMER, STREAM};
-use super::document::{Document, Fields, join, scalar};
+use super::document::{Document, Fields, join, says_nothing, scalar};
 use super::problem::shown;
 use crate::domain::{StreamName, Subject};
 use crate::yaml::{Entry, Node, Place};
@@ -210,7 +210,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
         for inner in document.entries(&node, &path) {
             match inner.key.as_str() {
                 "durable" => durable = document.bool(&inner.value, &join(&path, "durable")).unwrap_or(true),
-                "durable_name" if document.exported && exports::says_nothing(&inner.value) => {}
+                "durable_name" if document.exported && says_nothing(&inner.value) => {}
                 "name" if scalar(&inner.value) == Ok(&entry.key) => {}
                 "durable_name" if scalar(&inner.value) == Ok(&entry.key) => durable = true,
                 _ if document.pass_over(inner, &path) => {}

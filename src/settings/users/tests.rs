@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use super::*;
 use crate::settings::tests::load;
-use crate::settings::{Authentication, Problem, Problems};
+use crate::settings::{Authentication, Grant, Problem, Problems, Responses};
 
 const NKEY: &str = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4";
 
