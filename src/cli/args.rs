@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::domain::parse_span;
-use crate::health::Kind;
+use crate::health::CheckScope;
 use crate::settings::variables;
 
 /// NATS JetStream as a market-data broker: configures, supervises, provisions and watches
@@ -78,7 +78,7 @@ pub enum Command {
 pub struct HealthCheck {
     /// What to check
     #[arg(value_enum, default_value = "quick")]
-    pub kind: Kind,
+    pub kind: CheckScope,
     /// Time for the whole check, such as 5 or 500ms
     #[arg(long, default_value = "5", value_parser = parse_timeout)]
     pub timeout: Duration,

@@ -4,7 +4,7 @@ use super::{Flags, block_on, loaded_or_told, own};
 use std::time::Duration;
 
 use crate::api::ApiClient;
-use crate::health::{Check, Examination, Kind, Outcome, Report};
+use crate::health::{Check, CheckScope, Examination, Outcome, Report};
 use crate::nats::Link;
 use crate::settings::{Purpose, Settings};
 use crate::status::CheckStatus;
@@ -26,14 +26,14 @@ pub fn health_check(flags: &Flags, arguments: &HealthCheck) -> Code {
 }
 
 /// What the supervisor itself says.
-async fn of_supervisor(settings: &Settings, kind: Kind, deadline: Duration) -> Vec<Check> {
+async fn of_supervisor(settings: &Settings, kind: CheckScope, deadline: Duration) -> Vec<Check> {
     let api = ApiClient::new(&settings.api, deadline);
     let mut checks = vec![];
-    if matches!(kind, Kind::Quick | Kind::Full) {
+    if matches!(kind, CheckScope::Quick | CheckScope::Full) {
         let ready = async { api.readyz().await.map(|()| "the supervisor is ready".to_owned()) };
         checks.push(Check::run("ready", ready).await);
     }
-    if kind == Kind::Full {
+    if kind == CheckScope::Full {
         // That it cannot be asked the check before says; it may not look after messages.
         let mut health = api.health().await.ok();
         let integrity = health.as_mut().and_then(|health| health.checks.others.remove("integrity"));

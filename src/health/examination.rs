@@ -2,30 +2,12 @@ use std::time::Duration;
 
 use super::checks;
 use super::report::{Check, Report};
+use super::scope::CheckScope;
 use super::server_checks::ServerChecks;
 use crate::errors::in_one_line;
 use crate::nats::{Link, Monitor, Refused};
 use crate::settings::Settings;
 use crate::streams::Desired;
-
-/// Which checks to make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kind {
-    /// The NATS port answers, /healthz, and the supervisor's /readyz.
-    Quick,
-    /// Everything below.
-    Full,
-    /// A client gets in with the configured credentials.
-    Connectivity,
-    /// nats-server's HTTP monitoring.
-    Http,
-    /// JetStream answers.
-    Jetstream,
-    /// The MARKET_DATA stream exists.
-    Stream,
-    /// All eight families are captured.
-    Datatypes,
-}
 
 /// Looks at a running broker from outside, with the settings that it runs with.
 pub struct Examination<'a> {
@@ -38,7 +20,7 @@ pub struct Examination<'a> {
 impl Examination<'_> {
     /// Makes the checks, with those of the supervisor, which others make; what is not done in time is
     /// reported as such, what is done is kept.
-    pub async fn make(&self, kind: Kind, supervisor: impl Future<Output = Vec<Check>>) -> Report {
+    pub async fn make(&self, kind: CheckScope, supervisor: impl Future<Output = Vec<Check>>) -> Report {
         let (mut report, mut refused) = (Report::default(), None);
         let fill = self.fill(kind, supervisor, &mut report, &mut refused);
         if tokio::time::timeout(self.timeout, fill).await.is_err() {
@@ -50,13 +32,13 @@ impl Examination<'_> {
 
     async fn fill(
         &self,
-        kind: Kind,
+        kind: CheckScope,
         supervisor: impl Future<Output = Vec<Check>>,
         report: &mut Report,
         refused: &mut Option<Refused>,
     ) {
         let monitor = Monitor::new(self.settings);
-        if kind == Kind::Quick {
+        if kind == CheckScope::Quick {
             let greeting = Check::run("nats", async {
                 let (answer, address) = (self.link.greeting(self.timeout).await, self.link.address());
                 answer
@@ -75,10 +57,10 @@ impl Examination<'_> {
             report.checks.extend(supervisor);
             return;
         }
-        if kind == Kind::Full {
+        if kind == CheckScope::Full {
             report.checks.extend(supervisor.await);
         }
-        if matches!(kind, Kind::Full | Kind::Http) && monitor.is_none() {
+        if matches!(kind, CheckScope::Full | CheckScope::Http) && monitor.is_none() {
             report.checks.push(Check::warning("http", checks::why_no_monitoring(self.settings)));
         }
         let desired = Desired::of(self.settings);
@@ -89,10 +71,10 @@ impl Examination<'_> {
             deadline: self.timeout,
         };
         server.over_http(kind, report).await;
-        if kind != Kind::Http {
+        if kind != CheckScope::Http {
             self.over_nats(kind, &server, report, refused).await;
         }
-        if kind == Kind::Full {
+        if kind == CheckScope::Full {
             let doors = self.settings.open_doors.iter();
             report.checks.extend(doors.map(|door| Check::warning("security", door.describe())));
         }
@@ -101,7 +83,7 @@ impl Examination<'_> {
     /// The checks that need a client connection; what is `refused` to it is heard of later.
     async fn over_nats(
         &self,
-        kind: Kind,
+        kind: CheckScope,
         server: &ServerChecks<'_>,
         report: &mut Report,
         refused: &mut Option<Refused>,
@@ -117,7 +99,7 @@ impl Examination<'_> {
         let Some(connection) = connection else { return };
         *refused = Some(connection.refused());
         if !self.settings.jetstream.enabled {
-            if kind != Kind::Connectivity {
+            if kind != CheckScope::Connectivity {
                 report.checks.push(Check::warning("jetstream", "JETSTREAM_ENABLED is false: there are no streams"));
             }
             return;

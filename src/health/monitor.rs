@@ -5,8 +5,8 @@ use async_nats::Client;
 use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::examination::Kind;
 use super::report::{Check, Report};
+use super::scope::CheckScope;
 use super::server_checks::ServerChecks;
 use crate::domain::Generation;
 use crate::nats::{Monitor, ping};
@@ -90,9 +90,9 @@ impl HealthMonitor {
             let mut report = Report::default();
             let desired = self.desired.borrow().clone();
             let server = ServerChecks { settings, desired: &desired, monitor, deadline };
-            server.over_http(Kind::Full, &mut report).await;
+            server.over_http(CheckScope::Full, &mut report).await;
             if settings.jetstream.enabled {
-                server.over_nats(Kind::Full, client, &mut report).await;
+                server.over_nats(CheckScope::Full, client, &mut report).await;
             } else {
                 report.checks.push(Check::run("connectivity", answers(&client, deadline)).await);
             }

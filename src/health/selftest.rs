@@ -1,8 +1,8 @@
 use std::time::Duration;
 
-use super::examination::Kind;
 use super::proof::{round_trip, why_not};
 use super::report::{Check, Report};
+use super::scope::CheckScope;
 use super::server_checks::ServerChecks;
 use crate::domain::DataType;
 use crate::errors::in_one_line;
@@ -38,8 +38,8 @@ impl SelfTest<'_> {
             monitor: self.monitor.as_ref(),
             deadline: self.timeout,
         };
-        server.over_http(Kind::Http, &mut report).await;
-        server.over_nats(Kind::Full, connection.client.clone(), &mut report).await;
+        server.over_http(CheckScope::Http, &mut report).await;
+        server.over_nats(CheckScope::Full, connection.client.clone(), &mut report).await;
         let jetstream = JetStream::new(connection.client, self.timeout);
         let name = self.settings.market_data.name.as_str();
         if desired.stream(name).is_some() && self.settings.streams.market_data {

@@ -7,8 +7,8 @@ use async_nats::Client;
 
 use super::checks;
 use super::cluster;
-use super::examination::Kind;
 use super::report::{Check, JetStreamNumbers, Report, ServerNumbers};
+use super::scope::CheckScope;
 use super::streams::{Aspects, examine_streams};
 use crate::nats::{JetStream, Monitor, Varz};
 use crate::settings::Settings;
@@ -26,9 +26,9 @@ pub struct ServerChecks<'a> {
 
 impl ServerChecks<'_> {
     /// What monitoring shows.
-    pub async fn over_http(&self, scope: Kind, report: &mut Report) {
+    pub async fn over_http(&self, scope: CheckScope, report: &mut Report) {
         let Some(monitor) = self.monitor else { return };
-        if matches!(scope, Kind::Full | Kind::Http) {
+        if matches!(scope, CheckScope::Full | CheckScope::Http) {
             let mut seen = None;
             let http = Check::run("http", async {
                 let varz = checks::http(monitor, self.deadline).await?;
@@ -39,16 +39,16 @@ impl ServerChecks<'_> {
             report.checks.push(http.await);
             report.observed.server = seen;
         }
-        if scope == Kind::Full && self.settings.clusters_jetstream() {
+        if scope == CheckScope::Full && self.settings.clusters_jetstream() {
             report.checks.extend(cluster::examine(monitor, self.deadline).await);
         }
     }
 
     /// What a client sees of JetStream and the streams.
-    pub async fn over_nats(&self, scope: Kind, client: Client, report: &mut Report) {
+    pub async fn over_nats(&self, scope: CheckScope, client: Client, report: &mut Report) {
         let api = JetStream::new(client, self.deadline);
-        let wanted = |this: Kind| scope == Kind::Full || scope == this;
-        if wanted(Kind::Jetstream) {
+        let wanted = |this: CheckScope| scope == CheckScope::Full || scope == this;
+        if wanted(CheckScope::Jetstream) {
             let mut seen = None;
             let jetstream = Check::run("jetstream", async {
                 let numbers = checks::jetstream(&api, self.monitor, self.deadline).await?;
@@ -59,7 +59,7 @@ impl ServerChecks<'_> {
             report.checks.push(jetstream.await);
             report.observed.jetstream = seen;
         }
-        let aspects = Aspects { configuration: wanted(Kind::Stream), families: wanted(Kind::Datatypes) };
+        let aspects = Aspects { configuration: wanted(CheckScope::Stream), families: wanted(CheckScope::Datatypes) };
         if aspects.configuration || aspects.families {
             let name = self.settings.market_data.name.as_str();
             examine_streams(&api, self.desired, name, aspects, report).await;

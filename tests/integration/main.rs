@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod lists;
 mod logs;
+mod map;
 mod options;
 mod plans;
 mod refusals;
