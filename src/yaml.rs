@@ -56,7 +56,7 @@ pub struct Entry {
 
 /// What is wrong with the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct YamlError {
     pub at: Place,
     pub what: String,
 }
@@ -75,7 +75,7 @@ impl Place {
 
 /// Reads the documents that hold something: templates leave empty ones before and behind them. All
 /// faults come back at once, but for those that make the rest unreadable.
-pub fn parse(text: &str) -> Result<Vec<Node>, Vec<Fault>> {
+pub fn parse(text: &str) -> Result<Vec<Node>, Vec<YamlError>> {
     let (mut documents, mut faults) = (vec![], vec![]);
     for part in concatenated::parts(text) {
         match parse_part(part.text) {
@@ -89,12 +89,12 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Vec<Fault>> {
     if faults.is_empty() { Ok(documents) } else { Err(faults) }
 }
 
-fn parse_part(text: &str) -> Result<Vec<Node>, Vec<Fault>> {
+fn parse_part(text: &str) -> Result<Vec<Node>, Vec<YamlError>> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text).keep_tags(true) {
         let taken = match event {
             Ok((event, span)) => builder.take(event, Place::of(&span.start)),
-            Err(error) => Err(Fault { at: Place::of(error.marker()), what: error.info().to_owned() }),
+            Err(error) => Err(YamlError { at: Place::of(error.marker()), what: error.info().to_owned() }),
         };
         if let Err(fault) = taken {
             builder.faults.push(fault);
@@ -111,7 +111,7 @@ struct Builder {
     /// By number; only what is whole can be referred to.
     anchors: HashMap<usize, Node>,
     weight: usize,
-    faults: Vec<Fault>,
+    faults: Vec<YamlError>,
 }
 
 /// A list or a map that is not closed yet.
@@ -127,7 +127,7 @@ enum Inside {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), Fault> {
+    fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), YamlError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag, at);
@@ -136,7 +136,7 @@ impl Builder {
             }
             Event::Alias(anchor) => {
                 let Some(repeated) = self.anchors.get(&anchor).map(weight) else {
-                    return Err(Fault { at, what: "an alias for something that contains it".into() });
+                    return Err(YamlError { at, what: "an alias for something that contains it".into() });
                 };
                 self.count(repeated, at)?;
                 if let Some(node) = self.anchors.get(&anchor).cloned() {
@@ -165,19 +165,22 @@ impl Builder {
         Ok(())
     }
 
-    fn enter(&mut self, open: Open) -> Result<(), Fault> {
+    fn enter(&mut self, open: Open) -> Result<(), YamlError> {
         if let Some(Open { inside: Inside::Map { key: None, .. }, .. }) = self.open.last() {
-            return Err(Fault { at: open.at, what: "a list or a map as a key".into() });
+            return Err(YamlError { at: open.at, what: "a list or a map as a key".into() });
         }
         if self.open.len() == DEEPEST {
-            return Err(Fault { at: open.at, what: format!("more than {DEEPEST} lists and maps within each other") });
+            return Err(YamlError {
+                at: open.at,
+                what: format!("more than {DEEPEST} lists and maps within each other"),
+            });
         }
         self.open.push(open);
         Ok(())
     }
 
     /// Puts a node that is whole where it belongs.
-    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), YamlError> {
         self.count(own_weight(&node), node.at)?;
         if anchor > 0 {
             self.count(weight(&node), node.at)?;
@@ -233,10 +236,10 @@ impl Builder {
         kept
     }
 
-    fn count(&mut self, weight: usize, at: Place) -> Result<(), Fault> {
+    fn count(&mut self, weight: usize, at: Place) -> Result<(), YamlError> {
         self.weight += weight;
         if self.weight > MOST_WEIGHT {
-            return Err(Fault { at, what: "more values than can be held, with those that aliases repeat".into() });
+            return Err(YamlError { at, what: "more values than can be held, with those that aliases repeat".into() });
         }
         Ok(())
     }
@@ -249,7 +252,7 @@ impl Builder {
 
     fn fault(&mut self, at: Place, what: String) {
         if self.faults.len() < MOST_FAULTS {
-            self.faults.push(Fault { at, what });
+            self.faults.push(YamlError { at, what });
         }
     }
 }
@@ -272,11 +275,11 @@ fn says_nothing(node: &Node) -> bool {
     }
 }
 
-fn key_of(node: &Node) -> Result<String, Fault> {
+fn key_of(node: &Node) -> Result<String, YamlError> {
     match &node.value {
         Value::Scalar { text, .. } => Ok(text.clone()),
-        Value::Null => Err(Fault { at: node.at, what: "an empty key".into() }),
-        Value::List(_) | Value::Map(_) => Err(Fault { at: node.at, what: "a list or a map as a key".into() }),
+        Value::Null => Err(YamlError { at: node.at, what: "an empty key".into() }),
+        Value::List(_) | Value::Map(_) => Err(YamlError { at: node.at, what: "a list or a map as a key".into() }),
     }
 }
 

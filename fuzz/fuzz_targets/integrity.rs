@@ -6,13 +6,13 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use libfuzzer_sys::fuzz_target;
-use unified_nats::integrity::Book;
-use unified_nats::integrity::marks::Circumstances;
+use unified_nats::integrity::IntegrityLedger;
+use unified_nats::integrity::baselines::Circumstances;
 use unified_nats::nats::{StreamInfo, Streams, parse_answer};
 
 fuzz_target!(|input: &[u8]| {
     let mut parts = input.split(|byte| *byte == 0);
-    let Some(Ok(mut book)) = parts.next().map(serde_json::from_slice::<Book>) else { return };
+    let Some(Ok(mut book)) = parts.next().map(serde_json::from_slice::<IntegrityLedger>) else { return };
     let known: Vec<_> = parts.filter_map(|part| parse_answer::<StreamInfo>(part).ok()?.ok()).collect();
     let streams = Streams { known, unknown: vec!["AWAY".into()] };
     for (restarted, clustered) in [(true, false), (false, false), (true, true)] {
@@ -26,7 +26,7 @@ fuzz_target!(|input: &[u8]| {
         loss.missing.to_string();
     }
     let written = serde_json::to_vec(&book).expect("a book can be written");
-    assert_eq!(serde_json::from_slice::<Book>(&written).expect("and read again"), book);
+    assert_eq!(serde_json::from_slice::<IntegrityLedger>(&written).expect("and read again"), book);
     let seen = book.losses.clone();
     book.acknowledge(&seen);
     assert!(book.losses.is_empty());

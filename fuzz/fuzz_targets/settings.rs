@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
-use unified_nats::nats_conf::{Secrets, Surroundings, render};
+use unified_nats::nats_conf::{Secrets, RenderContext, render};
 use unified_nats::settings::variables::{ALIASES, ALL, COMPOSE_ONLY, RETIRED};
 use unified_nats::settings::{Loaded, Settings, Source};
 
@@ -107,7 +107,7 @@ fuzz_target!(|input: &[u8]| {
             // Only a fragment can still be wrong. Laying out takes longer than all the rest, so that
             // not every input pays for it.
             if input.len().is_multiple_of(8)
-                && let Err(error) = render(&settings, &Surroundings::default(), Secrets::Redacted)
+                && let Err(error) = render(&settings, &RenderContext::default(), Secrets::Redacted)
             {
                 assert!(error.as_problem().is_some(), "{error}");
             }

@@ -14,12 +14,12 @@ use super::store::Store;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::health::cluster;
-use crate::integrity::Keeper;
-use crate::nats::{ApiError, Connection, JetStream, Link, Monitor};
+use crate::integrity::IntegrityMonitor;
+use crate::nats::{ApiError, Connection, Connector, JetStream, Monitor};
 use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::streams::{Desired, DesiredStream, Drift};
-use crate::supervisor::{Concern, Handle, Notice, Replacement, State};
+use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State};
 
 pub struct BringUp {
     /// What was in force when the server was connected to.
@@ -29,9 +29,9 @@ pub struct BringUp {
     /// The streams that should be; others after a reload.
     pub desired: watch::Receiver<Arc<Desired>>,
     /// How to reach the server; another one after a reload.
-    pub link: watch::Receiver<Link>,
+    pub link: watch::Receiver<Connector>,
     pub handle: Handle,
-    pub keeper: Keeper,
+    pub integrity: IntegrityMonitor,
     /// Of our own server: nothing is created in any other.
     pub store: Option<Arc<Store>>,
     /// Looking whether it is in its place.
@@ -40,7 +40,7 @@ pub struct BringUp {
     pub notices: broadcast::Receiver<Notice>,
     /// The connection to the server that runs now, for everybody who needs one.
     pub client: watch::Sender<Option<(Generation, Client)>>,
-    /// Asks for an examination, when one that was made before does not hold any more.
+    /// Asks for a health check, when one that was made before does not hold any more.
     pub look: Arc<Notify>,
     pub phases: Phases,
     /// What repairing drift has come to.
@@ -104,13 +104,13 @@ impl BringUp {
                 () = self.hold(generation, &connection, launched) => false,
                 () = connection.lost() => true,
                 // What came back may be another server, or the same one with other streams.
-                () = connection.reconnected(), if self.settings.remote.is_some() => false,
+                () = connection.reconnected(), if self.settings.external.is_some() => false,
                 _ = link.changed() => false,
             };
             self.start_over();
             if lost {
                 let reason = "our own connection to nats-server was lost".to_owned();
-                self.handle.impaired(generation, Concern::Service, reason).await;
+                self.handle.report_failed(generation, ConditionKind::Service, reason).await;
             }
         }
     }
@@ -125,7 +125,7 @@ impl BringUp {
     async fn hold(&mut self, generation: Generation, connection: &Connection, launched: SystemTime) {
         let client = &connection.client;
         if self.settings.looks_after_messages() {
-            self.rescue(generation, client, launched).await;
+            self.recover_streams(generation, client, launched).await;
         }
         if self.settings.jetstream.enabled {
             self.provision(generation, connection).await;
@@ -136,9 +136,9 @@ impl BringUp {
         }
         self.phases.reached("streams");
         self.client.send_replace(Some((generation, client.clone())));
-        self.handle.sound(generation, Concern::Service).await;
-        if self.settings.remote.is_some() {
-            // An examination may have found it gone, and no new generation makes that void.
+        self.handle.report_ok(generation, ConditionKind::Service).await;
+        if self.settings.external.is_some() {
+            // A health check may have found it gone, and no new generation makes that void.
             self.look.notify_one();
         }
         self.announce(generation).await;
@@ -149,19 +149,19 @@ impl BringUp {
     }
 
     /// Until every stream on disk is known to the server, as far as that can be brought about.
-    async fn rescue(&self, generation: Generation, client: &Client, launched: SystemTime) {
+    async fn recover_streams(&self, generation: Generation, client: &Client, launched: SystemTime) {
         let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
         let desired = self.desired.borrow().clone();
         let fallback = |name: &str| desired.stream(name).map(DesiredStream::without_limits);
         let mut pause = FIRST_PAUSE;
         let rescued = loop {
-            match self.keeper.rescue(&jetstream, fallback, launched).await {
+            match self.integrity.recover_streams(&jetstream, fallback, launched).await {
                 Ok(rescued) => break rescued,
                 Err(reason) => {
                     // A server that is just starting does not answer everything yet.
                     tracing::debug!("{reason}");
                     if pause >= LAST_PAUSE {
-                        self.handle.impaired(generation, Concern::Service, reason).await;
+                        self.handle.report_failed(generation, ConditionKind::Service, reason).await;
                     }
                 }
             }
@@ -181,12 +181,14 @@ impl BringUp {
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.keeper.look(&jetstream, generation).await {
-                Ok(None) => return self.handle.sound(generation, Concern::Integrity).await,
-                Ok(Some(missing)) => return self.handle.impaired(generation, Concern::Integrity, missing).await,
+            match self.integrity.look(&jetstream, generation).await {
+                Ok(None) => return self.handle.report_ok(generation, ConditionKind::Integrity).await,
+                Ok(Some(missing)) => {
+                    return self.handle.report_failed(generation, ConditionKind::Integrity, missing).await;
+                }
                 Err(error @ ApiError::Refused { .. }) => {
                     let reason = format!("cannot look at the streams: {error}");
-                    self.handle.impaired(generation, Concern::Service, reason).await;
+                    self.handle.report_failed(generation, ConditionKind::Service, reason).await;
                 }
                 // In a cluster the streams of other nodes may keep it from answering; the look is repeated.
                 Err(error) if self.settings.cluster.is_some() => {
@@ -194,7 +196,7 @@ impl BringUp {
                 }
                 Err(error) if started.elapsed() >= self.settings.supervision.init_timeout => {
                     let reason = format!("cannot look at the streams: {error}");
-                    self.handle.impaired(generation, Concern::Service, reason).await;
+                    self.handle.report_failed(generation, ConditionKind::Service, reason).await;
                 }
                 Err(error) => tracing::debug!("trying again: {error}"),
             }
@@ -206,7 +208,7 @@ impl BringUp {
     /// A server of our own has just been launched and needs its time; of one that others run it is told
     /// at once what it does not do.
     fn patience(&self) -> Duration {
-        match self.settings.remote {
+        match self.settings.external {
             None => self.settings.supervision.init_timeout,
             Some(_) => Duration::ZERO,
         }
@@ -233,7 +235,7 @@ impl BringUp {
     async fn connect(&mut self, generation: Generation) -> Connection {
         let started = Instant::now();
         let patience = self.patience();
-        let last_pause = if self.settings.remote.is_none() { LAST_PAUSE } else { LAST_APPLY_PAUSE };
+        let last_pause = if self.settings.external.is_none() { LAST_PAUSE } else { LAST_APPLY_PAUSE };
         let mut pause = FIRST_PAUSE;
         loop {
             let link = self.link.borrow_and_update().clone();
@@ -242,11 +244,11 @@ impl BringUp {
                 Err(error) => error,
             };
             if started.elapsed() >= patience || error.is_refusal() {
-                let reason = match self.settings.remote {
+                let reason = match self.settings.external {
                     None => format!("nats-server does not let us in yet: {}", in_one_line(&error)),
                     Some(_) => format!("{}; it is tried again and again", in_one_line(&error)),
                 };
-                self.handle.impaired(generation, Concern::Service, reason).await;
+                self.handle.report_failed(generation, ConditionKind::Service, reason).await;
             }
             tokio::select! {
                 () = ready_line(&mut self.notices) => {}

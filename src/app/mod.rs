@@ -1,12 +1,13 @@
 //! The composition root: the only place that knows everyone. [`prepare`] does everything that can
 //! refuse a start; [`Prepared::run`] runs the tasks until one of them ends.
 
-mod attend;
 mod bring_up;
 mod directories;
+mod external_probe;
 mod hand_over;
+mod integrity_tasks;
+mod liveness_probe;
 mod lock;
-mod missing;
 mod phases;
 mod ports;
 mod prepare;
@@ -17,7 +18,6 @@ mod rendering;
 mod resources;
 pub mod signals;
 mod store;
-mod watch;
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ use crate::api::{self, Views};
 use crate::files::HeldDirectory;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::http::{Bounds, DataSide, Routes};
-use crate::integrity::{Keeper, SignOfLife};
+use crate::integrity::{IntegrityMonitor, SignOfLife};
 use crate::logging::Log;
 use crate::nats::Monitor;
 use crate::nats_conf;
@@ -42,24 +42,24 @@ use crate::settings::{Problems, Settings};
 use crate::status::{self, Reloads, Sources};
 use crate::streams::{Desired, Drift};
 use crate::supervisor::{
-    Concern, Elsewhere, Ending, ExecutableError, Failure, Handle, Launch, RestartPolicy, State, Supervisor, Timing,
+    ConditionKind, Ending, ExecutableError, External, Failure, Handle, Launch, RestartPolicy, State, Supervisor, Timing,
 };
 use bring_up::BringUp;
 pub use directories::config_file_candidates;
+use liveness_probe::LivenessProbe;
 use lock::StoreTaken;
 use ports::PortError;
 use prepare::Server;
 pub use prepare::{Prepared, prepare};
 pub use reload::Reread;
-use reload::{OwnServer, Reload};
+use reload::{EmbeddedServer, Reload};
 pub use rendering::host_name;
 use signals::LastLook;
 pub use signals::Signals;
-use watch::Watch;
 
 /// Why a start was refused or the broker ended other than by a stop.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum StartError {
     #[error(transparent)]
     Settings(#[from] Problems),
     #[error(transparent)]
@@ -85,7 +85,7 @@ type Ended = (&'static str, Option<Ending>);
 
 impl Prepared {
     /// Runs the broker until it is stopped or cannot go on.
-    pub async fn run(self, signals: Signals, log: Log) -> Result<(), Fault> {
+    pub async fn run(self, signals: Signals, log: Log) -> Result<(), StartError> {
         let Self { settings, store, listener, server, link, log_file, phases, reaper, resources, effective, reread } =
             self;
         let supervision = &settings.supervision;
@@ -98,18 +98,18 @@ impl Prepared {
         };
         let policy = RestartPolicy::new(supervision);
         let config_file = match &server {
-            Server::Own(own) => Some(own.0.config_file.clone()),
-            Server::Elsewhere => None,
+            Server::Embedded(own) => Some(own.0.config_file.clone()),
+            Server::External => None,
         };
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let (handle, own) = match server {
-            Server::Own(own) => {
+            Server::Embedded(own) => {
                 let (server, rendered) = *own;
-                let own = OwnServer::new(&server, rendered, reaper.clone());
+                let own = EmbeddedServer::new(&server, rendered, reaper.clone());
                 (spawn(&mut tasks, Supervisor::new(server, policy, timing, log, log_file)), Some(own))
             }
-            Server::Elsewhere => {
-                let server = Elsewhere::default();
+            Server::External => {
+                let server = External::default();
                 (spawn(&mut tasks, Supervisor::new(server, policy, timing, log, log_file)), None)
             }
         };
@@ -117,14 +117,14 @@ impl Prepared {
         let (reports, reports_view) = channel(None);
         let hold = || Arc::new(HeldDirectory::hold(settings.jetstream.store_dir.clone()));
         let directory = store.as_ref().map_or_else(hold, |store| store.held());
-        let keeper = Keeper::open(&settings, directory.clone());
+        let integrity = IntegrityMonitor::open(&settings, directory.clone());
         let looks_after_messages = settings.looks_after_messages();
         let (drift, drift_view) = channel(Drift::default());
         let (reloaded, reloads_view) = channel(Reloads::default());
         let mut sources = Sources::new(
             &handle,
             reports_view.clone(),
-            looks_after_messages.then(|| keeper.watch()),
+            looks_after_messages.then(|| integrity.watch()),
             settings.jetstream.enabled.then_some(drift_view),
             reloads_view,
         );
@@ -133,24 +133,24 @@ impl Prepared {
         let views = Views { status: status.subscribe(), pulse: pulse_view, environment: settings.api.environment };
         tasks.spawn(name("pulse", pulse::give(pulse)));
         tasks.spawn(name("status", status::keep(sources, status)));
-        for door in &settings.open_doors {
+        for door in &settings.unauthenticated_listeners {
             tracing::warn!("{}", door.describe());
         }
 
         let look = Arc::new(Notify::new());
         let (reloads, requests) = mpsc::channel(1);
-        let last_look = LastLook { keeper: keeper.clone(), client: client_view.clone() };
+        let last_look = LastLook { integrity: integrity.clone(), client: client_view.clone() };
         tasks.spawn(name("signals", signals.run(handle.clone(), reaper.clone(), last_look, reloads)));
-        if settings.remote.is_none() {
+        if settings.external.is_none() {
             let (link, connected) = (link.clone(), client_view.clone());
             let store = store.clone();
-            let watch = Watch::new(settings.clone(), link, handle.clone(), connected, keeper.clone(), store);
+            let watch = LivenessProbe::new(settings.clone(), link, handle.clone(), connected, integrity.clone(), store);
             tasks.spawn(name("watch", watch.run()));
         } else {
             let (period, jetstream) = (settings.health.probe_interval, settings.jetstream.enabled);
             tasks.spawn(name(
                 "watch",
-                attend::attend(handle.clone(), client_view.clone(), look.clone(), period, jetstream),
+                external_probe::probe(handle.clone(), client_view.clone(), look.clone(), period, jetstream),
             ));
         }
         if settings.clusters_jetstream() {
@@ -159,11 +159,14 @@ impl Prepared {
         if looks_after_messages {
             // A list of all streams is the most that an idle broker does.
             let period = settings.health.probe_interval * 2;
-            tasks.spawn(name("look", missing::look(handle.clone(), client_view.clone(), keeper.clone(), period)));
-            let read_through = missing::read_through(handle.clone(), client_view.clone(), keeper.clone());
+            tasks.spawn(name(
+                "look",
+                integrity_tasks::look(handle.clone(), client_view.clone(), integrity.clone(), period),
+            ));
+            let read_through = integrity_tasks::read_through(handle.clone(), client_view.clone(), integrity.clone());
             tasks.spawn(name("read-through", read_through));
-            tasks.spawn(name("listen", missing::listen(client_view.clone(), keeper.clone())));
-            tasks.spawn(name("restored", missing::hear_restored(handle.notices(), keeper.clone())));
+            tasks.spawn(name("listen", integrity_tasks::listen(client_view.clone(), integrity.clone())));
+            tasks.spawn(name("restored", integrity_tasks::hear_restored(handle.notices(), integrity.clone())));
         }
         let sign_of_life = looks_after_messages.then(|| SignOfLife::give(directory));
         let sign_of_life = sign_of_life.transpose().context("cannot start a thread")?;
@@ -179,7 +182,7 @@ impl Prepared {
             link: link_view,
             notices: handle.notices(),
             handle: handle.clone(),
-            keeper: keeper.clone(),
+            integrity: integrity.clone(),
             store,
             at_store: OffThread::default(),
             client,
@@ -205,20 +208,20 @@ impl Prepared {
         let monitor =
             HealthMonitor { in_force: in_force_view, desired: desired_view, client: client_view, reports, look };
         tasks.spawn(name("health", monitor.run()));
-        tasks.spawn(name("verdicts", relay_verdicts(reports_view, handle.clone())));
+        tasks.spawn(name("health-reports", forward_health_reports(reports_view, handle.clone())));
         let bounds = resources.api_bounds(settings.api.max_connections);
         let api = serve_api(listener, settings.api.threads, api::routes(views), bounds, handle.clone(), timing.close);
         tasks.spawn(name("api", api));
         let outcome = supervise_tasks(tasks, &handle).await;
         drop(sign_of_life);
-        keeper.flush(LAST_WRITE).await;
-        if looks_after_messages && !matches!(outcome, Err(Fault::Internal(_))) {
-            keeper.write_down(LAST_WRITE).await;
+        integrity.flush(LAST_WRITE).await;
+        if looks_after_messages && !matches!(outcome, Err(StartError::Internal(_))) {
+            integrity.write_down(LAST_WRITE).await;
         }
         match (outcome, config_file) {
-            (Err(Fault::Refused(last_lines)), Some(file)) => {
+            (Err(StartError::Refused(last_lines)), Some(file)) => {
                 let settings = at_the_end.borrow().clone();
-                Err(Fault::Refused(located(last_lines, file, settings).await))
+                Err(StartError::Refused(located(last_lines, file, settings).await))
             }
             (outcome, _) => outcome,
         }
@@ -252,13 +255,13 @@ async fn name(task: &'static str, work: impl Future<Output = ()>) -> Ended {
 
 /// Waits for the supervisor. Every other task runs as long as it does; one that ends takes the
 /// broker down in order, because nobody would notice what is missing.
-async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(), Fault> {
+async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(), StartError> {
     let mut internal = None;
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok((_, Some(ending))) => {
                 return match internal {
-                    Some(error) => Err(Fault::Internal(error)),
+                    Some(error) => Err(StartError::Internal(error)),
                     None => into_result(ending),
                 };
             }
@@ -274,18 +277,18 @@ async fn supervise_tasks(mut tasks: JoinSet<Ended>, handle: &Handle) -> Result<(
         }
         handle.stop().await;
     }
-    Err(Fault::Internal(internal.unwrap_or_else(|| anyhow::anyhow!("no task is left"))))
+    Err(StartError::Internal(internal.unwrap_or_else(|| anyhow::anyhow!("no task is left"))))
 }
 
-fn into_result(ending: Ending) -> Result<(), Fault> {
+fn into_result(ending: Ending) -> Result<(), StartError> {
     let Ending::Failed { failure, last_lines } = ending else {
         return Ok(());
     };
     let last_lines = last_lines.join("\n");
     Err(match failure {
-        Failure::PortTaken => Fault::ServerPort(last_lines),
-        Failure::ConfigurationRefused => Fault::Refused(last_lines),
-        Failure::CrashLoop { reason } => Fault::CrashLoop { reason, last_lines },
+        Failure::PortTaken => StartError::ServerPort(last_lines),
+        Failure::ConfigurationRefused => StartError::Refused(last_lines),
+        Failure::CrashLoop { reason } => StartError::CrashLoop { reason, last_lines },
     })
 }
 
@@ -333,12 +336,12 @@ fn kill_after(shutdown_timeout: Duration) -> Duration {
 }
 
 /// Tells the supervisor what the examinations find.
-async fn relay_verdicts(mut reports: Receiver<Option<HealthReport>>, handle: Handle) {
+async fn forward_health_reports(mut reports: Receiver<Option<HealthReport>>, handle: Handle) {
     while reports.changed().await.is_ok() {
         let Some(HealthReport { generation, report, .. }) = reports.borrow_and_update().clone() else { continue };
         match report.failure() {
-            None => handle.sound(generation, Concern::Examination).await,
-            Some(failure) => handle.impaired(generation, Concern::Examination, failure).await,
+            None => handle.report_ok(generation, ConditionKind::HealthCheck).await,
+            Some(failure) => handle.report_failed(generation, ConditionKind::HealthCheck, failure).await,
         }
     }
 }

@@ -26,8 +26,8 @@ impl Phases {
     /// One line with all of them.
     pub fn log(&mut self, settings: &Settings) {
         let phases: Vec<_> = self.taken.drain(..).map(|(name, taken)| format!("{name} {taken} ms")).collect();
-        let nats = match &settings.remote {
-            Some(remote) => remote.shown(),
+        let nats = match &settings.external {
+            Some(external) => external.shown(),
             None => format!("{}:{}", settings.server.host.as_str(), settings.server.port),
         };
         let total = millis(self.last - self.started);

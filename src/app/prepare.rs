@@ -11,9 +11,9 @@ use super::reload::Reread;
 use super::rendering::{Identity, Rendered, nats_conf_fault, render};
 use super::resources::Resources;
 use super::store::{self, Store};
-use super::{Fault, directories, lock, ports, reload};
+use super::{StartError, directories, lock, ports, reload};
 use crate::files::remove_leftovers;
-use crate::nats::{Link, Own, OwnCertificate, OwnUser};
+use crate::nats::{Connector, Own, OwnCertificate, ServiceUser};
 use crate::nats_conf;
 use crate::settings::{Effective, Settings, variables};
 use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer, Reaper};
@@ -25,7 +25,7 @@ pub struct Prepared {
     pub(super) store: Option<Arc<Store>>,
     pub(super) listener: TcpListener,
     pub(super) server: Server,
-    pub(super) link: Link,
+    pub(super) link: Connector,
     pub(super) log_file: Option<LogFile>,
     pub(super) phases: Phases,
     pub(super) reaper: Reaper,
@@ -36,9 +36,9 @@ pub struct Prepared {
 
 /// Whom to supervise.
 pub enum Server {
-    Own(Box<(NatsServer, Rendered)>),
+    Embedded(Box<(NatsServer, Rendered)>),
     /// One that others run.
-    Elsewhere,
+    External,
 }
 
 /// Proves directories, ports and the executable, and renders nats.conf. Must be called from the
@@ -50,11 +50,11 @@ pub fn prepare(
     effective: Vec<Effective>,
     reread: Reread,
     started: Instant,
-) -> Result<Prepared, Fault> {
+) -> Result<Prepared, StartError> {
     let mut phases = Phases::begin(started);
-    if settings.remote.is_some() {
+    if settings.external.is_some() {
         phases.reached("settings");
-        return prepare_elsewhere(settings, effective, reread, phases);
+        return prepare_external(settings, effective, reread, phases);
     }
     nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
     phases.reached("settings");
@@ -94,25 +94,25 @@ pub fn prepare(
         inherited: lock,
     };
     let link = rendered.link.clone();
-    let server = Server::Own(Box::new((server, rendered)));
+    let server = Server::Embedded(Box::new((server, rendered)));
     Ok(Prepared { settings, store, listener, server, link, log_file, phases, reaper, resources, effective, reread })
 }
 
 /// With a server that others run nothing is spawned and nothing written.
-fn prepare_elsewhere(
+fn prepare_external(
     settings: Settings,
     effective: Vec<Effective>,
     reread: Reread,
     mut phases: Phases,
-) -> Result<Prepared, Fault> {
+) -> Result<Prepared, StartError> {
     let listener = ports::bind_api(&settings)?;
-    let (link, resources) = (Link::new(&settings, Own::default()), Resources::secure(&settings));
+    let (link, resources) = (Connector::new(&settings, Own::default()), Resources::secure(&settings));
     phases.reached("preparation");
     Ok(Prepared {
         settings,
         store: None,
         listener,
-        server: Server::Elsewhere,
+        server: Server::External,
         link,
         log_file: None,
         phases,
@@ -132,7 +132,11 @@ struct Surrounded {
 }
 
 /// What has to be so before each launch; refuses what is not so now.
-fn launch_condition(store: Option<Arc<Store>>, executable: &Executable, reaper: &Reaper) -> Result<Condition, Fault> {
+fn launch_condition(
+    store: Option<Arc<Store>>,
+    executable: &Executable,
+    reaper: &Reaper,
+) -> Result<Condition, StartError> {
     let (path, reaper) = (executable.path.clone(), reaper.clone());
     let Some(store) = store else {
         return Ok(Arc::new(move || Executable::at(&path, &reaper).map(drop).map_err(|error| error.hindrance())));
@@ -141,7 +145,7 @@ fn launch_condition(store: Option<Arc<Store>>, executable: &Executable, reaper: 
     Ok(Arc::new(move || store.check(&path, &reaper)))
 }
 
-fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, Fault> {
+fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, StartError> {
     if settings.jetstream.enabled {
         store::check_marker(settings)?;
     }
@@ -171,7 +175,7 @@ fn clear_leftovers(config_file: &Path) {
     };
     let conf_candidate = format!("{conf}.candidate");
     remove_leftovers(directory, |name| {
-        name == conf || name == conf_candidate || OwnUser::is_file(name) || OwnCertificate::is_file(name)
+        name == conf || name == conf_candidate || ServiceUser::is_file(name) || OwnCertificate::is_file(name)
     });
     // A process that was killed during a check of nats-server's could not remove it.
     let _ = std::fs::remove_file(reload::candidate(config_file));

@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use check::candidate;
 
-use super::Fault;
+use super::StartError;
 use super::rendering::{Identity, Rendered, render};
 use crate::files::FileContent;
-use crate::nats::{Link, Monitor, Own};
+use crate::nats::{Connector, Monitor, Own};
 use crate::nats_conf;
 use crate::off_thread::OffThread;
 use crate::settings::variables::*;
@@ -39,10 +39,10 @@ pub struct Reload {
     /// For everybody who acts on settings that a reload may change; `effective` says the same in text.
     pub in_force: watch::Sender<Arc<Settings>>,
     /// [`None`] for a server that others run.
-    pub own: Option<OwnServer>,
+    pub own: Option<EmbeddedServer>,
     pub handle: Handle,
     /// For who connects to the server.
-    pub link: watch::Sender<Link>,
+    pub link: watch::Sender<Connector>,
     /// For who looks after the streams.
     pub desired: watch::Sender<Arc<Desired>>,
     pub requests: mpsc::Receiver<()>,
@@ -56,13 +56,13 @@ pub struct Reload {
 #[derive(Default)]
 pub struct Disk {
     settings: OffThread<Result<Loaded, Problems>>,
-    rendered: OffThread<Result<Rendered, Fault>>,
+    rendered: OffThread<Result<Rendered, StartError>>,
     written: OffThread<io::Result<()>>,
     files: OffThread<u64>,
 }
 
 /// The server that we run, as it is configured.
-pub struct OwnServer {
+pub struct EmbeddedServer {
     /// What is in force, nats.conf last.
     files: Vec<FileContent>,
     config_file: PathBuf,
@@ -71,7 +71,7 @@ pub struct OwnServer {
     identity: Identity,
 }
 
-impl OwnServer {
+impl EmbeddedServer {
     pub fn new(server: &NatsServer, rendered: Rendered, reaper: Reaper) -> Self {
         Self {
             files: rendered.files,
@@ -100,7 +100,7 @@ static RELOADABLE: [&Variable; 12] = [
 ];
 
 /// The same where others run the server: how we get there.
-static RELOADABLE_ELSEWHERE: [&Variable; 13] = [
+static RELOADABLE_EXTERNAL: [&Variable; 13] = [
     &NATS_URL,
     &MARKETPRISM_NATS_URL,
     &NATS_CREDS_FILE,
@@ -142,7 +142,7 @@ enum Refusal {
     #[error("{} cannot be changed while the broker runs; restart it to apply that, or take the change back", .0.join(", "))]
     NotReloadable(Vec<&'static str>),
     #[error(transparent)]
-    Prepare(#[from] Fault),
+    Prepare(#[from] StartError),
     #[error("nats-server would not accept it: {0}")]
     Invalid(String),
     #[error(
@@ -241,7 +241,7 @@ impl Reload {
             tracing::warn!("{warning}");
         }
         let changed = changed(&self.effective, &effective);
-        let reloadable: &[&Variable] = if self.own.is_some() { &RELOADABLE } else { &RELOADABLE_ELSEWHERE };
+        let reloadable: &[&Variable] = if self.own.is_some() { &RELOADABLE } else { &RELOADABLE_EXTERNAL };
         let fixed: Vec<_> =
             changed.iter().copied().filter(|name| !reloadable.iter().any(|v| v.name == *name)).collect();
         if !fixed.is_empty() {
@@ -254,10 +254,10 @@ impl Reload {
                     self.own = Some(own);
                     return Err(rendered.err().unwrap_or(Refusal::NoServer));
                 };
-                self.own = Some(OwnServer { files, identity, ..own });
+                self.own = Some(EmbeddedServer { files, identity, ..own });
                 link
             }
-            None => Link::new(&settings, Own::default()),
+            None => Connector::new(&settings, Own::default()),
         };
         self.effective = effective;
         self.desired.send_replace(Arc::new(Desired::of(&settings)));
@@ -268,7 +268,7 @@ impl Reload {
     }
 
     /// Has our own server take the settings over, and gives what is in force then.
-    async fn reload_server(&mut self, own: &OwnServer, settings: &Settings) -> Result<Rendered, Refusal> {
+    async fn reload_server(&mut self, own: &EmbeddedServer, settings: &Settings) -> Result<Rendered, Refusal> {
         let (wanted, config_file, identity) = (settings.clone(), own.config_file.clone(), own.identity.clone());
         let work = move || render(&wanted, &config_file, identity);
         let rendered = self.disk.rendered.run(DISK_DEADLINE, work).await;
@@ -293,7 +293,7 @@ impl Reload {
         let notices = self.handle.notices();
         // The server sends those away that came with old credentials, and they come back at once.
         let old = self.link.borrow().clone();
-        let kept = Link::new(&self.in_force.borrow(), Own { certificate: None, user: own.identity.user.clone() });
+        let kept = Connector::new(&self.in_force.borrow(), Own { certificate: None, user: own.identity.user.clone() });
         old.take_credentials_of(&rendered.link);
         let installed = match self.handle.install(rendered.files.clone()).await {
             Ok(installed) => installed,
@@ -311,7 +311,7 @@ impl Reload {
     }
 
     /// Puts the configuration in force back, also for a server that was started with the new one.
-    async fn put_back(&self, own: &OwnServer) {
+    async fn put_back(&self, own: &EmbeddedServer) {
         match self.handle.install(own.files.clone()).await {
             Ok(Installed::Signalled(_)) => return,
             Ok(Installed::ForTheNextLaunch) => {}

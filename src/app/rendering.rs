@@ -4,24 +4,24 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::Fault;
+use super::StartError;
 use crate::files::FileContent;
-use crate::nats::{IssuedCertificate, Link, Own, OwnCertificate, OwnUser};
-use crate::nats_conf::{self, Secrets, Surroundings};
+use crate::nats::{Connector, IssuedCertificate, Own, OwnCertificate, ServiceUser};
+use crate::nats_conf::{self, RenderContext, Secrets};
 use crate::settings::{Authentication, Problems, Settings};
 
 /// A configuration, and how to reach a server that runs with it.
 pub(super) struct Rendered {
     /// nats.conf last: it names the others.
     pub files: Vec<FileContent>,
-    pub link: Link,
+    pub link: Connector,
     pub identity: Identity,
 }
 
 /// Whom we are known as to our own server; made once, where it is asked for.
 #[derive(Clone, Default)]
 pub(super) struct Identity {
-    pub user: Option<OwnUser>,
+    pub user: Option<ServiceUser>,
     certificate: Option<IssuedCertificate>,
 }
 
@@ -29,7 +29,7 @@ impl Identity {
     /// With what these settings ask for.
     fn completed(mut self, settings: &Settings) -> anyhow::Result<Self> {
         if self.user.is_none() && matches!(settings.authentication, Authentication::Users(_)) {
-            self.user = Some(OwnUser::make()?);
+            self.user = Some(ServiceUser::make()?);
         }
         if self.certificate.is_none() && operator_ca(settings).is_some() {
             let issued = IssuedCertificate::issue();
@@ -40,7 +40,7 @@ impl Identity {
 }
 
 /// Reads files that the settings name, but writes none.
-pub(super) fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, Fault> {
+pub(super) fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, StartError> {
     let (directory, port) = (config_file.parent().unwrap_or(Path::new("/")), settings.server.port);
     let identity = identity.completed(settings)?;
     let mut files: Vec<_> = identity.user.iter().map(|user| user.file(directory, port)).collect();
@@ -50,14 +50,14 @@ pub(super) fn render(settings: &Settings, config_file: &Path, identity: Identity
         files.extend(own.files(issued, ca).with_context(|| format!("cannot read {}", ca.display()))?);
         certificate = Some(own);
     }
-    let surroundings = Surroundings {
+    let surroundings = RenderContext {
         host_name: host_name(),
         ca_bundle: certificate.as_ref().map(|own| own.bundle.clone()),
         own_user: identity.user.clone(),
     };
     let conf = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
     files.push(FileContent::new(config_file.to_owned(), conf));
-    let link = Link::new(settings, Own { certificate, user: identity.user.clone() });
+    let link = Connector::new(settings, Own { certificate, user: identity.user.clone() });
     Ok(Rendered { files, link, identity })
 }
 
@@ -67,10 +67,10 @@ fn operator_ca(settings: &Settings) -> Option<&Path> {
 }
 
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.
-pub(super) fn nats_conf_fault(error: nats_conf::RenderError) -> Fault {
+pub(super) fn nats_conf_fault(error: nats_conf::RenderError) -> StartError {
     match error.as_problem() {
-        Some(problem) => Fault::Settings(Problems::from(vec![problem])),
-        None => Fault::Internal(error.into()),
+        Some(problem) => StartError::Settings(Problems::from(vec![problem])),
+        None => StartError::Internal(error.into()),
     }
 }
 

@@ -22,12 +22,12 @@ pub struct Resources {
     /// Files and connections that a process may hold open.
     pub descriptors: u64,
     /// The file system of the store, where JetStream is on.
-    pub disk: Option<Disk>,
+    pub disk: Option<FileSystem>,
 }
 
 /// A file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Disk {
+pub struct FileSystem {
     pub total: u64,
     pub free: u64,
     /// What the store holds already; [`None`] where that was not worth counting.
@@ -46,7 +46,7 @@ impl Resources {
         Self {
             memory,
             descriptors: raise_descriptor_limit(),
-            disk: store.and_then(|store| Disk::of(store, settings.jetstream.max_file.bytes())),
+            disk: store.and_then(|store| FileSystem::of(store, settings.jetstream.max_file.bytes())),
         }
     }
 
@@ -119,7 +119,7 @@ const MINIMUM_API_CONNECTIONS: u64 = 8;
 /// As many wait in the queue of a listener: who floods the port beyond that disturbs others who do.
 const MOST_WAITING: u64 = 4096;
 
-impl Disk {
+impl FileSystem {
     /// [`None`] where the file system does not tell.
     fn of(store: &Path, wanted: u64) -> Option<Self> {
         let file_system = statvfs(store).ok()?;
@@ -337,7 +337,7 @@ odd
         assert_eq!(code_of(Path::new("/other"), maps), []);
     }
 
-    fn resources(memory: Option<u64>, descriptors: u64, disk: Option<Disk>) -> Resources {
+    fn resources(memory: Option<u64>, descriptors: u64, disk: Option<FileSystem>) -> Resources {
         Resources { memory, descriptors, disk }
     }
 
@@ -361,18 +361,18 @@ odd
 
     #[test]
     fn what_fits_raises_no_warning() {
-        let roomy = Disk { total: 20 * GIB, free: 11 * GIB, store: None };
+        let roomy = FileSystem { total: 20 * GIB, free: 11 * GIB, store: None };
         assert_eq!(warnings(&[], &resources(Some(2 * GIB), 1100, Some(roomy))), Vec::<String>::new());
         assert_eq!(warnings(&[], &resources(None, u64::MAX, None)), Vec::<String>::new());
         // Half of it is full of what the limit counts as well.
-        let half_full = Disk { total: 12 * GIB, free: 5 * GIB, store: Some(5 * GIB) };
+        let half_full = FileSystem { total: 12 * GIB, free: 5 * GIB, store: Some(5 * GIB) };
         assert_eq!(warnings(&[], &resources(None, 1100, Some(half_full))), Vec::<String>::new());
     }
 
     #[test]
     fn what_cannot_be_held_is_named_with_both_numbers() {
-        let small = Disk { total: 8 * GIB, free: 8 * GIB, store: None };
-        let crowded = Disk { total: 100 * GIB, free: 3 * GIB, store: Some(GIB / 2) };
+        let small = FileSystem { total: 8 * GIB, free: 8 * GIB, store: None };
+        let crowded = FileSystem { total: 100 * GIB, free: 3 * GIB, store: Some(GIB / 2) };
         for (pairs, resources, parts) in [
             (&[][..], resources(Some(GIB / 2), 2000, None), ["JETSTREAM_MAX_MEMORY=1GB", "512.0MB"]),
             (&[], resources(Some(GIB), 2000, None), ["JETSTREAM_MAX_MEMORY=1GB", "GOMEMLIMIT=819.2MB"]),
@@ -417,7 +417,7 @@ odd
         fs::write(below.join("1.blk"), vec![1; 200_000]).unwrap();
         let bytes = bytes_below(store.path()).unwrap();
         assert!((200_000..400_000).contains(&bytes), "{bytes}");
-        let disk = Disk::of(store.path(), u64::MAX).unwrap();
+        let disk = FileSystem::of(store.path(), u64::MAX).unwrap();
         assert!(disk.total > disk.free && disk.store.is_none(), "{disk:?}");
     }
 }

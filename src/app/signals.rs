@@ -6,8 +6,8 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use tokio::sync::mpsc;
 
-use super::missing::Connected;
-use crate::integrity::Keeper;
+use super::integrity_tasks::Connected;
+use crate::integrity::IntegrityMonitor;
 use crate::nats::JetStream;
 use crate::supervisor::{Handle, Reaper};
 
@@ -48,7 +48,7 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 
 /// A look at the streams before the server is asked to stop.
 pub struct LastLook {
-    pub keeper: Keeper,
+    pub integrity: IntegrityMonitor,
     pub client: Connected,
 }
 
@@ -56,7 +56,7 @@ impl LastLook {
     async fn take(&self) {
         let connection = self.client.borrow().clone();
         if let Some((generation, client)) = connection {
-            self.keeper.take_leave(&JetStream::new(client, LAST_LOOK), generation).await;
+            self.integrity.take_leave(&JetStream::new(client, LAST_LOOK), generation).await;
         }
     }
 }

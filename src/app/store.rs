@@ -53,7 +53,7 @@ impl Store {
                 );
             }
             // Who has written the store is known in another place as well.
-            let witness = acknowledgement::read_book(&directory).ok().and_then(|book| book.server);
+            let witness = acknowledgement::read_ledger(&directory).ok().and_then(|book| book.server);
             Marker { newest_server: witness.map(|(major, minor)| Version(major, minor, 0)), ..Marker::make() }
         });
         let unmarked = Some(identity_of_directory(&directory));

@@ -44,7 +44,7 @@ async fn a_task_that_ends_or_panics_stops_the_broker_with_an_internal_error() {
         tasks.spawn(name("other", async move { assert!(!panics, "meant by the test") }));
         tasks.spawn(name("lasting", std::future::pending()));
         let outcome = supervise_tasks(tasks, &handle).await;
-        assert!(matches!(outcome, Err(Fault::Internal(_))), "{outcome:?}");
+        assert!(matches!(outcome, Err(StartError::Internal(_))), "{outcome:?}");
     }
 }
 
@@ -55,5 +55,5 @@ async fn a_supervisor_that_panics_ends_the_program() {
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     tasks.spawn(async { panic!("meant by the test") });
     tasks.spawn(name("lasting", std::future::pending()));
-    assert!(matches!(supervise_tasks(tasks, &handle).await, Err(Fault::Internal(_))));
+    assert!(matches!(supervise_tasks(tasks, &handle).await, Err(StartError::Internal(_))));
 }

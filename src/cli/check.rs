@@ -1,25 +1,25 @@
-use super::args::HealthCheck;
+use super::args::HealthCheck as Arguments;
 use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
 use std::time::Duration;
 
 use crate::api::ApiClient;
-use crate::health::{Check, CheckScope, Examination, Outcome, Report};
-use crate::nats::Link;
+use crate::health::{Check, CheckScope, HealthCheck, Outcome, Report};
+use crate::nats::Connector;
 use crate::settings::{Purpose, Settings};
 use crate::status::CheckStatus;
 
-pub fn health_check(flags: &Flags, arguments: &HealthCheck) -> Code {
+pub fn health_check(flags: &Flags, arguments: &Arguments) -> Code {
     let settings = match loaded_or_told(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };
-    let link = Link::new(&settings, own(&settings));
+    let link = Connector::new(&settings, own(&settings));
     // A little is left to tell what was found when the time is up.
     let timeout = arguments.timeout.mul_f64(0.95);
-    let examination = Examination { settings: &settings, link, timeout };
+    let check = HealthCheck { settings: &settings, link, timeout };
     block_on(async {
-        let report = examination.make(arguments.kind, of_supervisor(&settings, arguments.kind, timeout)).await;
+        let report = check.make(arguments.kind, of_supervisor(&settings, arguments.kind, timeout)).await;
         print(&report, arguments.output.json);
         if report.is_healthy() { Code::Success } else { Code::Failed }
     })

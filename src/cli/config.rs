@@ -8,12 +8,12 @@ use super::exit::Code;
 use super::{Flags, loaded_or_told};
 use crate::app::host_name;
 use crate::files::write_atomically;
-use crate::nats_conf::{self, RenderError, Secrets, Surroundings};
+use crate::nats_conf::{self, RenderContext, RenderError, Secrets};
 use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Purpose, Settings, reference, variables};
 use crate::supervisor::{Executable, Reaper};
 
 fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError> {
-    nats_conf::render(settings, &Surroundings { host_name: host_name(), ..Surroundings::default() }, secrets)
+    nats_conf::render(settings, &RenderContext { host_name: host_name(), ..RenderContext::default() }, secrets)
 }
 
 /// Like [`rendered`]; what is wrong is printed.
@@ -58,7 +58,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
             );
             return Err(Code::Settings);
         }
-        if settings.remote.is_some() {
+        if settings.external.is_some() {
             eprintln!("there is no nats.conf with NATS_MODE=external: others configure that server");
             return Err(Code::Failed);
         }
@@ -171,7 +171,7 @@ fn judge(flags: &Flags) -> Verdict {
     };
     let mut warnings = loaded.warnings;
     warnings.extend(nats_conf::warnings(&loaded.settings));
-    if loaded.settings.remote.is_some() {
+    if loaded.settings.external.is_some() {
         return Verdict { problems: vec![], warnings, server: None, code: Code::Success };
     }
     let text = match rendered(&loaded.settings, Secrets::Written) {

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use crate::app::Fault;
+use crate::app::StartError;
 
 /// Exit codes, documented and stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,15 @@ impl From<Code> for ExitCode {
     }
 }
 
-impl From<&Fault> for Code {
-    fn from(fault: &Fault) -> Self {
+impl From<&StartError> for Code {
+    fn from(fault: &StartError) -> Self {
         match fault {
-            Fault::Settings(_) | Fault::Refused(_) => Self::Settings,
-            Fault::Executable(_) | Fault::Port(_) | Fault::ServerPort(_) | Fault::Store(_) => Self::Unavailable,
-            Fault::CrashLoop { .. } => Self::GaveUp,
-            Fault::Internal(_) => Self::Internal,
+            StartError::Settings(_) | StartError::Refused(_) => Self::Settings,
+            StartError::Executable(_) | StartError::Port(_) | StartError::ServerPort(_) | StartError::Store(_) => {
+                Self::Unavailable
+            }
+            StartError::CrashLoop { .. } => Self::GaveUp,
+            StartError::Internal(_) => Self::Internal,
         }
     }
 }

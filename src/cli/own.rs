@@ -1,5 +1,5 @@
 use crate::app::config_file_candidates;
-use crate::nats::{Own, OwnCertificate, OwnUser};
+use crate::nats::{Own, OwnCertificate, ServiceUser};
 use crate::settings::Settings;
 
 /// What the running broker is known by to its server, as far as we may read it.
@@ -13,6 +13,6 @@ pub fn own(settings: &Settings) -> Own {
             .map(|directory| OwnCertificate::beside(directory, settings.server.port))
             .find(|own| own.cert.is_file())
             .filter(|_| asks_for_certificates),
-        user: directories().find_map(|directory| OwnUser::beside(directory, settings.server.port)),
+        user: directories().find_map(|directory| ServiceUser::beside(directory, settings.server.port)),
     }
 }

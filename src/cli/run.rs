@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::exit::Code;
 use super::{Flags, block_on};
-use crate::app::{self, Fault, Signals};
+use crate::app::{self, Signals, StartError};
 use crate::http;
 use crate::logging::{self, Log, Output};
 use crate::nats_conf;
@@ -57,9 +57,9 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
 }
 
 /// One log line for each line of the message: lists of problems, last words of nats-server.
-fn tell(fault: &Fault) {
+fn tell(fault: &StartError) {
     let text = match fault {
-        Fault::Internal(error) => format!("internal error: {error:#}"),
+        StartError::Internal(error) => format!("internal error: {error:#}"),
         other => other.to_string(),
     };
     for line in text.lines() {

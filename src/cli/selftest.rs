@@ -3,7 +3,7 @@ use super::check::print;
 use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
 use crate::health::{Check, Outcome, Report, SelfTest};
-use crate::nats::{Link, Monitor};
+use crate::nats::{Connector, Monitor};
 use crate::settings::Purpose;
 
 /// Proves a deployment from end to end.
@@ -13,8 +13,8 @@ pub fn selftest(flags: &Flags, arguments: &SelfTestArguments) -> Code {
         Err(code) => return code,
     };
     let link = match &arguments.nats_url {
-        Some(url) => Link::elsewhere(url, &settings),
-        None => Link::new(&settings, own(&settings)),
+        Some(url) => Connector::elsewhere(url, &settings),
+        None => Connector::new(&settings, own(&settings)),
     };
     let monitor = match (&arguments.http_url, &arguments.nats_url) {
         (Some(url), _) => Some(Monitor::at(url)),

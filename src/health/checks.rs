@@ -19,7 +19,7 @@ pub async fn http(monitor: &Monitor, deadline: Duration) -> Result<Varz, String>
 
 /// Why HTTP monitoring is not looked at.
 pub fn why_no_monitoring(settings: &Settings) -> &'static str {
-    match settings.remote {
+    match settings.external {
         Some(_) => "NATS_MONITOR_URL is not set: not looked at",
         None => "MONITORING_ENABLED is false: not looked at",
     }

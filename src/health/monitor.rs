@@ -14,7 +14,7 @@ use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::streams::Desired;
 
-/// The last examination.
+/// The last health check.
 #[derive(Clone, Debug)]
 pub struct HealthReport {
     pub at: SystemTime,
@@ -23,7 +23,7 @@ pub struct HealthReport {
     pub report: Report,
 }
 
-/// After an examination that failed: what was wrong may be over long before the next one is due.
+/// After a health check that failed: what was wrong may be over long before the next one is due.
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// What is found wrong for the first time is looked at again after that, before it counts.

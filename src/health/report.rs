@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::errors::in_one_sentence;
-use crate::nats::Refused;
+use crate::nats::PermissionViolations;
 
 /// The worst is the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub(super) fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// All checks of one examination.
+/// All checks of one health check.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     pub checks: Vec<Check>,
@@ -128,7 +128,7 @@ pub struct FamilyStatus {
 
 impl Report {
     /// Adds to what failed what the connection was refused, which gets no answer otherwise.
-    pub fn explain(&mut self, refused: Option<Refused>) {
+    pub fn explain(&mut self, refused: Option<PermissionViolations>) {
         if !self.is_healthy()
             && let Some(words) = refused.and_then(|refused| refused.take_words())
         {
@@ -136,7 +136,7 @@ impl Report {
         }
     }
 
-    /// An examination that did not end within `timeout`.
+    /// A health check that did not end within `timeout`.
     pub fn late(timeout: Duration) -> Self {
         let detail = format!("no result within {} s", timeout.as_secs_f32());
         let outcome = Outcome::Fail;

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use super::proof::{round_trip, why_not};
 use super::report::{Check, Report};
 use super::scope::CheckScope;
 use super::server_checks::ServerChecks;
+use super::write_probe::{round_trip, why_not};
 use crate::domain::DataType;
 use crate::errors::in_one_line;
-use crate::nats::{ConnectError, JetStream, Link, Monitor};
+use crate::nats::{ConnectError, Connector, JetStream, Monitor};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -14,7 +14,7 @@ use crate::streams::Desired;
 /// each family that is stored, read back and removed.
 pub struct SelfTest<'a> {
     pub settings: &'a Settings,
-    pub link: Link,
+    pub link: Connector,
     pub monitor: Option<Monitor>,
     /// Time for each step.
     pub timeout: Duration,

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::book::Book;
+use super::ledger::IntegrityLedger;
 use super::losses::Loss;
 use crate::files::write_atomically;
 
@@ -14,8 +14,8 @@ const REQUEST: &str = ".unified-nats-acknowledge-loss";
 /// What is read at most of a request.
 const MAX_REQUEST: u64 = 16 << 20;
 
-/// Where marks and losses of the store are kept.
-pub fn book_file(store: &Path) -> PathBuf {
+/// Where baselines and losses of the store are kept.
+pub fn ledger_file(store: &Path) -> PathBuf {
     store.join(BOOK)
 }
 
@@ -25,13 +25,13 @@ fn request_file(store: &Path) -> PathBuf {
 
 /// What is kept beside the store; empty where nothing is. One that cannot be read starts over, which
 /// is an error to be told: what had been seen before is forgotten.
-pub fn read_book(store: &Path) -> Result<Book, String> {
-    let path = book_file(store);
+pub fn read_ledger(store: &Path) -> Result<IntegrityLedger, String> {
+    let path = ledger_file(store);
     match fs::read(&path) {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map_err(|error| format!("{} cannot be read: {error}", path.display()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Book::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(IntegrityLedger::default()),
         Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
     }
 }
@@ -56,12 +56,12 @@ pub fn take(store: &Path) -> Option<Vec<Loss>> {
     serde_json::from_slice(&text?).ok()
 }
 
-/// Moves a book that cannot be read out of the way, where somebody may look at it.
-pub fn set_aside_book(store: &Path) {
-    let mut aside = book_file(store).into_os_string();
+/// Moves a ledger that cannot be read out of the way, where somebody may look at it.
+pub fn set_aside_ledger(store: &Path) {
+    let mut aside = ledger_file(store).into_os_string();
     aside.push(".unreadable");
     // One that cannot be moved is overwritten.
-    let _ = fs::rename(book_file(store), aside);
+    let _ = fs::rename(ledger_file(store), aside);
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
     fn a_request_is_taken_up_once() {
         let store = tempfile::tempdir().unwrap();
         assert_eq!(take(store.path()), None);
-        let missing = super::super::losses::Missing::End { was: 3, is: 1, held: None };
+        let missing = super::super::losses::LossKind::End { was: 3, is: 1, held: None };
         let seen = [Loss { stream: "A".into(), missing, found_at: "then".into() }];
         request(store.path(), &seen).unwrap();
         assert!(is_pending(store.path()));
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn a_book_that_cannot_be_read_is_told() {
         let store = tempfile::tempdir().unwrap();
-        assert_eq!(read_book(store.path()), Ok(Book::default()));
-        fs::write(book_file(store.path()), "{").unwrap();
-        assert!(read_book(store.path()).is_err());
+        assert_eq!(read_ledger(store.path()), Ok(IntegrityLedger::default()));
+        fs::write(ledger_file(store.path()), "{").unwrap();
+        assert!(read_ledger(store.path()).is_err());
     }
 }

@@ -13,7 +13,7 @@ use crate::nats::StreamState;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     pub stream: String,
-    pub missing: Missing,
+    pub missing: LossKind,
     /// When it was found, RFC 3339.
     pub found_at: String,
 }
@@ -21,7 +21,7 @@ pub struct Loss {
 /// What is missing of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Missing {
+pub enum LossKind {
     /// The last sequence went backwards.
     End {
         was: u64,
@@ -65,7 +65,7 @@ pub enum Missing {
     Memory { reason: String },
 }
 
-impl fmt::Display for Missing {
+impl fmt::Display for LossKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::End { was, is, held } => {
@@ -132,13 +132,13 @@ impl fmt::Display for Missing {
 }
 
 impl Loss {
-    pub fn found_now(stream: &str, missing: Missing) -> Self {
+    pub fn found_now(stream: &str, missing: LossKind) -> Self {
         let found_at = crate::logging::timestamp(SystemTime::now()).to_string();
         Self { stream: stream.to_owned(), missing, found_at }
     }
 }
 
-impl Missing {
+impl LossKind {
     /// Whether what was missing is there again. Sequences are used once, so holes that are closed and a
     /// beginning that is back hold the very messages; what follows a shorter end are others.
     pub(super) fn is_back(&self, state: &StreamState) -> bool {

@@ -2,7 +2,7 @@
 //!
 //! nats-server reports none of this by itself: after a block file was damaged it serves what is
 //! left, and `/healthz` answers 200 (measured on 2.10 to 2.15). So what each stream was seen to hold
-//! is kept beside the store ([`marks`]), compared with what it holds now ([`Keeper::look`]), and after
+//! is kept beside the store ([`baselines`]), compared with what it holds now ([`IntegrityMonitor::look`]), and after
 //! each start every stream is read through once ([`mod@read_through`]), because a message that was
 //! damaged in place is still counted. What is missing stays told until an operator acknowledges it.
 //!
@@ -13,21 +13,21 @@
 //! were touched then: of what a server left in order, by its own count before ([`mod@index`]) and after.
 
 pub mod acknowledgement;
-mod book;
+pub mod baselines;
 mod deletions;
-mod doubts;
 mod index;
 pub mod inventory;
-mod keeper;
+mod ledger;
 mod losses;
-pub mod marks;
+mod monitor;
 mod ranges;
 mod read_through;
-mod rescue;
+mod recover_streams;
 mod sign_of_life;
+mod suspected_losses;
 
-pub use book::Book;
-pub use keeper::{Integrity, Keeper, Reading};
-pub use losses::{Loss, Missing};
-pub use marks::Mark;
+pub use baselines::StreamBaseline;
+pub use ledger::IntegrityLedger;
+pub use losses::{Loss, LossKind};
+pub use monitor::{Integrity, IntegrityMonitor, Reading};
 pub use sign_of_life::SignOfLife;

@@ -7,10 +7,10 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::baselines::is_on_disk;
 use super::deletions::Deletions;
-use super::keeper::{Keeper, MOST_HOLES, Reading};
-use super::losses::Missing;
-use super::marks::is_on_disk;
+use super::losses::LossKind;
+use super::monitor::{IntegrityMonitor, MOST_HOLES, Reading};
 use super::ranges::{Ranges, common, count, union, without};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
@@ -36,7 +36,7 @@ enum ReadError {
     LeftOut(u64),
 }
 
-impl Keeper {
+impl IntegrityMonitor {
     /// Reads every stream through of which no message may be missing, and notes what is. Gives the
     /// streams of which something could not be read for the first time: a server that ran short of
     /// something may have given up blocks that another one can open.
@@ -87,7 +87,7 @@ impl Keeper {
             }
             let (were, are) = (before.state.messages, gaps.came + count(&common(&gaps.ranges, &accepted)));
             if are < were {
-                self.note(name, Missing::Unread { counted: were, came: are }).await;
+                self.note(name, LossKind::Unread { counted: were, came: are }).await;
             }
             return Ok(Outcome::Whole { read: gaps.came });
         } else {
@@ -98,7 +98,7 @@ impl Keeper {
             let ranges = common(&gaps.ranges, &self.not_called_lost_before(&now).await);
             let ranges = without(&ranges, &accepted);
             if !ranges.is_empty() {
-                self.note(name, Missing::Lost { ranges }).await;
+                self.note(name, LossKind::Lost { ranges }).await;
             }
         }
         // What did not come before and does not come now is missing, also where the server has begun
@@ -118,14 +118,14 @@ impl Keeper {
             None if without(&missing, &self.unreadable(name).await).is_empty() => {}
             None => {
                 self.suspect(name, missing.clone()).await;
-                return Ok(Outcome::Suspicious { what: Missing::Unreadable { ranges: missing } });
+                return Ok(Outcome::Suspicious { what: LossKind::Unreadable { ranges: missing } });
             }
             Some(again) => {
                 let ranges = union(&again, &missing);
                 if ranges.is_empty() {
                     self.note_readable(name).await;
                 } else {
-                    self.note(name, Missing::Unreadable { ranges }).await;
+                    self.note(name, LossKind::Unreadable { ranges }).await;
                 }
             }
         }
@@ -255,7 +255,7 @@ enum Outcome {
     /// All there is to know is noted.
     Whole { read: u64 },
     /// Something did not come that another server may have.
-    Suspicious { what: Missing },
+    Suspicious { what: LossKind },
 }
 
 /// Sequences that did not come.

@@ -14,15 +14,15 @@ use tokio::time::timeout;
 
 use super::credentials::{self, Identity};
 use super::own_certificate::OwnCertificate;
-use super::own_user::{INBOX, OwnUser};
 use super::pinned::client_config;
+use super::service_user::{INBOX, ServiceUser};
 use crate::settings::{
-    Authentication, ClientCertificate, Credentials, OWN_USER, Password, RemoteServer, Settings, redact_urls,
+    Authentication, ClientCertificate, Credentials, ExternalServer, OWN_USER, Password, Settings, redact_urls,
 };
 
 /// How to reach the server that this program serves.
 #[derive(Clone)]
-pub struct Link {
+pub struct Connector {
     /// Addresses or URLs; any of them will do.
     servers: Vec<String>,
     /// Asked each time a connection is made, so that one that outlives a change of credentials does
@@ -55,7 +55,7 @@ enum Tls {
 #[derive(Clone, Default)]
 pub struct Own {
     pub certificate: Option<OwnCertificate>,
-    pub user: Option<OwnUser>,
+    pub user: Option<ServiceUser>,
 }
 
 /// A client, and how to learn what became of it.
@@ -63,14 +63,14 @@ pub struct Connection {
     pub client: Client,
     disconnected: Arc<Notify>,
     reconnected: Arc<Notify>,
-    refused: Refused,
+    refused: PermissionViolations,
 }
 
 /// What the server said last about something that we may not do.
 #[derive(Clone, Default)]
-pub struct Refused(Arc<Mutex<Option<String>>>);
+pub struct PermissionViolations(Arc<Mutex<Option<String>>>);
 
-impl Refused {
+impl PermissionViolations {
     fn note(&self, words: &str) {
         let Ok(mut last) = self.0.lock() else { return };
         if last.as_deref() != Some(words) {
@@ -115,7 +115,7 @@ impl Connection {
         self.reconnected.notified().await;
     }
 
-    pub fn refused(&self) -> Refused {
+    pub fn refused(&self) -> PermissionViolations {
         self.refused.clone()
     }
 }
@@ -143,11 +143,11 @@ impl ConnectError {
     }
 }
 
-impl Link {
+impl Connector {
     /// The server of the settings; `own` is what we are known by where it is one of our own.
     pub fn new(settings: &Settings, own: Own) -> Self {
-        match &settings.remote {
-            Some(remote) => Self::remote(remote, settings),
+        match &settings.external {
+            Some(external) => Self::remote(external, settings),
             None => Self::own(settings, own),
         }
     }
@@ -176,20 +176,20 @@ impl Link {
         }
     }
 
-    fn remote(remote: &RemoteServer, settings: &Settings) -> Self {
+    fn remote(external: &ExternalServer, settings: &Settings) -> Self {
         let known = settings.credentials.clone().map(Identity::Known);
-        let file = remote.credentials_file.clone().map(Identity::File);
-        let identity = known.or(file).or_else(|| remote.urls.iter().find_map(|url| Identity::in_url(url)));
+        let file = external.credentials_file.clone().map(Identity::File);
+        let identity = known.or(file).or_else(|| external.urls.iter().find_map(|url| Identity::in_url(url)));
         Self {
-            servers: remote.urls.clone(),
+            servers: external.urls.clone(),
             identity: Arc::new(RwLock::new(identity.unwrap_or(Identity::Nobody))),
             tls: Tls::Remote {
-                required: remote.requires_tls,
-                authorities: remote.authorities.clone(),
-                certificate: remote.certificate.clone(),
+                required: external.requires_tls,
+                authorities: external.authorities.clone(),
+                certificate: external.certificate.clone(),
             },
             // They come without a scheme, which matters here.
-            discovers: !remote.urls.iter().any(|url| url.starts_with("ws")),
+            discovers: !external.urls.iter().any(|url| url.starts_with("ws")),
             timeout: settings.supervision.connect_timeout,
             max_reconnects: settings.supervision.max_reconnects,
         }
@@ -224,7 +224,7 @@ impl Link {
     pub async fn connect(&self, patience: Duration) -> Result<Connection, ConnectError> {
         let patience = patience.min(self.timeout);
         let (disconnected, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let refused = Refused::default();
+        let refused = PermissionViolations::default();
         let (gone, back, note) = (disconnected.clone(), reconnected.clone(), refused.clone());
         let was_gone = AtomicBool::new(false);
         let identity = self.identity.clone();

@@ -5,10 +5,10 @@ mod credentials;
 mod jetstream;
 mod monitor;
 mod own_certificate;
-mod own_user;
 mod pinned;
+mod service_user;
 
-pub use client::{ConnectError, Connection, Link, Own, Refused, ping};
+pub use client::{ConnectError, Connection, Connector, Own, PermissionViolations, ping};
 pub use jetstream::{
     API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
     Streams, major_minor, parse_answer,
@@ -17,4 +17,4 @@ pub use monitor::{
     Connz, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, Varz, direct_client, get, parse_healthz, parse_json,
 };
 pub use own_certificate::{IssuedCertificate, OwnCertificate};
-pub use own_user::{NoRandomness, OwnUser, Rights};
+pub use service_user::{NoRandomness, Rights, ServiceUser};

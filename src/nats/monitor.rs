@@ -36,9 +36,9 @@ const MAX_ANSWER: usize = 8 << 20;
 impl Monitor {
     /// [`None`] where the settings switch monitoring off, or do not say where it is.
     pub fn new(settings: &Settings) -> Option<Self> {
-        if let Some(remote) = &settings.remote {
-            let client = |url: &str| client_for(url, remote.authorities.as_deref());
-            return remote.monitor.as_deref().map(|url| Self { client: client(url), base: without_slash(url) });
+        if let Some(external) = &settings.external {
+            let client = |url: &str| client_for(url, external.authorities.as_deref());
+            return external.monitor.as_deref().map(|url| Self { client: client(url), base: without_slash(url) });
         }
         let monitoring = settings.server.monitoring.as_ref()?;
         let base = format!("http://{}:{}", monitoring.host.to_reach(), monitoring.port);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::quote::quote;
 use super::{RenderError, Secrets};
 use crate::domain::{Secret, format_span};
-use crate::nats::{OwnUser, Rights};
+use crate::nats::{Rights, ServiceUser};
 use crate::settings::{Authentication, Grant, OWN_USER, Password, Permissions, REDACTED, Responses, Rule, User};
 
 #[derive(Default, Serialize)]
@@ -39,7 +39,7 @@ struct RuleEntry {
 /// [`None`] where anybody may come.
 pub fn authorize(
     authentication: &Authentication,
-    own_user: Option<&OwnUser>,
+    own_user: Option<&ServiceUser>,
     secrets: Secrets,
 ) -> Result<Option<Authorization>, RenderError> {
     Ok(match authentication {
@@ -65,7 +65,7 @@ fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
     Ok(UserEntry { user: quote(&user.name), password, permissions: user.permissions.as_ref().map(permissions_entry) })
 }
 
-fn own_entry(own: &OwnUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
+fn own_entry(own: &ServiceUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
     let Rights { publish, subscribe } = Rights::least();
     let only = |subjects: Vec<String>| RuleEntry { allow: Some(list(&subjects)), deny: None };
     let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: None };

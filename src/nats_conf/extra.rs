@@ -17,7 +17,7 @@ pub(super) fn refuse_ports_taken_twice(settings: &Settings, fragment: &Fragment)
 
 /// What an operator should hear about NATS_EXTRA_CONFIG; nothing of one that cannot be used.
 pub fn warnings(settings: &Settings) -> Vec<String> {
-    let Some(extra) = settings.server.extra_config.as_ref().filter(|_| settings.remote.is_none()) else {
+    let Some(extra) = settings.server.extra_config.as_ref().filter(|_| settings.external.is_none()) else {
         return vec![];
     };
     let Ok(fragment) = Fragment::read(&extra.text) else { return vec![] };

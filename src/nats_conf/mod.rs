@@ -17,7 +17,7 @@ pub use quote::quote;
 pub use refusal::RenderError;
 
 use crate::domain::format_span;
-use crate::nats::OwnUser;
+use crate::nats::ServiceUser;
 use crate::settings::{ClusterSettings, REDACTED, Settings, SyncInterval};
 use authorization::{Authorization, authorize};
 use fragment::Fragment;
@@ -26,14 +26,14 @@ const TEMPLATE: &str = include_str!("../../templates/nats.conf.tera");
 
 /// What the file depends on besides the settings.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct RenderContext {
     /// Appended to the default server name in a cluster.
     pub host_name: String,
     /// Stands in for NATS_TLS_CA: the operator's authorities and the one that signed our own
     /// client certificate.
     pub ca_bundle: Option<PathBuf>,
     /// A user of our own beside those of the settings.
-    pub own_user: Option<OwnUser>,
+    pub own_user: Option<ServiceUser>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,13 +46,13 @@ pub enum Secrets {
 /// The problem in NATS_EXTRA_CONFIG, if there is one. Nothing outside the settings is needed to tell.
 pub fn check_fragment(settings: &Settings) -> Result<(), RenderError> {
     match settings.server.extra_config {
-        Some(_) => render(settings, &Surroundings::default(), Secrets::Redacted).map(drop),
+        Some(_) => render(settings, &RenderContext::default(), Secrets::Redacted).map(drop),
         None => Ok(()),
     }
 }
 
 /// The whole text of nats.conf.
-pub fn render(settings: &Settings, surroundings: &Surroundings, secrets: Secrets) -> Result<String, RenderError> {
+pub fn render(settings: &Settings, surroundings: &RenderContext, secrets: Secrets) -> Result<String, RenderError> {
     let model = Model::new(settings, surroundings, secrets)?;
     let Some(extra) = &settings.server.extra_config else {
         return lay_out(&model);
@@ -129,7 +129,7 @@ struct Cluster {
 }
 
 impl Model {
-    fn new(settings: &Settings, surroundings: &Surroundings, secrets: Secrets) -> Result<Self, RenderError> {
+    fn new(settings: &Settings, surroundings: &RenderContext, secrets: Secrets) -> Result<Self, RenderError> {
         let server = &settings.server;
         let limits = &server.limits;
         let jetstream = &settings.jetstream;
@@ -230,7 +230,7 @@ mod tests {
 
     fn conf(pairs: &[(&str, &str)]) -> String {
         let settings = Settings::load(&pairs, &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-        let surroundings = Surroundings { host_name: "node1".into(), ..Surroundings::default() };
+        let surroundings = RenderContext { host_name: "node1".into(), ..RenderContext::default() };
         render(&settings, &surroundings, Secrets::Written).unwrap()
     }
 
@@ -292,7 +292,7 @@ mod tests {
             leaf: vec![].into(),
         });
         let ca_bundle = Some("/run/unified-nats/client-ca.pem".into());
-        let surroundings = Surroundings { host_name: "node1".into(), ca_bundle, own_user: None };
+        let surroundings = RenderContext { host_name: "node1".into(), ca_bundle, own_user: None };
         insta::assert_snapshot!(render(&settings, &surroundings, Secrets::Written).unwrap());
     }
 
@@ -315,8 +315,8 @@ users:
         std::fs::write(&path, users).unwrap();
         let pairs = [("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.to_str().unwrap())];
         let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-        let own_user = Some(OwnUser { password: crate::domain::Secret::new("tell-nobody".into()) });
-        render(&settings, &Surroundings { own_user, ..Surroundings::default() }, secrets).unwrap()
+        let own_user = Some(ServiceUser { password: crate::domain::Secret::new("tell-nobody".into()) });
+        render(&settings, &RenderContext { own_user, ..RenderContext::default() }, secrets).unwrap()
     }
 
     #[test]
@@ -338,7 +338,7 @@ users:
         ];
         assert_eq!(conf(&pairs).matches("tell-nobody").count(), 4);
         let settings = Settings::load(&pairs, &[]).unwrap().settings;
-        let shown = render(&settings, &Surroundings::default(), Secrets::Redacted).unwrap();
+        let shown = render(&settings, &RenderContext::default(), Secrets::Redacted).unwrap();
         assert!(!shown.contains("tell-nobody"), "{shown}");
     }
 
@@ -364,7 +364,7 @@ users:
         let render_with = |more: &[(&str, &str)]| {
             let pairs = [&base[..], more].concat();
             let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-            render(&settings, &Surroundings::default(), Secrets::Written)
+            render(&settings, &RenderContext::default(), Secrets::Written)
         };
         let users = [("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", "p")];
         assert!(render_with(&[]).is_ok());
@@ -381,7 +381,7 @@ users:
             std::fs::write(&path, text).unwrap();
             let pairs = [("NATS_EXTRA_CONFIG", path.to_str().unwrap())];
             let settings = Settings::load(&pairs, &[]).unwrap().settings;
-            render(&settings, &Surroundings::default(), Secrets::Written)
+            render(&settings, &RenderContext::default(), Secrets::Written)
         };
         let conf = render_with("mqtt { port 1883 } # x").unwrap();
         assert!(conf.ends_with("# From NATS_EXTRA_CONFIG:\n\"mqtt\": {\n  \"port\": 1883\n}\n"), "{conf}");

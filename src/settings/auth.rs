@@ -1,9 +1,9 @@
 //! Who may connect to a server of our own, and as whom we connect to one that others run.
 
+use super::external::ExternalServer;
 use super::file::SettingsFile;
 use super::problem::shown;
 use super::reader::Reader;
-use super::remote::RemoteServer;
 use super::users::{OWN_USER, Password, User};
 use super::variables::*;
 use crate::domain::Secret;
@@ -168,9 +168,9 @@ fn refuse_doubles(users: &[User], reader: &mut Reader) {
 
 impl Credentials {
     /// Those for a server that others run.
-    pub fn read(reader: &mut Reader, remote: &RemoteServer) -> Option<Self> {
+    pub fn read(reader: &mut Reader, external: &ExternalServer) -> Option<Self> {
         let credentials = Given::read(reader).credentials(reader);
-        if credentials.is_some() && remote.credentials_file.is_some() {
+        if credentials.is_some() && external.credentials_file.is_some() {
             reader.problems.add(
                 "NATS_CREDS_FILE",
                 "a credentials file beside NATS_AUTH_USERNAME or NATS_AUTH_TOKEN",

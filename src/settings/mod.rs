@@ -3,11 +3,11 @@
 
 mod api;
 mod auth;
-mod awaited;
 mod certificates;
 mod cluster;
 pub mod declared;
 mod document;
+mod external;
 mod file;
 mod jetstream;
 mod logs;
@@ -15,12 +15,12 @@ mod market_data;
 mod oddity;
 mod origin;
 mod permissions;
+mod planned;
 mod problem;
 mod reader;
 mod redaction;
 pub mod reference;
 mod refined;
-mod remote;
 mod reservations;
 mod server;
 mod source;
@@ -39,6 +39,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub use api::ApiSettings;
 pub use auth::{Authentication, Credentials};
 pub use cluster::ClusterSettings;
+pub use external::{ClientCertificate, ExternalServer};
 pub use file::{ReadFile, read_streams};
 pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
@@ -50,7 +51,6 @@ pub use problem::{Problem, Problems};
 pub use reader::Host;
 use reader::Reader;
 pub use redaction::{REDACTED, redact_urls};
-pub use remote::{ClientCertificate, RemoteServer};
 pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
@@ -64,7 +64,7 @@ use crate::domain::{ServerName, Subject};
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// External mode: a server that others run. Then nothing counts that describes one of our own.
-    pub remote: Option<RemoteServer>,
+    pub external: Option<ExternalServer>,
     pub server: ServerSettings,
     pub jetstream: JetStreamSettings,
     pub market_data: MarketDataSettings,
@@ -79,7 +79,7 @@ pub struct Settings {
     pub logs: LogSettings,
     pub api: ApiSettings,
     /// What listens without asking for credentials on an address that is not loopback.
-    pub open_doors: Vec<OpenDoor>,
+    pub unauthenticated_listeners: Vec<UnauthenticatedListener>,
 }
 
 /// What settings are wanted for.
@@ -138,12 +138,12 @@ fn fingerprint(value: Option<&str>) -> u64 {
 
 /// Something that is open to everybody who reaches the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenDoor {
+pub enum UnauthenticatedListener {
     Nats,
     Monitoring,
 }
 
-impl OpenDoor {
+impl UnauthenticatedListener {
     pub const fn describe(self) -> &'static str {
         match self {
             Self::Nats => {
@@ -174,36 +174,36 @@ impl Settings {
         let environment = &collected.environment;
         let mut reader = Reader { environment, problems: &mut problems, warnings: &mut warnings };
 
-        let remote = RemoteServer::read(&mut reader);
+        let external = ExternalServer::read(&mut reader);
         let jetstream_enabled = reader.bool(&variables::JETSTREAM_ENABLED);
         // What describes a server of our own is nobody's problem where there is none.
-        let mut nobodys = (Problems::default(), vec![]);
-        let mut own = match &remote {
+        let mut ignored = (Problems::default(), vec![]);
+        let mut own = match &external {
             None => reader.again(),
-            Some(_) => Reader { environment, problems: &mut nobodys.0, warnings: &mut nobodys.1 },
+            Some(_) => Reader { environment, problems: &mut ignored.0, warnings: &mut ignored.1 },
         };
         let server = ServerSettings::read(&mut own);
-        let cluster = ClusterSettings::read(&mut own, &server.host).filter(|_| remote.is_none());
+        let cluster = ClusterSettings::read(&mut own, &server.host).filter(|_| external.is_none());
         let jetstream = JetStreamSettings::read(&mut own, jetstream_enabled);
-        let tls = TlsSettings::read(&mut own, purpose).filter(|_| remote.is_none());
-        let capacity = remote.is_none().then(|| jetstream.capacity(cluster.is_some()));
+        let tls = TlsSettings::read(&mut own, purpose).filter(|_| external.is_none());
+        let capacity = external.is_none().then(|| jetstream.capacity(cluster.is_some()));
         let market_data = MarketDataSettings::read(&mut reader, capacity.as_ref());
         let mut file = std::mem::take(&mut collected.file);
         let users = std::mem::take(&mut file.users);
         let streams = StreamsSettings::read(&mut reader, file, &market_data, capacity);
         stream_checks::check(&streams, &market_data, &mut reader);
-        let (authentication, credentials) = match &remote {
+        let (authentication, credentials) = match &external {
             None => (Authentication::read(&mut reader, users), None),
-            Some(remote) => (Authentication::Open, Credentials::read(&mut reader, remote)),
+            Some(external) => (Authentication::Open, Credentials::read(&mut reader, external)),
         };
         let supervision = SupervisionSettings::read(&mut reader);
         let health = HealthSettings::read(&mut reader);
         let logs = LogSettings::read(&mut reader);
         let api = ApiSettings::read(&mut reader);
-        let awaited_ports = awaited::read(&mut reader);
+        let planned_ports = planned::read(&mut reader);
         let mut settings = Self {
-            open_doors: Vec::new(),
-            remote,
+            unauthenticated_listeners: Vec::new(),
+            external,
             server,
             jetstream,
             market_data,
@@ -217,8 +217,8 @@ impl Settings {
             logs,
             api,
         };
-        settings.check_ports(&mut reader, &awaited_ports);
-        if settings.remote.is_none() {
+        settings.check_ports(&mut reader, &planned_ports);
+        if settings.external.is_none() {
             settings.find_open_doors(&mut reader);
             settings.check_connect_line(&mut reader);
         }
@@ -234,7 +234,7 @@ impl Settings {
             problems.name_files(&collected.origins);
             return Err(Problems { warnings, ..problems });
         }
-        warnings.extend(awaited::warning(&collected));
+        warnings.extend(planned::warning(&collected));
         let effective = effective(&collected.environment, &collected.origins);
         Ok(Loaded { settings, warnings, effective, denied })
     }
@@ -250,7 +250,7 @@ impl Settings {
     /// Whether what streams hold is compared with what they held. Of a server that others run we do not
     /// know what they did to it.
     pub fn looks_after_messages(&self) -> bool {
-        self.jetstream.enabled && self.remote.is_none()
+        self.jetstream.enabled && self.external.is_none()
     }
 
     /// Whether JetStream runs on several nodes, of which ours is one.
@@ -260,14 +260,14 @@ impl Settings {
 
     /// Whether the server may be one of several, of which some may be away.
     pub fn may_be_clustered(&self) -> bool {
-        self.cluster.is_some() || self.remote.is_some()
+        self.cluster.is_some() || self.external.is_some()
     }
 
     /// Every port in use, with the variable that sets it.
-    fn ports(&self, awaited: &awaited::EnabledPorts) -> Vec<(&'static str, u16)> {
+    fn ports(&self, planned: &planned::EnabledPorts) -> Vec<(&'static str, u16)> {
         let mut ports: Vec<_> = self.own_ports().collect();
         for (variable, (enabled, port)) in
-            [(&variables::GRPC_PORT, awaited.grpc), (&variables::PROMETHEUS_PORT, awaited.prometheus)]
+            [(&variables::GRPC_PORT, planned.grpc), (&variables::PROMETHEUS_PORT, planned.prometheus)]
         {
             ports.extend(enabled.then_some((variable.name, port)));
         }
@@ -276,7 +276,7 @@ impl Settings {
 
     /// The same of what this version has.
     pub fn own_ports(&self) -> impl Iterator<Item = (&'static str, u16)> {
-        let own = self.remote.is_none();
+        let own = self.external.is_none();
         let monitoring = self.server.monitoring.as_ref().filter(|_| own).map(|monitoring| monitoring.port.get());
         [
             (variables::NATS_PORT.name, own.then_some(self.server.port.get())),
@@ -291,11 +291,11 @@ impl Settings {
         .filter_map(|(name, port)| Some((name, port?)))
     }
 
-    fn check_ports(&self, reader: &mut Reader, awaited: &awaited::EnabledPorts) {
+    fn check_ports(&self, reader: &mut Reader, planned: &planned::EnabledPorts) {
         let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
         let wrong: Vec<_> = reader.problems.list.iter().map(|problem| problem.variable.clone()).collect();
         // The default that stands in for a value that cannot be used clashes with nothing.
-        for (variable, port) in self.ports(awaited).into_iter().filter(|(name, _)| !wrong.contains(&(*name).into())) {
+        for (variable, port) in self.ports(planned).into_iter().filter(|(name, _)| !wrong.contains(&(*name).into())) {
             if let Some(other) = seen.insert(port, variable) {
                 reader.problems.add(
                     format!("{other}, {variable}"),
@@ -339,13 +339,13 @@ impl Settings {
         // Client certificates keep strangers out as well as passwords do.
         let certificates = self.tls.as_ref().is_some_and(|tls| tls.verify);
         if self.authentication.is_open() && !certificates && !self.server.host.is_loopback() {
-            self.open_doors.push(OpenDoor::Nats);
+            self.unauthenticated_listeners.push(UnauthenticatedListener::Nats);
         }
         if self.server.monitoring.as_ref().is_some_and(|m| !m.host.is_loopback()) {
-            self.open_doors.push(OpenDoor::Monitoring);
+            self.unauthenticated_listeners.push(UnauthenticatedListener::Monitoring);
         }
         if self.api.strict {
-            for door in &self.open_doors {
+            for door in &self.unauthenticated_listeners {
                 reader.problems.add("SECURITY_STRICT", "\"true\"", door.describe(), "or set SECURITY_STRICT=false");
             }
         }
@@ -374,9 +374,9 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
             let value = match (set, variable.default) {
                 (Some(_), _) if variable.secret => Some(REDACTED.to_owned()),
                 (Some(value), _) => Some(redact_urls(value)),
-                (None, variables::Preset::Fixed(value)) => Some(value.to_owned()),
-                (None, variables::Preset::Derived(words)) => Some(format!("({words})")),
-                (None, variables::Preset::Unset) => None,
+                (None, variables::DefaultValue::Fixed(value)) => Some(value.to_owned()),
+                (None, variables::DefaultValue::Derived(words)) => Some(format!("({words})")),
+                (None, variables::DefaultValue::Unset) => None,
             };
             let origin = origins.get(variable.name).unwrap_or(&Origin::Default).to_string();
             Effective { name: variable.name, value, origin, fingerprint: fingerprint(set) }

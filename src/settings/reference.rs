@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::variables::{ALL, COMPOSE_ONLY, Preset, Variable};
+use super::variables::{ALL, COMPOSE_ONLY, DefaultValue, Variable};
 
 fn sections() -> Vec<(&'static str, Vec<&'static Variable>)> {
     let mut sections: Vec<(&str, Vec<&Variable>)> = Vec::new();
@@ -23,15 +23,15 @@ pub fn markdown() -> String {
         let _ = writeln!(text, "| variable | default | allowed | meaning |\n|---|---|---|---|");
         for v in variables {
             let default = match v.default {
-                Preset::Fixed(value) => format!("`{value}`"),
-                Preset::Derived(words) => words.to_owned(),
-                Preset::Unset => "–".to_owned(),
+                DefaultValue::Fixed(value) => format!("`{value}`"),
+                DefaultValue::Derived(words) => words.to_owned(),
+                DefaultValue::Unset => "–".to_owned(),
             };
             let mut notes = String::new();
             if v.secret {
                 let _ = write!(notes, ". Secret; also `{}_FILE`", v.name);
             }
-            if let Some(part) = v.awaits {
+            if let Some(part) = v.not_yet_implemented {
                 let _ = write!(notes, ". *Acts once {part} arrives*");
             }
             let _ = writeln!(text, "| `{}` | {default} | {} | {}{notes} |", v.name, v.allowed, v.doc);
@@ -54,7 +54,7 @@ pub fn env_file() -> String {
         let _ = writeln!(text, "\n# ==================== {section} ====================");
         for v in variables {
             let default = match v.default {
-                Preset::Derived(words) => format!("; default: {words}"),
+                DefaultValue::Derived(words) => format!("; default: {words}"),
                 _ => String::new(),
             };
             let _ = writeln!(text, "\n# {} ({}{default}).", v.doc, v.allowed);

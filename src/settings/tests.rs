@@ -16,7 +16,10 @@ fn defaults_are_valid() {
     assert_eq!(settings.market_data.max_bytes, Some(1 << 30));
     assert_eq!(settings.supervision.shutdown_timeout.as_secs(), 25);
     assert!(settings.tls.is_none() && settings.cluster.is_none() && settings.authentication.is_open());
-    assert_eq!(settings.open_doors, [OpenDoor::Nats, OpenDoor::Monitoring]);
+    assert_eq!(
+        settings.unauthenticated_listeners,
+        [UnauthenticatedListener::Nats, UnauthenticatedListener::Monitoring]
+    );
     assert_eq!(loaded.warnings, Vec::<String>::new());
 }
 
@@ -337,7 +340,7 @@ fn strict_refuses_every_open_door() {
         ("NATS_AUTH_TOKEN", "t"),
         ("NATS_HTTP_HOST", "127.0.0.1"),
     ]);
-    assert!(closed.unwrap().settings.open_doors.is_empty());
+    assert!(closed.unwrap().settings.unauthenticated_listeners.is_empty());
 }
 
 #[test]
@@ -365,7 +368,7 @@ fn what_describes_a_server_of_our_own_does_not_matter_elsewhere() {
     ])
     .unwrap_or_else(|problems| panic!("{problems}"));
     let settings = loaded.settings;
-    assert_eq!(settings.remote.unwrap().urls, ["nats://a:4222", "tls://b"]);
+    assert_eq!(settings.external.unwrap().urls, ["nats://a:4222", "tls://b"]);
     assert!(settings.cluster.is_none() && settings.tls.is_none());
     assert_eq!(settings.market_data.replicas, Some(3));
     assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -375,7 +378,7 @@ fn what_describes_a_server_of_our_own_does_not_matter_elsewhere() {
 fn tls_is_asked_of_servers_that_are_discovered_where_every_url_asks_for_it() {
     for (urls, expected) in [("tls://a,tls://b", true), ("tls://a,nats://b", false), ("nats://a", false)] {
         let loaded = load(&[("NATS_MODE", "external"), ("NATS_URL", urls)]).unwrap();
-        assert_eq!(loaded.settings.remote.unwrap().requires_tls, expected, "{urls}");
+        assert_eq!(loaded.settings.external.unwrap().requires_tls, expected, "{urls}");
     }
 }
 

@@ -7,21 +7,21 @@ use serde::Deserialize;
 pub struct Variable {
     pub name: &'static str,
     pub section: &'static str,
-    pub default: Preset,
+    pub default: DefaultValue,
     /// The rule, as a phrase that follows "must be".
     pub allowed: &'static str,
     pub doc: &'static str,
     /// A credential: never shown, and also readable from a file named by `NAME_FILE`.
     pub secret: bool,
     /// The part of the product that will act on it, while this version does not have that part.
-    pub awaits: Option<&'static str>,
+    pub not_yet_implemented: Option<&'static str>,
     /// Its value among the variables read.
     pub value: fn(&Environment) -> Option<&str>,
 }
 
 /// What holds when a variable is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
+pub enum DefaultValue {
     /// This text, read by the same rule as a value that is set.
     Fixed(&'static str),
     /// Depends on other things; described in words.
@@ -29,7 +29,7 @@ pub enum Preset {
     Unset,
 }
 
-impl Preset {
+impl DefaultValue {
     pub const fn fixed(self) -> Option<&'static str> {
         match self {
             Self::Fixed(text) => Some(text),
@@ -42,12 +42,12 @@ impl Variable {
     const fn new(
         name: &'static str,
         section: &'static str,
-        default: Preset,
+        default: DefaultValue,
         allowed: &'static str,
         doc: &'static str,
         value: fn(&Environment) -> Option<&str>,
     ) -> Self {
-        Self { name, section, default, allowed, doc, secret: false, awaits: None, value }
+        Self { name, section, default, allowed, doc, secret: false, not_yet_implemented: None, value }
     }
 
     const fn secret(mut self) -> Self {
@@ -55,8 +55,8 @@ impl Variable {
         self
     }
 
-    const fn awaits(mut self, part: &'static str) -> Self {
-        self.awaits = Some(part);
+    const fn not_yet_implemented(mut self, part: &'static str) -> Self {
+        self.not_yet_implemented = Some(part);
         self
     }
 
@@ -87,7 +87,7 @@ macro_rules! variables {
     };
 }
 
-use Preset::{Derived, Fixed, Unset};
+use DefaultValue::{Derived, Fixed, Unset};
 
 const REST: &str = "the REST API";
 const BUS: &str = "the gRPC message bus";
@@ -195,7 +195,7 @@ variables! {
         HEALTH_FAILURE_THRESHOLD(health_failure_threshold) = Fixed("3"), "a whole number of at least 1", "Consecutive failed probes that mean hung"
         HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "a duration above 0", "Least time of failed probes that means hung"
         MONITORING_ENABLED(monitoring_enabled) = Fixed("true"), "true or false", "HTTP monitoring of nats-server; without it health uses NATS itself"
-        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h", "Alert when a family falls silent" ; awaits(ALERTS)
+        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h", "Alert when a family falls silent" ; not_yet_implemented(ALERTS)
         GOMEMLIMIT(gomemlimit) = Derived("80 % of the container's memory limit"), "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"
     }
     "Logs" {
@@ -212,59 +212,59 @@ variables! {
         API_ENABLED(api_enabled) = Fixed("true"), "true or false", "REST API; the probes /livez /readyz /startupz /health stay either way"
         API_HOST(api_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the API port"
         API_PORT(api_port) = Fixed("8086"), "a port, 1 to 65535, used once", "Port for probes and the REST API"
-        API_TOKEN(api_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for everything" ; secret ; awaits(REST)
-        API_READ_TOKEN(api_read_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for reading only" ; secret ; awaits(REST)
-        API_MAX_BODY(api_max_body) = Fixed("2MB"), "a size", "Largest request body" ; awaits(REST)
+        API_TOKEN(api_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for everything" ; secret ; not_yet_implemented(REST)
+        API_READ_TOKEN(api_read_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for reading only" ; secret ; not_yet_implemented(REST)
+        API_MAX_BODY(api_max_body) = Fixed("2MB"), "a size", "Largest request body" ; not_yet_implemented(REST)
         API_MAX_CONNECTIONS(api_max_connections) = Fixed("2048"), "a whole number of at least 1", "Connections at most; fewer where the limit of open descriptors is low"
         API_THREADS(api_threads) = Derived("one per core but one, 1 to 4"), "a whole number from 1 to 64", "Threads that serve the API; nothing that the broker itself does waits for them"
-        API_REQUEST_TIMEOUT(api_request_timeout) = Fixed("10s"), "a duration above 0", "Time for one request" ; awaits(REST)
-        API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "a whole number; 0 = off", "Requests per second and client at most" ; awaits(REST)
-        API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins", "Origins that browsers may call from" ; awaits(REST)
+        API_REQUEST_TIMEOUT(api_request_timeout) = Fixed("10s"), "a duration above 0", "Time for one request" ; not_yet_implemented(REST)
+        API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "a whole number; 0 = off", "Requests per second and client at most" ; not_yet_implemented(REST)
+        API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins", "Origins that browsers may call from" ; not_yet_implemented(REST)
         ENVIRONMENT(environment) = Fixed("development"), "development, testing, staging or production", "Name of the deployment's stage"
         SECURITY_STRICT(security_strict) = Fixed("false"), "true or false", "Refuse to start with NATS or monitoring open on an address that is not loopback"
     }
     "gRPC message bus" {
-        GRPC_ENABLED(grpc_enabled) = Fixed("false"), "true or false", "gRPC message bus" ; awaits(BUS)
-        GRPC_HOST(grpc_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the gRPC port" ; awaits(BUS)
-        GRPC_PORT(grpc_port) = Fixed("50051"), "a port, 1 to 65535, used once", "Port for gRPC" ; awaits(BUS)
-        GRPC_MAX_MESSAGE_SIZE(grpc_max_message_size) = Fixed("4MB"), "a size", "Largest gRPC message" ; awaits(BUS)
-        GRPC_TLS_CERT(grpc_tls_cert) = Unset, "the path of a PEM file", "Certificate of the gRPC port" ; awaits(BUS)
-        GRPC_TLS_KEY(grpc_tls_key) = Unset, "the path of a PEM file", "Key of the gRPC port" ; awaits(BUS)
-        GRPC_TLS_CLIENT_CA(grpc_tls_client_ca) = Unset, "the path of a PEM file", "Authorities for gRPC client certificates" ; awaits(BUS)
-        GRPC_JWT_PUBLIC_KEY_FILE(grpc_jwt_public_key_file) = Unset, "the path of a PEM file", "Key that signs callers' tokens; set = authentication on" ; awaits(BUS)
-        GRPC_JWT_ISSUER(grpc_jwt_issuer) = Unset, "text", "Issuer that tokens must name" ; awaits(BUS)
-        GRPC_JWT_AUDIENCE(grpc_jwt_audience) = Unset, "text", "Audience that tokens must name" ; awaits(BUS)
-        MB_ENABLE_AUTH(mb_enable_auth) = Unset, "true or false", "Old name; authentication is on when GRPC_JWT_PUBLIC_KEY_FILE is set" ; awaits(BUS)
+        GRPC_ENABLED(grpc_enabled) = Fixed("false"), "true or false", "gRPC message bus" ; not_yet_implemented(BUS)
+        GRPC_HOST(grpc_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the gRPC port" ; not_yet_implemented(BUS)
+        GRPC_PORT(grpc_port) = Fixed("50051"), "a port, 1 to 65535, used once", "Port for gRPC" ; not_yet_implemented(BUS)
+        GRPC_MAX_MESSAGE_SIZE(grpc_max_message_size) = Fixed("4MB"), "a size", "Largest gRPC message" ; not_yet_implemented(BUS)
+        GRPC_TLS_CERT(grpc_tls_cert) = Unset, "the path of a PEM file", "Certificate of the gRPC port" ; not_yet_implemented(BUS)
+        GRPC_TLS_KEY(grpc_tls_key) = Unset, "the path of a PEM file", "Key of the gRPC port" ; not_yet_implemented(BUS)
+        GRPC_TLS_CLIENT_CA(grpc_tls_client_ca) = Unset, "the path of a PEM file", "Authorities for gRPC client certificates" ; not_yet_implemented(BUS)
+        GRPC_JWT_PUBLIC_KEY_FILE(grpc_jwt_public_key_file) = Unset, "the path of a PEM file", "Key that signs callers' tokens; set = authentication on" ; not_yet_implemented(BUS)
+        GRPC_JWT_ISSUER(grpc_jwt_issuer) = Unset, "text", "Issuer that tokens must name" ; not_yet_implemented(BUS)
+        GRPC_JWT_AUDIENCE(grpc_jwt_audience) = Unset, "text", "Audience that tokens must name" ; not_yet_implemented(BUS)
+        MB_ENABLE_AUTH(mb_enable_auth) = Unset, "true or false", "Old name; authentication is on when GRPC_JWT_PUBLIC_KEY_FILE is set" ; not_yet_implemented(BUS)
     }
     "Metrics and alerts" {
-        PROMETHEUS_ENABLED(prometheus_enabled) = Fixed("false"), "true or false", "Metrics on a port of their own" ; awaits(METRICS)
-        PROMETHEUS_HOST(prometheus_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the metrics port" ; awaits(METRICS)
-        PROMETHEUS_PORT(prometheus_port) = Fixed("7777"), "a port, 1 to 65535, used once", "Port for metrics" ; awaits(METRICS)
-        PROMETHEUS_PREFIX(prometheus_prefix) = Unset, "letters, digits and _, not starting with a digit", "Prefix instead of gnatsd_ and jetstream_" ; awaits(METRICS)
-        ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; awaits(ALERTS)
-        ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; awaits(ALERTS)
-        ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; awaits(ALERTS)
-        ALERT_SMTP_URL(alert_smtp_url) = Unset, "smtp://user:password@host:port or smtps://…", "Mail server for alerts" ; secret ; awaits(ALERTS)
-        ALERT_EMAIL_FROM(alert_email_from) = Unset, "an e-mail address", "Sender of alerts" ; awaits(ALERTS)
-        ALERT_MEMORY_RATIO(alert_memory_ratio) = Fixed("0.8"), "a number from 0 (off) to 1", "JetStream memory in use" ; awaits(ALERTS)
-        ALERT_DISK_RATIO(alert_disk_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "JetStream storage in use" ; awaits(ALERTS)
-        ALERT_CONNECTIONS_RATIO(alert_connections_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "Connections in use" ; awaits(ALERTS)
-        ALERT_STREAM_RATIO(alert_stream_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "Stream limits in use" ; awaits(ALERTS)
-        ALERT_CONSUMER_LAG(alert_consumer_lag) = Fixed("100000"), "a whole number; 0 = off", "Messages a consumer is behind" ; awaits(ALERTS)
-        ALERT_MIN_INTERVAL(alert_min_interval) = Fixed("300"), "a duration", "Least time between two alerts of the same kind" ; awaits(ALERTS)
-        OTEL_EXPORTER_OTLP_ENDPOINT(otel_exporter_otlp_endpoint) = Unset, "an http:// or https:// URL", "OpenTelemetry collector" ; awaits(TRACES)
+        PROMETHEUS_ENABLED(prometheus_enabled) = Fixed("false"), "true or false", "Metrics on a port of their own" ; not_yet_implemented(METRICS)
+        PROMETHEUS_HOST(prometheus_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the metrics port" ; not_yet_implemented(METRICS)
+        PROMETHEUS_PORT(prometheus_port) = Fixed("7777"), "a port, 1 to 65535, used once", "Port for metrics" ; not_yet_implemented(METRICS)
+        PROMETHEUS_PREFIX(prometheus_prefix) = Unset, "letters, digits and _, not starting with a digit", "Prefix instead of gnatsd_ and jetstream_" ; not_yet_implemented(METRICS)
+        ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
+        ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
+        ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; not_yet_implemented(ALERTS)
+        ALERT_SMTP_URL(alert_smtp_url) = Unset, "smtp://user:password@host:port or smtps://…", "Mail server for alerts" ; secret ; not_yet_implemented(ALERTS)
+        ALERT_EMAIL_FROM(alert_email_from) = Unset, "an e-mail address", "Sender of alerts" ; not_yet_implemented(ALERTS)
+        ALERT_MEMORY_RATIO(alert_memory_ratio) = Fixed("0.8"), "a number from 0 (off) to 1", "JetStream memory in use" ; not_yet_implemented(ALERTS)
+        ALERT_DISK_RATIO(alert_disk_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "JetStream storage in use" ; not_yet_implemented(ALERTS)
+        ALERT_CONNECTIONS_RATIO(alert_connections_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "Connections in use" ; not_yet_implemented(ALERTS)
+        ALERT_STREAM_RATIO(alert_stream_ratio) = Fixed("0.9"), "a number from 0 (off) to 1", "Stream limits in use" ; not_yet_implemented(ALERTS)
+        ALERT_CONSUMER_LAG(alert_consumer_lag) = Fixed("100000"), "a whole number; 0 = off", "Messages a consumer is behind" ; not_yet_implemented(ALERTS)
+        ALERT_MIN_INTERVAL(alert_min_interval) = Fixed("300"), "a duration", "Least time between two alerts of the same kind" ; not_yet_implemented(ALERTS)
+        OTEL_EXPORTER_OTLP_ENDPOINT(otel_exporter_otlp_endpoint) = Unset, "an http:// or https:// URL", "OpenTelemetry collector" ; not_yet_implemented(TRACES)
     }
     "Backup" {
-        BACKUP_ENABLED(backup_enabled) = Fixed("false"), "true or false", "Scheduled backups" ; awaits(BACKUP)
-        BACKUP_INTERVAL(backup_interval) = Fixed("3600"), "a duration above 0", "Time between backups" ; awaits(BACKUP)
-        BACKUP_RETENTION_DAYS(backup_retention_days) = Fixed("7"), "a whole number of at least 1", "Days a backup is kept" ; awaits(BACKUP)
-        BACKUP_DIR(backup_dir) = Fixed("/data/backup"), "a path", "Directory for backups" ; awaits(BACKUP)
-        BACKUP_S3_BUCKET(backup_s3_bucket) = Unset, "text", "S3 bucket for backups" ; awaits(BACKUP)
-        BACKUP_S3_REGION(backup_s3_region) = Unset, "text", "S3 region" ; awaits(BACKUP)
-        BACKUP_S3_ENDPOINT(backup_s3_endpoint) = Unset, "an http:// or https:// URL", "S3 endpoint" ; awaits(BACKUP)
-        BACKUP_S3_PREFIX(backup_s3_prefix) = Unset, "text", "Prefix of S3 keys" ; awaits(BACKUP)
-        AWS_ACCESS_KEY_ID(aws_access_key_id) = Unset, "text", "S3 credentials" ; secret ; awaits(BACKUP)
-        AWS_SECRET_ACCESS_KEY(aws_secret_access_key) = Unset, "text", "S3 credentials" ; secret ; awaits(BACKUP)
+        BACKUP_ENABLED(backup_enabled) = Fixed("false"), "true or false", "Scheduled backups" ; not_yet_implemented(BACKUP)
+        BACKUP_INTERVAL(backup_interval) = Fixed("3600"), "a duration above 0", "Time between backups" ; not_yet_implemented(BACKUP)
+        BACKUP_RETENTION_DAYS(backup_retention_days) = Fixed("7"), "a whole number of at least 1", "Days a backup is kept" ; not_yet_implemented(BACKUP)
+        BACKUP_DIR(backup_dir) = Fixed("/data/backup"), "a path", "Directory for backups" ; not_yet_implemented(BACKUP)
+        BACKUP_S3_BUCKET(backup_s3_bucket) = Unset, "text", "S3 bucket for backups" ; not_yet_implemented(BACKUP)
+        BACKUP_S3_REGION(backup_s3_region) = Unset, "text", "S3 region" ; not_yet_implemented(BACKUP)
+        BACKUP_S3_ENDPOINT(backup_s3_endpoint) = Unset, "an http:// or https:// URL", "S3 endpoint" ; not_yet_implemented(BACKUP)
+        BACKUP_S3_PREFIX(backup_s3_prefix) = Unset, "text", "Prefix of S3 keys" ; not_yet_implemented(BACKUP)
+        AWS_ACCESS_KEY_ID(aws_access_key_id) = Unset, "text", "S3 credentials" ; secret ; not_yet_implemented(BACKUP)
+        AWS_SECRET_ACCESS_KEY(aws_secret_access_key) = Unset, "text", "S3 credentials" ; secret ; not_yet_implemented(BACKUP)
     }
     "Settings file" {
         CONFIG_FILE(config_file) = Unset, "the path of a YAML file", "Settings file; what is set here wins over it"

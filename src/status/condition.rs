@@ -1,6 +1,6 @@
 use std::time::SystemTime;
 
-use crate::supervisor::Concern;
+use crate::supervisor::ConditionKind;
 
 /// Whether something that was promised holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,12 +27,12 @@ pub const SETTINGS: &str = "settings";
 pub const DRIFT: &str = "drift";
 
 /// The name of a condition that the supervisor keeps.
-pub const fn name(concern: Concern) -> &'static str {
-    match concern {
-        Concern::Integrity => "integrity",
-        Concern::Storage => "storage",
-        Concern::Answers => "responsive",
-        Concern::Service => "in_service",
-        Concern::Examination => "health_check",
+pub const fn name(kind: ConditionKind) -> &'static str {
+    match kind {
+        ConditionKind::Integrity => "integrity",
+        ConditionKind::Storage => "storage",
+        ConditionKind::Answers => "responsive",
+        ConditionKind::Service => "in_service",
+        ConditionKind::HealthCheck => "health_check",
     }
 }

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use super::*;
 use crate::domain::Generation;
 use crate::health::{Check, HealthReport, Report};
-use crate::integrity::{Integrity, Loss, Missing, Reading};
+use crate::integrity::{Integrity, Loss, LossKind, Reading};
 use crate::streams::Drift;
-use crate::supervisor::{Concern, Snapshot, State, Transition, Troubles};
+use crate::supervisor::{ConditionKind, Conditions, Snapshot, State, Transition};
 
 const G1: Generation = Generation(1);
 
@@ -28,7 +28,7 @@ fn inputs(state: State) -> Inputs {
         pid: Some(Pid::from_raw(7)),
         restarts: 0,
         restarts_by: Restarts::default(),
-        troubles: Troubles::default(),
+        conditions: Conditions::default(),
         ever_ready: true,
     };
     let reading = Reading::Done { messages: 5, by_design: vec![] };
@@ -76,7 +76,7 @@ fn the_verdict_follows_from_the_state_and_the_messages() {
         unread.integrity = Some(Integrity { losses: vec![], reading });
         assert_eq!(verdict(&unread), Verdict::Degraded, "not before every stream has been read through");
     }
-    let losses = vec![Loss::found_now("A", Missing::Fewer { were: 2, are: 1, end: None })];
+    let losses = vec![Loss::found_now("A", LossKind::Fewer { were: 2, are: 1, end: None })];
     unread.integrity = Some(Integrity { losses, reading: Reading::NotYet });
     let status = BrokerStatus::after(None, &unread, at(1));
     assert_eq!((status.verdict, status.checks["integrity"].status), (Verdict::Degraded, Outcome::Fail));
@@ -112,7 +112,7 @@ fn a_condition_says_since_when_and_each_change_is_an_event() {
     assert_eq!((first.since, happened(&first)), (at(1), vec![]));
 
     let mut full = inputs(degraded("the disk is full"));
-    full.supervisor.troubles.raise(Concern::Storage, "the disk is full".into());
+    full.supervisor.conditions.set(ConditionKind::Storage, "the disk is full".into());
     full.transitions = vec![Transition { at: at(2), state: "degraded", reason: Some("the disk is full".into()) }];
     let second = BrokerStatus::after(Some(&first), &full, at(3));
     assert_eq!((second.state, second.since), ("degraded", at(2)), "since the supervisor entered it");

@@ -10,7 +10,7 @@ use crate::health::{HealthReport, Outcome};
 use crate::integrity::{Integrity, Reading};
 use crate::logging::timestamp;
 use crate::streams::Drift;
-use crate::supervisor::{Concern, Snapshot, State, Transition};
+use crate::supervisor::{ConditionKind, Snapshot, State, Transition};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -136,19 +136,19 @@ fn verdict(state: &State, integrity: Option<Outcome>) -> Verdict {
 }
 
 fn conditions(inputs: &Inputs, before: Option<&BrokerStatus>, now: SystemTime) -> Vec<Condition> {
-    let failed = &inputs.supervisor.troubles;
+    let failed = &inputs.supervisor.conditions;
     let is_shown = matches!(inputs.supervisor.state, State::Ready { .. } | State::Degraded { .. });
-    let of_concern = |concern: Concern| {
-        let reason = failed.of(concern).map(str::to_owned);
+    let of_concern = |kind: ConditionKind| {
+        let reason = failed.of(kind).map(str::to_owned);
         let status = match (&reason, is_shown) {
             (Some(_), _) => ConditionStatus::Failed,
             (None, true) => ConditionStatus::Ok,
             (None, false) => ConditionStatus::Unknown,
         };
-        (name(concern), status, reason)
+        (name(kind), status, reason)
     };
-    let applies = |concern: &Concern| *concern != Concern::Integrity || inputs.integrity.is_some();
-    let mut found: Vec<_> = Concern::ALL.into_iter().filter(applies).map(of_concern).collect();
+    let applies = |kind: &ConditionKind| *kind != ConditionKind::Integrity || inputs.integrity.is_some();
+    let mut found: Vec<_> = ConditionKind::ALL.into_iter().filter(applies).map(of_concern).collect();
     let with_reason = |reason: Option<String>| {
         let status = if reason.is_some() { ConditionStatus::Failed } else { ConditionStatus::Ok };
         (status, reason)

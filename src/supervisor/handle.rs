@@ -4,10 +4,10 @@ use std::time::SystemTime;
 use nix::unistd::Pid;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use super::conditions::{ConditionKind, Conditions};
 use super::output::Notice;
 use super::restarts::Restarts;
 use super::state::{Event, Replacement, State};
-use super::trouble::{Concern, Troubles};
 use crate::domain::Generation;
 use crate::files::FileContent;
 
@@ -22,7 +22,7 @@ pub struct Snapshot {
     pub restarts: u64,
     pub restarts_by: Restarts,
     /// What does not hold.
-    pub troubles: Troubles,
+    pub conditions: Conditions,
     /// Whether the broker has been ready since the program started.
     pub ever_ready: bool,
 }
@@ -66,14 +66,14 @@ impl Handle {
         self.send(Event::Answers(generation)).await;
     }
 
-    /// What is the concern's holds.
-    pub async fn sound(&self, generation: Generation, concern: Concern) {
-        self.send(Event::Sound(generation, concern)).await;
+    /// The condition is ok.
+    pub async fn report_ok(&self, generation: Generation, kind: ConditionKind) {
+        self.send(Event::ConditionOk(generation, kind)).await;
     }
 
-    /// What is the concern's does not hold, until the same concern is sound.
-    pub async fn impaired(&self, generation: Generation, concern: Concern, reason: String) {
-        self.send(Event::Impaired(generation, concern, reason)).await;
+    /// The condition failed, until it is reported ok.
+    pub async fn report_failed(&self, generation: Generation, kind: ConditionKind, reason: String) {
+        self.send(Event::ConditionFailed(generation, kind, reason)).await;
     }
 
     /// Has another server take the place of that one.

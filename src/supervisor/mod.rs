@@ -9,8 +9,9 @@
 //! buried and the child's own status reaches its owner.
 
 mod child;
-mod elsewhere;
+mod conditions;
 mod executable;
+mod external;
 mod handle;
 mod log_file;
 mod output;
@@ -20,12 +21,12 @@ mod reaper;
 mod restarts;
 mod state;
 mod task;
-mod trouble;
 mod wake_ups;
 
 pub use child::{Condition, Launch, Launched, NatsServer};
-pub use elsewhere::Elsewhere;
+pub use conditions::{ConditionKind, Conditions};
 pub use executable::{Executable, ExecutableError, Version};
+pub use external::External;
 pub use handle::{Handle, Installed, Snapshot, Transition};
 pub use log_file::LogFile;
 pub use output::{Lines, Notice, Piece, Recent, ServerLine, names_storage_fault};
@@ -35,4 +36,3 @@ pub use reaper::{Exit, Reaper};
 pub use restarts::Restarts;
 pub use state::{Cause, Failure, Replacement, State};
 pub use task::{Ending, Supervisor, Timing};
-pub use trouble::{Concern, Troubles};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::conditions::{ConditionKind, Conditions};
 use super::policy::{Decision, RestartPolicy};
 use super::reaper::Exit;
-use super::trouble::{Concern, Troubles};
 use crate::domain::Generation;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -108,10 +108,10 @@ pub enum Cause {
 pub enum Event {
     /// The server speaks NATS.
     Answers(Generation),
-    /// What is the concern's holds.
-    Sound(Generation, Concern),
-    /// What is the concern's does not hold.
-    Impaired(Generation, Concern, String),
+    /// The condition is ok.
+    ConditionOk(Generation, ConditionKind),
+    /// The condition failed, and why.
+    ConditionFailed(Generation, ConditionKind, String),
     /// Another server must take the place of this one.
     Replace(Generation, Replacement, String),
     Exited {
@@ -171,13 +171,13 @@ pub enum Action {
 const HINDERED: Duration = Duration::from_secs(1);
 
 /// What the transition depends on besides state and event.
-pub struct Surroundings<'a> {
+pub struct TransitionContext<'a> {
     pub now: Instant,
     pub drain_delay: Duration,
     /// Whether other nodes can take over what the server leads.
     pub clustered: bool,
     pub policy: &'a mut RestartPolicy,
-    pub troubles: &'a mut Troubles,
+    pub conditions: &'a mut Conditions,
     /// From 0 to 1.
     pub jitter: f64,
     /// Whether any server has been ready since the program started.
@@ -270,29 +270,32 @@ impl State {
         }
     }
 
-    /// Ready or degraded, whichever the troubles say, for a server that is in use.
-    fn by_troubles(self, surroundings: &Surroundings) -> Self {
+    /// Ready or degraded, whichever the conditions say, for a server that is in use.
+    fn by_conditions(self, context: &TransitionContext) -> Self {
         let Some(generation) = self.generation() else { return self };
-        if surroundings.troubles.is_empty() {
-            return Self::Ready { generation, since: surroundings.now };
+        if context.conditions.is_empty() {
+            return Self::Ready { generation, since: context.now };
         }
-        let healthy_for = self.healthy_for(surroundings.now);
-        Self::Degraded { generation, reason: surroundings.troubles.reason(), healthy_for }
+        let healthy_for = self.healthy_for(context.now);
+        Self::Degraded { generation, reason: context.conditions.reason(), healthy_for }
     }
 
     /// The state after `event`, and what has to be done.
-    pub fn after(self, event: Event, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+    pub fn after(self, event: Event, context: &mut TransitionContext) -> (Self, Vec<Action>) {
         match event {
-            Event::Answers(about) | Event::Sound(about, _) | Event::Impaired(about, ..) | Event::Replace(about, ..)
+            Event::Answers(about)
+            | Event::ConditionOk(about, _)
+            | Event::ConditionFailed(about, ..)
+            | Event::Replace(about, ..)
                 if self.generation() != Some(about) || !self.is_in_use() =>
             {
                 // News about a server that is gone or about to go.
                 (self, vec![])
             }
-            Event::Answers(_) | Event::Sound(..) | Event::Impaired(..) | Event::Replace(..) => {
-                self.after_news(event, surroundings)
+            Event::Answers(_) | Event::ConditionOk(..) | Event::ConditionFailed(..) | Event::Replace(..) => {
+                self.after_news(event, context)
             }
-            Event::Exited { exit, cause } => self.after_exit(exit, cause, surroundings),
+            Event::Exited { exit, cause } => self.after_exit(exit, cause, context),
             Event::Prepared => match self {
                 Self::Preparing { next, .. } => (Self::Starting { generation: next }, vec![Action::Launch]),
                 other => (other, vec![]),
@@ -303,19 +306,19 @@ impl State {
                 }
                 other => (other, vec![]),
             },
-            Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, surroundings),
+            Event::LaunchFailed(reason) => self.after_death(reason, Duration::ZERO, context),
             Event::BackoffOver => match self {
-                Self::Restarting { last, .. } => successor(last, surroundings),
+                Self::Restarting { last, .. } => successor(last, context),
                 Self::Preparing { .. } => (self, vec![Action::Prepare]),
                 other => (other, vec![]),
             },
-            Event::Stop => self.after_stop(surroundings),
+            Event::Stop => self.after_stop(context),
             Event::DrainOver => match self {
                 Self::Draining { generation } => (Self::Closing { generation }, vec![Action::Close]),
                 other => (other, vec![]),
             },
             Event::Closed => match self {
-                Self::Closing { generation } => take_leave(generation, surroundings),
+                Self::Closing { generation } => take_leave(generation, context),
                 other => (other, vec![]),
             },
             Event::HandedOver(about) => match self {
@@ -329,9 +332,7 @@ impl State {
                 | Self::Degraded { generation, .. } => {
                     (Self::LameDuck { generation }, vec![Action::LameDuckDeadline, Action::EnterLameDuck])
                 }
-                Self::Preparing { .. } | Self::Replacing { .. } | Self::Restarting { .. } => {
-                    self.after_stop(surroundings)
-                }
+                Self::Preparing { .. } | Self::Replacing { .. } | Self::Restarting { .. } => self.after_stop(context),
                 other => (other, vec![]),
             },
             Event::Deadline => self.after_deadline(),
@@ -339,30 +340,32 @@ impl State {
     }
 
     /// What was seen of the server that is in use.
-    fn after_news(self, news: Event, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+    fn after_news(self, news: Event, context: &mut TransitionContext) -> (Self, Vec<Action>) {
         match news {
             Event::Answers(generation) => match self {
                 Self::Starting { .. } => (Self::Provisioning { generation }, vec![]),
                 other => (other, vec![]),
             },
-            Event::Sound(_, concern) => {
-                surroundings.troubles.clear(concern);
+            Event::ConditionOk(_, kind) => {
+                context.conditions.clear(kind);
                 match self {
                     // In service is what only the one who brings it there can say.
-                    Self::Starting { .. } | Self::Provisioning { .. } if concern != Concern::Service => (self, vec![]),
+                    Self::Starting { .. } | Self::Provisioning { .. } if kind != ConditionKind::Service => {
+                        (self, vec![])
+                    }
                     Self::Ready { .. } => (self, vec![]),
-                    other => (other.by_troubles(surroundings), vec![]),
+                    other => (other.by_conditions(context), vec![]),
                 }
             }
-            Event::Impaired(_, concern, reason) => {
-                surroundings.troubles.raise(concern, reason);
+            Event::ConditionFailed(_, kind, reason) => {
+                context.conditions.set(kind, reason);
                 if matches!(self, Self::Starting { .. } | Self::Provisioning { .. }) {
-                    surroundings.troubles.presume_out_of_service();
+                    context.conditions.presume_out_of_service();
                 }
-                (self.by_troubles(surroundings), vec![])
+                (self.by_conditions(context), vec![])
             }
             Event::Replace(generation, why, reason) => {
-                let healthy_for = self.healthy_for(surroundings.now);
+                let healthy_for = self.healthy_for(context.now);
                 let next = Self::Replacing { generation, why, reason, healthy_for, killed: false };
                 let actions = match why {
                     Replacement::Hung => vec![Action::Patience, Action::Terminate],
@@ -396,19 +399,19 @@ impl State {
         }
     }
 
-    fn after_exit(self, exit: Exit, cause: Cause, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
-        let first_start = !surroundings.ever_ready && !self.is_stopping();
+    fn after_exit(self, exit: Exit, cause: Cause, context: &mut TransitionContext) -> (Self, Vec<Action>) {
+        let first_start = !context.ever_ready && !self.is_stopping();
         match cause {
             // Waiting cures neither.
             Cause::PortTaken if first_start => (Self::Failed(Failure::PortTaken), vec![]),
             Cause::Configuration if first_start => (Self::Failed(Failure::ConfigurationRefused), vec![]),
             _ => {
-                let healthy_for = self.healthy_for(surroundings.now);
+                let healthy_for = self.healthy_for(context.now);
                 let reason = match &self {
                     Self::Replacing { reason, .. } => format!("{reason}; it ended with {exit}"),
                     _ => format!("nats-server ended with {exit}"),
                 };
-                self.after_death(reason, healthy_for, surroundings)
+                self.after_death(reason, healthy_for, context)
             }
         }
     }
@@ -417,7 +420,7 @@ impl State {
         self,
         reason: String,
         healthy_for: Duration,
-        surroundings: &mut Surroundings,
+        context: &mut TransitionContext,
     ) -> (Self, Vec<Action>) {
         match self {
             Self::Draining { .. }
@@ -426,17 +429,17 @@ impl State {
             | Self::LameDuck { .. }
             | Self::Stopping { .. } => (Self::Stopped, vec![]),
             Self::Stopped | Self::Failed(_) | Self::Restarting { .. } => (self, vec![]),
-            Self::Replacing { generation, why: Replacement::Mending, .. } => successor(generation, surroundings),
+            Self::Replacing { generation, why: Replacement::Mending, .. } => successor(generation, context),
             Self::Replacing { generation, .. }
             | Self::Preparing { next: generation, .. }
             | Self::Starting { generation }
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
-                match surroundings.policy.on_death(surroundings.now, healthy_for, surroundings.jitter) {
-                    Decision::RestartAfter(Duration::ZERO) => successor(generation, surroundings),
+                match context.policy.on_death(context.now, healthy_for, context.jitter) {
+                    Decision::RestartAfter(Duration::ZERO) => successor(generation, context),
                     Decision::RestartAfter(wait) => {
-                        surroundings.troubles.forget_server();
+                        context.conditions.forget_server();
                         (Self::Restarting { last: generation, reason }, vec![Action::Backoff(wait)])
                     }
                     Decision::GiveUp => (Self::Failed(Failure::CrashLoop { reason }), vec![]),
@@ -445,13 +448,13 @@ impl State {
         }
     }
 
-    fn after_stop(self, surroundings: &mut Surroundings) -> (Self, Vec<Action>) {
+    fn after_stop(self, context: &mut TransitionContext) -> (Self, Vec<Action>) {
         match self {
             Self::Starting { generation }
             | Self::Provisioning { generation }
             | Self::Ready { generation, .. }
             | Self::Degraded { generation, .. } => {
-                if !surroundings.drain_delay.is_zero() {
+                if !context.drain_delay.is_zero() {
                     return (Self::Draining { generation }, vec![Action::Deadline, Action::Drain]);
                 }
                 let (next, actions) = match self {
@@ -463,7 +466,7 @@ impl State {
                 (next, [vec![Action::Deadline], actions].concat())
             }
             // Who asks again does not want to wait for anybody's request.
-            Self::Draining { generation } | Self::Closing { generation } => take_leave(generation, surroundings),
+            Self::Draining { generation } | Self::Closing { generation } => take_leave(generation, context),
             Self::HandingOver { generation } => interrupt(generation),
             Self::LameDuck { generation } => {
                 (Self::Stopping { generation, killed: false }, vec![Action::Deadline, Action::Interrupt])
@@ -482,8 +485,8 @@ impl State {
 }
 
 /// Asks the server to stop, after it has handed over what it leads where others can take it.
-fn take_leave(generation: Generation, surroundings: &Surroundings) -> (State, Vec<Action>) {
-    match surroundings.clustered {
+fn take_leave(generation: Generation, context: &TransitionContext) -> (State, Vec<Action>) {
+    match context.clustered {
         true => (State::HandingOver { generation }, vec![Action::HandOver]),
         false => interrupt(generation),
     }
@@ -493,8 +496,8 @@ fn interrupt(generation: Generation) -> (State, Vec<Action>) {
     (State::Stopping { generation, killed: false }, vec![Action::Interrupt])
 }
 
-fn successor(last: Generation, surroundings: &mut Surroundings) -> (State, Vec<Action>) {
-    surroundings.troubles.forget_server();
+fn successor(last: Generation, context: &mut TransitionContext) -> (State, Vec<Action>) {
+    context.conditions.forget_server();
     (State::Preparing { next: Generation(last.0 + 1), hindrance: None }, vec![Action::Prepare])
 }
 

@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::child::{Launch, Launched};
+use super::conditions::Conditions;
 use super::handle::{Handle, Installed, Message, Snapshot, Transition};
 use super::log_file::LogFile;
 use super::output::{Lines, Notice, Piece, Recent, ServerLine};
@@ -17,8 +18,7 @@ use super::policy::RestartPolicy;
 use super::preparation::Hindrance;
 use super::reaper::Exit;
 use super::restarts::Restarts;
-use super::state::{Action, Cause, Event, Failure, Replacement, State, Surroundings};
-use super::trouble::Troubles;
+use super::state::{Action, Cause, Event, Failure, Replacement, State, TransitionContext};
 use super::wake_ups::WakeUps;
 use crate::domain::Generation;
 use crate::files::FileContent;
@@ -62,7 +62,7 @@ pub struct Supervisor<L> {
     transitions: broadcast::Sender<Transition>,
     restarts_by: Restarts,
     state: State,
-    troubles: Troubles,
+    conditions: Conditions,
     /// What comes before a launch, while it is done.
     preparing: Option<JoinHandle<Result<(), Hindrance>>>,
     /// Another configuration, while it is written.
@@ -122,7 +122,7 @@ impl<L: Launch> Supervisor<L> {
             pid: None,
             restarts: 0,
             restarts_by: Restarts::default(),
-            troubles: Troubles::default(),
+            conditions: Conditions::default(),
             ever_ready: false,
         });
         let (notices, _) = broadcast::channel(NOTICES);
@@ -141,7 +141,7 @@ impl<L: Launch> Supervisor<L> {
             transitions,
             restarts_by: Restarts::default(),
             state,
-            troubles: Troubles::default(),
+            conditions: Conditions::default(),
             preparing: None,
             installing: None,
             child: None,
@@ -223,16 +223,16 @@ impl<L: Launch> Supervisor<L> {
             }
             _ => {}
         }
-        let mut surroundings = Surroundings {
+        let mut context = TransitionContext {
             now: Instant::now(),
             drain_delay: self.timing.drain_delay,
             clustered: self.timing.hand_over.is_some(),
             policy: &mut self.policy,
-            troubles: &mut self.troubles,
+            conditions: &mut self.conditions,
             jitter: fastrand::f64(),
             ever_ready: self.ever_ready,
         };
-        let (next, actions) = self.state.clone().after(event.clone(), &mut surroundings);
+        let (next, actions) = self.state.clone().after(event.clone(), &mut context);
         self.restarts_by.count(&self.state, &event, &next);
         self.enter(next);
         self.act(actions);
@@ -290,7 +290,7 @@ impl<L: Launch> Supervisor<L> {
         self.snapshots.send_modify(|snapshot| {
             snapshot.state = self.state.clone();
             snapshot.ever_ready = self.ever_ready;
-            snapshot.troubles = self.troubles.clone();
+            snapshot.conditions = self.conditions.clone();
             snapshot.restarts_by = self.restarts_by;
             snapshot.running = self.child.is_some();
             snapshot.pid = self.child.as_ref().and_then(|child| child.pid);

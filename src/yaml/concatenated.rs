@@ -3,7 +3,7 @@
 
 use serde::de::IgnoredAny;
 
-use super::{Entry, Fault, Node, Place, Value};
+use super::{Entry, Node, Place, Value, YamlError};
 
 /// A document, and what stands before it in its text.
 pub(super) struct Part<'a> {
@@ -43,8 +43,8 @@ impl Part<'_> {
         Place { line: at.line + self.before.0, column }
     }
 
-    pub fn fault(&self, fault: Fault) -> Fault {
-        Fault { at: self.place(fault.at), ..fault }
+    pub fn fault(&self, fault: YamlError) -> YamlError {
+        YamlError { at: self.place(fault.at), ..fault }
     }
 
     pub fn node(&self, node: Node) -> Node {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use unified_nats::domain::Generation;
 use unified_nats::files::HeldDirectory;
-use unified_nats::integrity::{Integrity, Keeper, Reading};
+use unified_nats::integrity::{Integrity, IntegrityMonitor, Reading};
 use unified_nats::settings::Settings;
 
 use crate::support::*;
@@ -259,11 +259,11 @@ fn an_acknowledgement_without_a_broker_waits_for_the_next_one() {
 }
 
 /// A keeper with a book of its own, beside the broker's.
-fn another_keeper(book: &tempfile::TempDir) -> Keeper {
+fn another_keeper(book: &tempfile::TempDir) -> IntegrityMonitor {
     let environment = [("JETSTREAM_STORE_DIR", book.path().to_str().unwrap())];
     let settings = Settings::load(&environment.as_slice(), &[]).unwrap().settings;
     let store = HeldDirectory::hold(settings.jetstream.store_dir.clone());
-    Keeper::open(&settings, std::sync::Arc::new(store))
+    IntegrityMonitor::open(&settings, std::sync::Arc::new(store))
 }
 
 #[test]

@@ -252,8 +252,8 @@ fn a_leaf_node_that_may_not_connect_is_no_fault_of_the_store() {
     }
     let mut broker = Broker::new();
     let fragment = broker.path("extra.conf");
-    let remote = "leafnodes { remotes: [ { url: \"nats-leaf://198.51.100.7:7422\" } ], reconnect: 1 }\n";
-    std::fs::write(&fragment, remote).unwrap();
+    let external = "leafnodes { remotes: [ { url: \"nats-leaf://198.51.100.7:7422\" } ], reconnect: 1 }\n";
+    std::fs::write(&fragment, external).unwrap();
     broker.set("NATS_EXTRA_CONFIG", fragment.display()).set("HEALTH_PROBE_INTERVAL", "50ms");
     // A network of its own, in which connect() answers EACCES.
     let script = "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && ip route add prohibit 198.51.100.7 && exec \"$@\"";

@@ -15,7 +15,7 @@ use crate::nats::{Connection, JetStream};
 use crate::settings::ReadFile;
 use crate::streams::apply::Done;
 use crate::streams::{Applied, ApplyError, Desired, Remark, apply};
-use crate::supervisor::Concern;
+use crate::supervisor::ConditionKind;
 
 /// For the files that say which streams should be.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -32,15 +32,15 @@ impl BringUp {
         loop {
             let reason = match self.apply(&connection.client, Prune::AsDeclared).await {
                 Ok(_) => return,
-                Err(Unfit::NotYet(reason)) if started.elapsed() < self.patience() && !refused.is_any() => {
+                Err(ProvisionError::Transient(reason)) if started.elapsed() < self.patience() && !refused.is_any() => {
                     tracing::debug!("trying again: {reason}");
                     sleep(pause).await;
                     pause = (pause * 2).min(LAST_PAUSE);
                     continue;
                 }
-                Err(Unfit::NotYet(reason) | Unfit::Broken(reason)) => reason,
+                Err(ProvisionError::Transient(reason) | ProvisionError::Permanent(reason)) => reason,
             };
-            self.handle.impaired(generation, Concern::Service, refused.explain(reason)).await;
+            self.handle.report_failed(generation, ConditionKind::Service, refused.explain(reason)).await;
             sleep(pause).await;
             pause = (pause * 2).min(LAST_APPLY_PAUSE);
         }
@@ -48,7 +48,7 @@ impl BringUp {
 
     /// Looks again and again whether the streams are as they should be, for ever.
     pub(super) async fn repair_drift(&mut self, generation: Generation, client: &Client, interval: Duration) {
-        let (mut impaired, mut looking) = (false, None);
+        let (mut has_failed, mut looking) = (false, None);
         self.drift.send_if_modified(|drift| drift.suspended.take().is_some());
         loop {
             sleep(interval).await;
@@ -70,15 +70,15 @@ impl BringUp {
                         tracing::warn!("drift repaired: {} changes", done.len());
                         self.look.notify_one();
                     }
-                    if std::mem::take(&mut impaired) {
-                        self.handle.sound(generation, Concern::Service).await;
+                    if std::mem::take(&mut has_failed) {
+                        self.handle.report_ok(generation, ConditionKind::Service).await;
                     }
                 }
                 // Whether the server answers is for others to say.
-                Err(Unfit::NotYet(reason)) => tracing::debug!("cannot look for drift: {reason}"),
-                Err(Unfit::Broken(reason)) => {
-                    self.handle.impaired(generation, Concern::Service, reason).await;
-                    impaired = true;
+                Err(ProvisionError::Transient(reason)) => tracing::debug!("cannot look for drift: {reason}"),
+                Err(ProvisionError::Permanent(reason)) => {
+                    self.handle.report_failed(generation, ConditionKind::Service, reason).await;
+                    has_failed = true;
                 }
             }
         }
@@ -93,24 +93,24 @@ impl BringUp {
 
     /// Makes the streams as they should be, as far as that goes; what was done, or why one of them
     /// cannot do its work.
-    async fn apply(&mut self, client: &Client, prune: Prune) -> Result<Vec<Done>, Unfit> {
+    async fn apply(&mut self, client: &Client, prune: Prune) -> Result<Vec<Done>, ProvisionError> {
         let mut desired = self.desired.borrow().clone();
         if desired.prune && prune == Prune::Never {
             Arc::make_mut(&mut desired).prune = false;
         }
-        self.keeper.declare(desired.streams.iter().map(|stream| stream.name.clone()));
+        self.integrity.declare(desired.streams.iter().map(|stream| stream.name.clone()));
         if self.settings.may_be_clustered() {
             // Without a leader nothing answers, and this is the question with the shortest deadline.
             let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).answers().await;
-            probe.map_err(|error| Unfit::NotYet(error.to_string()))?;
+            probe.map_err(|error| ProvisionError::Transient(error.to_string()))?;
         }
         self.store_is_there().await?;
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
-        let deleting = |stream: &str| self.keeper.will_delete(stream);
+        let deleting = |stream: &str| self.integrity.will_delete(stream);
         let applied = match apply(&jetstream, &desired, &deleting).await {
             Ok(applied) => applied,
-            Err(error) if error.is_transient() => return Err(Unfit::NotYet(in_one_line(&error))),
-            Err(error) => return Err(Unfit::Broken(in_one_line(&error))),
+            Err(error) if error.is_transient() => return Err(ProvisionError::Transient(in_one_line(&error))),
+            Err(error) => return Err(ProvisionError::Permanent(in_one_line(&error))),
         };
         let done = applied.done.clone();
         self.judge(applied, &desired).map(|()| done)
@@ -118,18 +118,18 @@ impl BringUp {
 
     /// Refuses to make streams in what stands in the place of the store: nats-server writes by its path,
     /// and who watches the disk may not have noticed yet.
-    async fn store_is_there(&mut self) -> Result<(), Unfit> {
+    async fn store_is_there(&mut self) -> Result<(), ProvisionError> {
         let Some(store) = self.store.clone() else { return Ok(()) };
         match self.at_store.run(STORE_DEADLINE, move || store.is_there()).await {
-            Some(is_there) => is_there.map_err(Unfit::Broken),
+            Some(is_there) => is_there.map_err(ProvisionError::Permanent),
             None => {
                 let seconds = STORE_DEADLINE.as_secs();
-                Err(Unfit::NotYet(format!("the disk of the store does not answer within {seconds} s")))
+                Err(ProvisionError::Transient(format!("the disk of the store does not answer within {seconds} s")))
             }
         }
     }
 
-    fn judge(&mut self, applied: Applied, desired: &Desired) -> Result<(), Unfit> {
+    fn judge(&mut self, applied: Applied, desired: &Desired) -> Result<(), ProvisionError> {
         let unfit: Vec<_> = desired.streams.iter().filter(|stream| !applied.serves(stream)).collect();
         let transient = applied.failed.iter().any(ApplyError::is_transient) || applied.some_do_not_answer;
         let failed = applied.failed.into_iter().map(|error| in_one_line(&error));
@@ -151,7 +151,7 @@ impl BringUp {
             let more = sentences.len().saturating_sub(MOST_NAMED);
             let more = if more > 0 { format!("; and {more} more") } else { String::new() };
             let reason = in_one_sentence(sentences.iter().take(MOST_NAMED).map(String::as_str)) + &more;
-            return Err(if transient { Unfit::NotYet(reason) } else { Unfit::Broken(reason) });
+            return Err(if transient { ProvisionError::Transient(reason) } else { ProvisionError::Permanent(reason) });
         }
         // What was told before is no news.
         for reason in reasons.iter().filter(|reason| !self.told.contains(reason)) {
@@ -182,10 +182,10 @@ enum Prune {
 }
 
 /// Why a stream cannot do its work.
-enum Unfit {
+enum ProvisionError {
     /// A little later it may.
-    NotYet(String),
-    Broken(String),
+    Transient(String),
+    Permanent(String),
 }
 
 /// Why drift cannot be repaired: one of the files is not what was read, or nobody knows. They are read

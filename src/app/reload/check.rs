@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use super::{Disk, OwnServer, Refusal};
+use super::{Disk, EmbeddedServer, Refusal};
 use crate::files::FileContent;
 use crate::nats_conf::{self, are_warnings};
 use crate::settings::Settings;
@@ -21,7 +21,7 @@ const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// What is read at most of what it says about the file.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-impl OwnServer {
+impl EmbeddedServer {
     /// Has nats-server check a configuration (`-t`); gives the digest it computes, which 2.10 does not.
     pub(super) async fn check(
         &self,

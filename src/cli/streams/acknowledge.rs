@@ -15,7 +15,7 @@ pub fn acknowledge_loss(flags: &Flags, arguments: &AcknowledgeLoss) -> Code {
         Ok(loaded) => loaded.settings.jetstream.store_dir,
         Err(code) => return code,
     };
-    let book = match acknowledgement::read_book(&store) {
+    let book = match acknowledgement::read_ledger(&store) {
         Ok(book) => book,
         Err(reason) => {
             eprintln!("cannot acknowledge: {reason}");

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::exit::Code;
 use super::{Flags, block_on, loaded_or_told, own};
 use crate::errors::in_one_line;
-use crate::nats::{JetStream, Link};
+use crate::nats::{Connector, JetStream};
 use crate::settings::{Purpose, Settings};
 use crate::streams::Desired;
 
@@ -43,8 +43,8 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
         return Code::Failed;
     }
     let link = match nats_url {
-        Some(url) => Link::elsewhere(url, &settings),
-        None => Link::new(&settings, own(&settings)),
+        Some(url) => Connector::elsewhere(url, &settings),
+        None => Connector::new(&settings, own(&settings)),
     };
     let session = async {
         let connection = link.connect(timeout).await.map_err(|error| {

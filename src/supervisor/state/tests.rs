@@ -35,20 +35,20 @@ fn step_in(
     ever_ready: bool,
 ) -> (State, Vec<Action>) {
     let mut policy = policy(max);
-    let mut troubles = Troubles::default();
+    let mut conditions = Conditions::default();
     if let State::Degraded { reason, .. } = &state {
-        troubles.raise(Concern::Examination, reason.clone());
+        conditions.set(ConditionKind::HealthCheck, reason.clone());
     }
-    let surroundings = &mut Surroundings {
+    let context = &mut TransitionContext {
         now: Instant::now(),
         drain_delay,
         clustered,
         policy: &mut policy,
-        troubles: &mut troubles,
+        conditions: &mut conditions,
         jitter: 0.0,
         ever_ready,
     };
-    state.after(event, surroundings)
+    state.after(event, context)
 }
 
 fn starting() -> State {
@@ -122,7 +122,7 @@ fn killed() -> Event {
 fn a_start_goes_through_provisioning_to_ready() {
     let (state, actions) = step(starting(), Event::Answers(G1));
     assert_eq!((&state, actions), (&provisioning(), vec![]));
-    let (state, actions) = step(state, Event::Sound(G1, Concern::Service));
+    let (state, actions) = step(state, Event::ConditionOk(G1, ConditionKind::Service));
     assert!(state.is_ready() && actions.is_empty());
 }
 
@@ -131,8 +131,8 @@ fn news_about_another_server_changes_nothing() {
     for state in every_state() {
         for event in [
             Event::Answers(G2),
-            Event::Sound(G2, Concern::Service),
-            Event::Impaired(G2, Concern::Examination, "x".into()),
+            Event::ConditionOk(G2, ConditionKind::Service),
+            Event::ConditionFailed(G2, ConditionKind::HealthCheck, "x".into()),
             Event::Replace(G2, Replacement::Hung, "x".into()),
             Event::HandedOver(G2),
         ] {
@@ -146,8 +146,8 @@ fn a_stopping_broker_never_becomes_ready_again() {
     for state in every_state().into_iter().filter(State::is_stopping) {
         for event in [
             Event::Answers(G1),
-            Event::Sound(G1, Concern::Service),
-            Event::Impaired(G1, Concern::Examination, "x".into()),
+            Event::ConditionOk(G1, ConditionKind::Service),
+            Event::ConditionFailed(G1, ConditionKind::HealthCheck, "x".into()),
             Event::BackoffOver,
         ] {
             assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
@@ -316,7 +316,7 @@ fn final_states_stay() {
 #[test]
 fn impairment_keeps_the_health_history() {
     let healthy = ready(10);
-    let (state, _) = step(healthy, Event::Impaired(G1, Concern::Examination, "slow".into()));
+    let (state, _) = step(healthy, Event::ConditionFailed(G1, ConditionKind::HealthCheck, "slow".into()));
     assert_eq!(state.reason(), Some("slow"));
     let (state, actions) = step(state, killed());
     assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
@@ -368,32 +368,32 @@ fn lame_duck_mode_ends_the_broker_and_a_stop_cuts_it_short() {
     assert_eq!(step(stopping(), Event::LameDuck), (stopping(), vec![]));
 }
 
-/// Carries the troubles from step to step, as the task does.
+/// Carries the conditions from step to step, as the task does.
 struct Run {
     state: State,
     policy: RestartPolicy,
-    troubles: Troubles,
+    conditions: Conditions,
     now: Instant,
     clustered: bool,
 }
 
 impl Run {
     fn new(restart_max: usize) -> Self {
-        let (policy, troubles) = (policy(restart_max), Troubles::default());
-        Self { state: starting(), policy, troubles, now: Instant::now(), clustered: false }
+        let (policy, conditions) = (policy(restart_max), Conditions::default());
+        Self { state: starting(), policy, conditions, now: Instant::now(), clustered: false }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {
-        let surroundings = &mut Surroundings {
+        let context = &mut TransitionContext {
             now: self.now,
             drain_delay: Duration::ZERO,
             clustered: self.clustered,
             policy: &mut self.policy,
-            troubles: &mut self.troubles,
+            conditions: &mut self.conditions,
             jitter: 0.0,
             ever_ready: true,
         };
-        let (state, actions) = self.state.clone().after(event, surroundings);
+        let (state, actions) = self.state.clone().after(event, context);
         self.state = state;
         actions
     }
@@ -406,39 +406,39 @@ impl Run {
     }
 }
 
-fn sound(concern: Concern) -> Event {
-    Event::Sound(G1, concern)
+fn ok(kind: ConditionKind) -> Event {
+    Event::ConditionOk(G1, kind)
 }
 
-fn impaired(concern: Concern) -> Event {
-    Event::Impaired(G1, concern, format!("{concern:?}"))
+fn failed(kind: ConditionKind) -> Event {
+    Event::ConditionFailed(G1, kind, format!("{kind:?}"))
 }
 
 #[test]
 fn ready_is_when_every_concern_is_sound() {
     let mut run = Run::new(10);
-    let state = run.steps([Event::Answers(G1), sound(Concern::Service)]);
+    let state = run.steps([Event::Answers(G1), ok(ConditionKind::Service)]);
     assert!(state.is_ready());
-    let state = run.steps([impaired(Concern::Storage), impaired(Concern::Answers)]);
+    let state = run.steps([failed(ConditionKind::Storage), failed(ConditionKind::Answers)]);
     assert_eq!(state.reason(), Some("Storage; Answers"));
-    assert_eq!(run.steps([sound(Concern::Answers), sound(Concern::Examination)]).reason(), Some("Storage"));
-    assert!(run.steps([sound(Concern::Storage)]).is_ready());
+    assert_eq!(run.steps([ok(ConditionKind::Answers), ok(ConditionKind::HealthCheck)]).reason(), Some("Storage"));
+    assert!(run.steps([ok(ConditionKind::Storage)]).is_ready());
 }
 
 #[test]
 fn a_server_that_is_not_in_service_is_not_ready_though_nothing_else_is_wrong() {
     let mut run = Run::new(10);
-    let state = run.steps([impaired(Concern::Storage), sound(Concern::Storage)]);
+    let state = run.steps([failed(ConditionKind::Storage), ok(ConditionKind::Storage)]);
     assert!(!state.is_ready(), "{state:?}");
-    assert!(run.steps([sound(Concern::Service)]).is_ready());
+    assert!(run.steps([ok(ConditionKind::Service)]).is_ready());
 }
 
 #[test]
 fn troubles_of_the_store_outlive_the_server_and_others_do_not() {
     let mut run = Run::new(10);
-    run.steps([sound(Concern::Service), impaired(Concern::Integrity), impaired(Concern::Examination)]);
+    run.steps([ok(ConditionKind::Service), failed(ConditionKind::Integrity), failed(ConditionKind::HealthCheck)]);
     run.steps([killed(), Event::BackoffOver, Event::Prepared]);
-    run.steps([Event::Answers(G2), Event::Sound(G2, Concern::Service)]);
+    run.steps([Event::Answers(G2), Event::ConditionOk(G2, ConditionKind::Service)]);
     assert_eq!(run.state.reason(), Some("Integrity"));
-    assert!(run.steps([Event::Sound(G2, Concern::Integrity)]).is_ready());
+    assert!(run.steps([Event::ConditionOk(G2, ConditionKind::Integrity)]).is_ready());
 }

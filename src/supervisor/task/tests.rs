@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::logging::Output;
 use crate::settings::{LogFormat, Settings};
-use crate::supervisor::{Concern, Work};
+use crate::supervisor::{ConditionKind, Work};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -103,7 +103,7 @@ async fn until(handle: &Handle, condition: impl FnMut(&Snapshot) -> bool) -> Sna
 async fn a_stop_drains_interrupts_and_ends() {
     let recorder = Recorder::default();
     let (task, handle) = supervise(&recorder, "10");
-    handle.sound(Generation(1), Concern::Service).await;
+    handle.report_ok(Generation(1), ConditionKind::Service).await;
     until(&handle, |s| s.state.is_ready()).await;
     let asked = Instant::now();
     handle.stop().await;
@@ -117,7 +117,7 @@ const HAND_OVER: Duration = Duration::from_secs(5);
 /// A node of a cluster that is ready, and its stop until it hands over.
 async fn hand_over(recorder: &Recorder) -> (tokio::task::JoinHandle<Ending>, Handle, Instant) {
     let (task, handle) = supervise_node(recorder, "10", Some(HAND_OVER));
-    handle.sound(Generation(1), Concern::Service).await;
+    handle.report_ok(Generation(1), ConditionKind::Service).await;
     until(&handle, |s| s.state.is_ready()).await;
     handle.stop().await;
     until(&handle, |s| matches!(s.state, State::HandingOver { .. })).await;
@@ -209,7 +209,7 @@ async fn a_hung_server_is_killed_after_its_chance_and_another_one_launched() {
     let recorder = Recorder::default();
     let (_task, handle) = supervise(&recorder, "10");
     let first = Generation(1);
-    handle.sound(first, Concern::Service).await;
+    handle.report_ok(first, ConditionKind::Service).await;
     until(&handle, |s| s.state.is_ready()).await;
     let asked = Instant::now();
     handle.replace(first, Replacement::Hung, "silent".into()).await;

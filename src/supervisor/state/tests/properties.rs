@@ -3,15 +3,20 @@
 use super::*;
 use proptest::prelude::*;
 
-const CONCERNS: [Concern; 5] =
-    [Concern::Integrity, Concern::Storage, Concern::Answers, Concern::Service, Concern::Examination];
+const CONDITIONS: [ConditionKind; 5] = [
+    ConditionKind::Integrity,
+    ConditionKind::Storage,
+    ConditionKind::Answers,
+    ConditionKind::Service,
+    ConditionKind::HealthCheck,
+];
 
 /// What happens, without the generation: news is mostly about the server that runs.
 #[derive(Clone, Debug)]
 enum Happening {
     Answers(bool),
-    Sound(usize, bool),
-    Impaired(usize, bool),
+    ConditionOk(usize, bool),
+    ConditionFailed(usize, bool),
     Replace(bool, bool),
     Exit(i32),
     Prepared,
@@ -31,8 +36,8 @@ fn happening() -> impl Strategy<Value = Happening> {
     let current = || prop::bool::weighted(0.8);
     prop_oneof![
         4 => current().prop_map(Happening::Answers),
-        6 => (0..5usize, current()).prop_map(|(concern, current)| Happening::Sound(concern, current)),
-        3 => (0..5usize, current()).prop_map(|(concern, current)| Happening::Impaired(concern, current)),
+        6 => (0..5usize, current()).prop_map(|(kind, current)| Happening::ConditionOk(kind, current)),
+        3 => (0..5usize, current()).prop_map(|(kind, current)| Happening::ConditionFailed(kind, current)),
         2 => (any::<bool>(), current()).prop_map(|(hung, current)| Happening::Replace(hung, current)),
         4 => (0..3).prop_map(Happening::Exit),
         6 => Just(Happening::Prepared),
@@ -56,7 +61,7 @@ struct World {
     server: Option<Generation>,
     launches: u64,
     /// Concerns of the server that runs, as last told.
-    told: std::collections::BTreeMap<Concern, bool>,
+    told: std::collections::BTreeMap<ConditionKind, bool>,
 }
 
 impl World {
@@ -70,11 +75,11 @@ impl World {
         }
         let in_use = self.run.state.is_in_use();
         match &event {
-            Event::Sound(about, concern) if in_use && Some(*about) == self.server => {
-                self.told.insert(*concern, true);
+            Event::ConditionOk(about, kind) if in_use && Some(*about) == self.server => {
+                self.told.insert(*kind, true);
             }
-            Event::Impaired(about, concern, _) if in_use && Some(*about) == self.server => {
-                self.told.insert(*concern, false);
+            Event::ConditionFailed(about, kind, _) if in_use && Some(*about) == self.server => {
+                self.told.insert(*kind, false);
             }
             _ => {}
         }
@@ -84,7 +89,7 @@ impl World {
                 assert!(!self.run.state.is_stopping(), "never a server after a stop");
                 self.launches += 1;
                 self.server = Some(Generation(self.launches));
-                self.told.retain(|concern, _| matches!(concern, Concern::Integrity | Concern::Storage));
+                self.told.retain(|kind, _| matches!(kind, ConditionKind::Integrity | ConditionKind::Storage));
             }
         }
         self.check();
@@ -93,8 +98,8 @@ impl World {
     fn check(&self) {
         let state = &self.run.state;
         if state.is_ready() {
-            assert_eq!(self.told.get(&Concern::Service), Some(&true), "never ready without streams");
-            assert!(self.told.values().all(|sound| *sound), "never ready with a trouble");
+            assert_eq!(self.told.get(&ConditionKind::Service), Some(&true), "never ready without streams");
+            assert!(self.told.values().all(|is_ok| *is_ok), "never ready with a failed condition");
             assert!(self.server.is_some(), "never ready without a server");
         }
         if let Some(generation) = state.generation() {
@@ -112,8 +117,10 @@ impl World {
         };
         let event = match *happening {
             Happening::Answers(current) => Event::Answers(about(current)),
-            Happening::Sound(concern, current) => Event::Sound(about(current), CONCERNS[concern]),
-            Happening::Impaired(concern, current) => Event::Impaired(about(current), CONCERNS[concern], "x".into()),
+            Happening::ConditionOk(kind, current) => Event::ConditionOk(about(current), CONDITIONS[kind]),
+            Happening::ConditionFailed(kind, current) => {
+                Event::ConditionFailed(about(current), CONDITIONS[kind], "x".into())
+            }
             Happening::Replace(hung, current) => {
                 let why = if hung { Replacement::Hung } else { Replacement::Mending };
                 Event::Replace(about(current), why, "x".into())

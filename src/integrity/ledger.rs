@@ -5,11 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::baselines::{Circumstances, Evidence, StreamBaseline, is_on_disk};
 use super::deletions::Heard;
 use super::index::Held;
 use super::inventory::{Inventory, Meanwhile};
-use super::losses::{Loss, Missing};
-use super::marks::{Circumstances, Evidence, Mark, is_on_disk};
+use super::losses::{Loss, LossKind};
 use super::ranges::{Ranges, union, without};
 use crate::domain::ServerVersion;
 use crate::nats::{StreamInfo, Streams};
@@ -17,8 +17,9 @@ use crate::nats::{StreamInfo, Streams};
 /// Marks and losses, as they are kept beside the store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Book {
-    pub marks: BTreeMap<String, Mark>,
+pub struct IntegrityLedger {
+    #[serde(rename = "marks")]
+    pub baselines: BTreeMap<String, StreamBaseline>,
     pub losses: Vec<Loss>,
     /// Sequences of each stream that cannot be read, and that somebody knows about.
     pub accepted: BTreeMap<String, Ranges>,
@@ -35,7 +36,7 @@ pub struct Book {
     pub told: BTreeSet<String>,
     /// The server that was looked at last, for a store that has lost its marker.
     pub server: Option<ServerVersion>,
-    /// What clients have asked to be deleted of each stream since its mark was made.
+    /// What clients have asked to be deleted of each stream since its baseline was made.
     pub deleted: BTreeMap<String, Heard>,
 }
 
@@ -51,18 +52,18 @@ fn nanos_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
-impl Book {
+impl IntegrityLedger {
     /// Whether a stream ends before the sequence that it was seen to have.
     pub fn ends_earlier(&self, info: &StreamInfo) -> bool {
-        let mark = self.marks.get(info.name()).filter(|mark| mark.created == info.created);
-        mark.is_some_and(|mark| info.state.last_seq < mark.last_seq)
+        let baseline = self.baselines.get(info.name()).filter(|baseline| baseline.created == info.created);
+        baseline.is_some_and(|baseline| info.state.last_seq < baseline.last_seq)
     }
 
     /// Streams that hold less than they did: what has become of it only a closer look tells.
     pub fn with_fewer(&self, streams: &[StreamInfo], now: SystemTime) -> Vec<String> {
         let fewer = |info: &&StreamInfo| {
-            let mark = self.marks.get(info.name());
-            mark.is_some_and(|mark| mark.fewer_in(info, now, &Heard::default()).is_some())
+            let baseline = self.baselines.get(info.name());
+            baseline.is_some_and(|baseline| baseline.fewer_in(info, now, &Heard::default()).is_some())
         };
         streams.iter().filter(fewer).map(|info| info.name().to_owned()).collect()
     }
@@ -71,13 +72,13 @@ impl Book {
     pub fn note_meanwhile(&mut self, meanwhile: Meanwhile, now: &Inventory) -> Vec<Loss> {
         self.losses.retain(|loss| {
             let is_back =
-                matches!(&loss.missing, Missing::Files { changed, .. } if now.has_back(&loss.stream, changed));
+                matches!(&loss.missing, LossKind::Files { changed, .. } if now.has_back(&loss.stream, changed));
             !is_back
         });
         self.touched.extend(meanwhile.touched);
         self.indexed = meanwhile.indexed;
         for (stream, held) in &meanwhile.held {
-            if self.marks.get_mut(stream).is_some_and(|mark| mark.catch_up(held)) {
+            if self.baselines.get_mut(stream).is_some_and(|baseline| baseline.catch_up(held)) {
                 // The server knew of it.
                 self.deleted.remove(stream);
             }
@@ -87,7 +88,7 @@ impl Book {
         self.left = left.map(|(stream, held)| (stream.clone(), Left { held, counted: !is_indexed(&stream) })).collect();
         let changes = meanwhile.changes.into_iter();
         let mut found: Vec<_> = changes
-            .map(|(stream, changed)| Loss::found_now(&stream, Missing::Files { changed, messages: None }))
+            .map(|(stream, changed)| Loss::found_now(&stream, LossKind::Files { changed, messages: None }))
             .collect();
         found.retain(|loss| self.note(loss.clone()));
         self.told.extend(found.iter().map(|loss| loss.stream.clone()));
@@ -98,7 +99,7 @@ impl Book {
     /// is missing of what the server before it had left.
     pub fn note_restored(&mut self, stream: &str, messages: u64, now: SystemTime) -> Option<Loss> {
         let Left { held, counted } = self.left.remove(stream)?;
-        let first_young = |cutoff| self.marks.get(stream)?.first_younger_than(cutoff);
+        let first_young = |cutoff| self.baselines.get(stream)?.first_younger_than(cutoff);
         let expected = held.messages - held.may_have_expired(nanos_of(now), first_young);
         let is_missing = messages < expected;
         if is_missing || counted {
@@ -108,18 +109,18 @@ impl Book {
         if !is_missing {
             return None;
         }
-        self.note_counted(stream, Missing::Fewer { were: expected, are: messages, end: Some(held.last_seq) }, now)
+        self.note_counted(stream, LossKind::Fewer { were: expected, are: messages, end: Some(held.last_seq) }, now)
     }
 
     /// Notes how many messages are missing. Where the cause is told already, that sentence says it as well,
     /// and there is nothing to give.
-    fn note_counted(&mut self, stream: &str, missing: Missing, now: SystemTime) -> Option<Loss> {
+    fn note_counted(&mut self, stream: &str, missing: LossKind, now: SystemTime) -> Option<Loss> {
         if self.told.contains(stream)
             && let Some(count) = missing.count()
         {
             let files = self.losses.iter_mut().filter(|loss| loss.stream == stream);
             let messages = files.filter_map(|loss| match &mut loss.missing {
-                Missing::Files { messages, .. } => Some(messages),
+                LossKind::Files { messages, .. } => Some(messages),
                 _ => None,
             });
             messages.for_each(|messages| *messages = Some(messages.unwrap_or_default().max(count)));
@@ -134,46 +135,46 @@ impl Book {
         is_news.then_some(loss)
     }
 
-    /// Compares the marks with the streams that exist now, and advances them. Gives what was found
+    /// Compares the baselines with the streams that exist now, and advances them. Gives what was found
     /// missing. `declared` are the streams that must exist; others may be deleted by who made them.
     pub fn compare(&mut self, streams: &Streams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
         let mut found = Vec::new();
-        let mut marks = std::mem::take(&mut self.marks);
+        let mut baselines = std::mem::take(&mut self.baselines);
         for name in &streams.unknown {
             // Neither there nor gone.
-            self.marks.extend(marks.remove_entry(name));
+            self.baselines.extend(baselines.remove_entry(name));
         }
         for info in &streams.known {
             let name = info.name().to_owned();
-            let is_served = |missing: &Missing| matches!(missing, Missing::Unknown { .. } | Missing::Offline { .. });
+            let is_served = |missing: &LossKind| matches!(missing, LossKind::Unknown { .. } | LossKind::Offline { .. });
             self.losses.retain(|loss| loss.stream != name || !is_served(&loss.missing));
             let must_exist = declared.contains(&name.as_str());
             let touched = circumstances.restarted && self.touched.contains(&name);
             let evidence = Evidence { touched, indexed: self.indexed.contains(&name) };
-            let mark = marks.remove(&name).filter(|mark| {
+            let baseline = baselines.remove(&name).filter(|baseline| {
                 // Another stream of that name: who made it deleted the one that was seen.
-                let made_again = mark.created != info.created && !touched && !must_exist;
-                let forgotten = circumstances.restarted && !(is_on_disk(&mark.config) && is_on_disk(&info.config));
+                let made_again = baseline.created != info.created && !touched && !must_exist;
+                let forgotten = circumstances.restarted && !(is_on_disk(&baseline.config) && is_on_disk(&info.config));
                 !made_again && !forgotten
             });
             let deleted = self.deleted.get(&name).cloned().unwrap_or_default();
             if let Some(missing) =
-                mark.as_ref().and_then(|mark| mark.missing_in(info, circumstances, evidence, &deleted))
+                baseline.as_ref().and_then(|baseline| baseline.missing_in(info, circumstances, evidence, &deleted))
             {
                 found.push((name.clone(), missing));
             } else if circumstances.restarted {
                 self.losses.retain(|loss| loss.stream != name || !loss.missing.is_back(&info.state));
             }
-            let mark = mark.unwrap_or_else(|| Mark::of(info)).advanced(info, circumstances.now);
-            self.marks.insert(name, mark);
+            let baseline = baseline.unwrap_or_else(|| StreamBaseline::of(info)).advanced(info, circumstances.now);
+            self.baselines.insert(name, baseline);
         }
-        for (name, mark) in marks {
+        for (name, baseline) in baselines {
             let touched = circumstances.restarted && !circumstances.clustered && self.touched.contains(&name);
             let deliberate = !touched && !declared.contains(&name.as_str());
-            let in_memory = circumstances.restarted && !is_on_disk(&mark.config);
+            let in_memory = circumstances.restarted && !is_on_disk(&baseline.config);
             if !deliberate && !in_memory {
-                let Mark { messages, last_seq, .. } = mark;
-                found.push((name, Missing::Stream { messages, last_seq }));
+                let StreamBaseline { messages, last_seq, .. } = baseline;
+                found.push((name, LossKind::Stream { messages, last_seq }));
             }
         }
         // The same finding again is no news.
@@ -196,11 +197,11 @@ impl Book {
             std::mem::take(&mut self.losses).into_iter().partition(|loss| seen.contains(loss));
         self.losses = kept;
         for loss in &forgotten {
-            if let Missing::Unreadable { ranges } | Missing::Lost { ranges } = &loss.missing {
+            if let LossKind::Unreadable { ranges } | LossKind::Lost { ranges } = &loss.missing {
                 let accepted = self.accepted.entry(loss.stream.clone()).or_default();
                 *accepted = union(accepted, ranges);
             }
-            if let Missing::Unknown { directory } | Missing::Offline { directory, .. } = &loss.missing {
+            if let LossKind::Unknown { directory } | LossKind::Offline { directory, .. } = &loss.missing {
                 self.accepted_directories.insert(directory.clone());
             }
         }
@@ -209,12 +210,12 @@ impl Book {
 
     /// Nothing was known of that stream.
     pub fn forget(&mut self, stream: &str) {
-        self.marks.remove(stream);
+        self.baselines.remove(stream);
         self.losses.retain(|loss| loss.stream != stream);
         self.accepted.remove(stream);
     }
 
-    /// Leaves out what had been heard before a look: the marks that it has made know of that.
+    /// Leaves out what had been heard before a look: the baselines that it has made know of that.
     pub fn forget_heard(&mut self, before: BTreeMap<String, Heard>) {
         for (stream, before) in before {
             if let Some(heard) = self.deleted.get_mut(&stream) {
@@ -229,22 +230,22 @@ impl Book {
     /// Takes back that messages of `stream` cannot be read; whether that had been so.
     pub fn is_readable(&mut self, stream: &str) -> bool {
         let before = self.losses.len();
-        self.losses.retain(|loss| loss.stream != stream || !matches!(loss.missing, Missing::Unreadable { .. }));
+        self.losses.retain(|loss| loss.stream != stream || !matches!(loss.missing, LossKind::Unreadable { .. }));
         self.losses.len() < before
     }
 
     /// Notes a loss that was found in some other way; false where it is known already. What cannot be
     /// read of a stream is one loss, however often it is read.
     pub fn note(&mut self, mut loss: Loss) -> bool {
-        if let Missing::Lost { ranges } = &mut loss.missing {
+        if let LossKind::Lost { ranges } = &mut loss.missing {
             // A server tells all that it has lost since its start each time.
             let accepted = self.accepted.get(&loss.stream).map(Vec::as_slice).unwrap_or_default();
             *ranges = without(ranges, accepted);
             let known = self
                 .losses
                 .iter()
-                .position(|known| known.stream == loss.stream && matches!(known.missing, Missing::Lost { .. }));
-            if let Some(Missing::Lost { ranges: known }) = known.map(|at| &self.losses[at].missing) {
+                .position(|known| known.stream == loss.stream && matches!(known.missing, LossKind::Lost { .. }));
+            if let Some(LossKind::Lost { ranges: known }) = known.map(|at| &self.losses[at].missing) {
                 *ranges = union(ranges, known);
                 if ranges == known {
                     return false;
@@ -255,12 +256,12 @@ impl Book {
             }
             known.map(|at| self.losses.remove(at));
         }
-        if let Missing::Unknown { directory } | Missing::Offline { directory, .. } = &loss.missing
+        if let LossKind::Unknown { directory } | LossKind::Offline { directory, .. } = &loss.missing
             && self.accepted_directories.contains(directory)
         {
             return false;
         }
-        let unreadable = |loss: &Loss| matches!(loss.missing, Missing::Unreadable { .. });
+        let unreadable = |loss: &Loss| matches!(loss.missing, LossKind::Unreadable { .. });
         let same = |known: &&mut Loss| {
             known.stream == loss.stream && (known.missing == loss.missing || (unreadable(known) && unreadable(&loss)))
         };

@@ -5,19 +5,19 @@ use super::report::{Check, Report};
 use super::scope::CheckScope;
 use super::server_checks::ServerChecks;
 use crate::errors::in_one_line;
-use crate::nats::{Link, Monitor, Refused};
+use crate::nats::{Connector, Monitor, PermissionViolations};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
 /// Looks at a running broker from outside, with the settings that it runs with.
-pub struct Examination<'a> {
+pub struct HealthCheck<'a> {
     pub settings: &'a Settings,
-    pub link: Link,
-    /// Time for the whole examination.
+    pub link: Connector,
+    /// Time for the whole health check.
     pub timeout: Duration,
 }
 
-impl Examination<'_> {
+impl HealthCheck<'_> {
     /// Makes the checks, with those of the supervisor, which others make; what is not done in time is
     /// reported as such, what is done is kept.
     pub async fn make(&self, kind: CheckScope, supervisor: impl Future<Output = Vec<Check>>) -> Report {
@@ -35,7 +35,7 @@ impl Examination<'_> {
         kind: CheckScope,
         supervisor: impl Future<Output = Vec<Check>>,
         report: &mut Report,
-        refused: &mut Option<Refused>,
+        refused: &mut Option<PermissionViolations>,
     ) {
         let monitor = Monitor::new(self.settings);
         if kind == CheckScope::Quick {
@@ -75,7 +75,7 @@ impl Examination<'_> {
             self.over_nats(kind, &server, report, refused).await;
         }
         if kind == CheckScope::Full {
-            let doors = self.settings.open_doors.iter();
+            let doors = self.settings.unauthenticated_listeners.iter();
             report.checks.extend(doors.map(|door| Check::warning("security", door.describe())));
         }
     }
@@ -86,7 +86,7 @@ impl Examination<'_> {
         kind: CheckScope,
         server: &ServerChecks<'_>,
         report: &mut Report,
-        refused: &mut Option<Refused>,
+        refused: &mut Option<PermissionViolations>,
     ) {
         let mut connection = None;
         let connectivity = Check::run("connectivity", async {

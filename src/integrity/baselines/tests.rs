@@ -51,7 +51,7 @@ fn missing_but(
     deleted: &[(u64, u64)],
 ) -> Option<String> {
     let deleted = Heard { messages: deleted.to_vec(), purged: false };
-    Mark::of(before)
+    StreamBaseline::of(before)
         .missing_in(after, circumstances, Evidence { touched, indexed: false }, &deleted)
         .map(|missing| missing.to_string())
 }
@@ -109,13 +109,13 @@ fn a_full_stream_gives_way_at_its_beginning() {
 fn what_expired_is_not_missing_and_what_is_too_young_is() {
     let limits = || json!({ "max_age": HOUR * 1_000_000 });
     // One message every minute since an hour before.
-    let mut mark = Mark::of(&with(stream(1, 0, 0), limits()));
+    let mut baseline = StreamBaseline::of(&with(stream(1, 0, 0), limits()));
     for minute in 0..60 {
-        mark = mark.advanced(&with(stream(1, minute, 0), limits()), at(minute * 60_000));
+        baseline = baseline.advanced(&with(stream(1, minute, 0), limits()), at(minute * 60_000));
     }
     let look = |first, at_minute: u64| {
         let circumstances = Circumstances { now: at(at_minute * 60_000), ..restarted() };
-        mark.missing_in(&with(stream(first, 59, 0), limits()), circumstances, TOUCHED, &Heard::default())
+        baseline.missing_in(&with(stream(first, 59, 0), limits()), circumstances, TOUCHED, &Heard::default())
     };
     assert_eq!(look(1, 60), None);
     assert_eq!(look(10, 70), None, "ten minutes later ten messages have expired");
@@ -139,20 +139,20 @@ fn fewer_messages_prove_nothing_where_nobody_touched_the_files() {
 fn after_a_kill_a_server_may_have_forgotten_an_end_that_was_deleted() {
     let (before, after) = (stream(228, 231, 0), stream(175, 174, 0));
     let queue = |info: &StreamInfo| with(info.clone(), json!({ "retention": "workqueue" }));
-    let deleted_from = Mark { is_deleted_from: true, ..Mark::of(&before) };
+    let deleted_from = StreamBaseline { is_deleted_from: true, ..StreamBaseline::of(&before) };
     let killed = Evidence::default();
     let forgetful = Circumstances { forgetful: true, ..restarted() };
-    for (mark, circumstances, evidence, told) in [
+    for (baseline, circumstances, evidence, told) in [
         (&deleted_from, forgetful, killed, false),
-        (&Mark::of(&queue(&before)), forgetful, killed, false),
+        (&StreamBaseline::of(&queue(&before)), forgetful, killed, false),
         (&deleted_from, restarted(), killed, true),
-        (&Mark::of(&before), forgetful, killed, true),
+        (&StreamBaseline::of(&before), forgetful, killed, true),
         (&deleted_from, Circumstances { restarted: false, ..forgetful }, killed, true),
         (&deleted_from, forgetful, TOUCHED, true),
         (&deleted_from, forgetful, Evidence { touched: false, indexed: true }, true),
     ] {
-        let missing = mark.missing_in(&after, circumstances, evidence, &Heard::default());
-        assert_eq!(missing.is_some(), told, "{circumstances:?} {evidence:?} {}", mark.is_deleted_from);
+        let missing = baseline.missing_in(&after, circumstances, evidence, &Heard::default());
+        assert_eq!(missing.is_some(), told, "{circumstances:?} {evidence:?} {}", baseline.is_deleted_from);
     }
     assert!(deleted_from.advanced(&before, at(0)).is_deleted_from);
 }
@@ -167,7 +167,7 @@ fn what_clients_were_heard_to_delete_is_not_missing() {
     assert_eq!(beginning(&[(1, 4)]), None);
     assert!(beginning(&[(1, 2), (4, 4)]).unwrap().contains("begin at sequence 3"));
     let purged = Heard { purged: true, ..Heard::default() };
-    assert_eq!(Mark::of(&before).missing_in(&stream(90, 100, 0), restarted(), TOUCHED, &purged), None);
+    assert_eq!(StreamBaseline::of(&before).missing_in(&stream(90, 100, 0), restarted(), TOUCHED, &purged), None);
 }
 
 #[test]
@@ -181,11 +181,11 @@ fn what_either_of_two_limits_drops_is_not_missing() {
         (json!({ "retention": "interest" }), json!({ "retention": "limits" })),
     ] {
         let before = with(stream(1, 500, 0), old.clone());
-        let mark = Mark::of(&before).advanced(&before, at(0));
+        let baseline = StreamBaseline::of(&before).advanced(&before, at(0));
         // A quarter of an hour later there are others.
         let look = |config: &Value| {
             let circumstances = Circumstances { now: at(HOUR / 4), ..restarted() };
-            mark.missing_in(&with(stream(165, 664, 0), config.clone()), circumstances, TOUCHED, &Heard::default())
+            baseline.missing_in(&with(stream(165, 664, 0), config.clone()), circumstances, TOUCHED, &Heard::default())
         };
         assert_eq!(look(&new), None, "{old} {new}");
     }

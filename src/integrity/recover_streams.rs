@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use super::inventory::streams_directory;
-use super::keeper::Keeper;
-use super::losses::Missing;
+use super::losses::LossKind;
+use super::monitor::IntegrityMonitor;
 use crate::nats::{ApiError, JetStream, StreamInfo, StreamState};
 
 /// The description of a stream and its checksum.
@@ -21,12 +21,12 @@ const DESCRIPTION: [&str; 2] = ["meta.inf", "meta.sum"];
 /// Where damaged files go; they are never deleted.
 const SET_ASIDE: &str = ".unified-nats-set-aside";
 
-impl Keeper {
+impl IntegrityMonitor {
     /// Makes streams known again that are on disk and that the server does not know. `fallback` gives
     /// the configuration of a stream that has not been seen before, if it is a declared one. Gives
     /// the names of those that were made known. What is older than the launch of the server and no
     /// stream any more, or none yet, is set aside.
-    pub async fn rescue(
+    pub async fn recover_streams(
         &self,
         jetstream: &JetStream,
         fallback: impl Fn(&str) -> Option<Map<String, Value>>,
@@ -49,7 +49,7 @@ impl Keeper {
             // Alone, a server knows all of its streams: one that it does not serve stays so.
             if let Err(ApiError::Refused { description: reason, .. }) = jetstream.stream_info(name).await {
                 let directory = streams.join(name).display().to_string();
-                self.note(name, Missing::Offline { reason, directory }).await;
+                self.note(name, LossKind::Offline { reason, directory }).await;
             }
         }
         let mut already = self.rescued().await;
@@ -67,7 +67,7 @@ impl Keeper {
                 sources.clear();
             }
             if sources.is_empty() {
-                self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
+                self.note(&name, LossKind::Unknown { directory: directory.display().to_string() }).await;
                 continue;
             }
             let aside = self
@@ -82,7 +82,7 @@ impl Keeper {
             };
             let Some((source, info)) = made else {
                 put_back(&aside, &directory);
-                self.note(&name, Missing::Unknown { directory: directory.display().to_string() }).await;
+                self.note(&name, LossKind::Unknown { directory: directory.display().to_string() }).await;
                 continue;
             };
             self.note_made_anew(&info).await;

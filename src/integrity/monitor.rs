@@ -1,4 +1,4 @@
-//! Who keeps the book of the store: looks, compares, and tells what is missing.
+//! Who keeps the ledger of the store: looks, compares, and tells what is missing.
 
 mod pages;
 mod stock;
@@ -13,12 +13,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::book::Book;
+use super::baselines::{Circumstances, is_on_disk, lost};
 use super::deletions;
-use super::doubts::Doubts;
-use super::losses::{Loss, Missing};
-use super::marks::{Circumstances, is_on_disk, lost};
+use super::ledger::IntegrityLedger;
+use super::losses::{Loss, LossKind};
 use super::ranges::{Ranges, without};
+use super::suspected_losses::SuspectedLosses;
 use crate::domain::{Generation, ServerVersion};
 use crate::files::HeldDirectory;
 use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
@@ -34,9 +34,9 @@ const REMEMBERS_ITS_END: ServerVersion = (2, 11);
 /// A stream with more holes than that is not asked for all of them.
 pub(super) const MOST_HOLES: u64 = 200_000;
 
-/// Keeps what each stream was seen to hold, and compares. Clones keep the same book.
+/// Keeps what each stream was seen to hold, and compares. Clones keep the same ledger.
 #[derive(Clone)]
-pub struct Keeper(Arc<Shared>);
+pub struct IntegrityMonitor(Arc<Shared>);
 
 struct Shared {
     store: PathBuf,
@@ -47,7 +47,7 @@ struct Shared {
     declared: std::sync::RwLock<Vec<String>>,
     /// Streams that were or are to be deleted on purpose.
     deleted: std::sync::Mutex<Vec<String>>,
-    book: Mutex<Pages>,
+    ledger: Mutex<Pages>,
     /// Held while a message is deleted, and while a look is compared.
     deleting: Mutex<()>,
     /// Looking for an acknowledgement, which a disk may keep from coming back.
@@ -57,33 +57,33 @@ struct Shared {
     view: watch::Sender<Integrity>,
 }
 
-impl Keeper {
-    /// Opens the book of the store.
+impl IntegrityMonitor {
+    /// Opens the ledger of the store.
     pub fn open(settings: &Settings, directory: Arc<HeldDirectory>) -> Self {
         let store = settings.jetstream.store_dir.clone();
         let declared: Vec<_> = Desired::of(settings).streams.into_iter().map(|stream| stream.name).collect();
-        let mut book = acknowledgement::read_book(&store).unwrap_or_else(|reason| {
-            acknowledgement::set_aside_book(&store);
-            let mut book = Book::default();
+        let mut ledger = acknowledgement::read_ledger(&store).unwrap_or_else(|reason| {
+            acknowledgement::set_aside_ledger(&store);
+            let mut ledger = IntegrityLedger::default();
             for stream in &declared {
-                let loss = Loss::found_now(stream, Missing::Memory { reason: reason.clone() });
+                let loss = Loss::found_now(stream, LossKind::Memory { reason: reason.clone() });
                 tell(&loss);
-                book.note(loss);
+                ledger.note(loss);
             }
-            book
+            ledger
         });
         if settings.looks_after_messages() {
-            take_stock(&store, settings.cluster.is_some(), &mut book);
+            take_stock(&store, settings.cluster.is_some(), &mut ledger);
         }
-        let view = watch::Sender::new(Integrity { losses: book.losses.clone(), reading: Reading::NotYet });
-        let pages = Pages { book, ..Pages::default() };
+        let view = watch::Sender::new(Integrity { losses: ledger.losses.clone(), reading: Reading::NotYet });
+        let pages = Pages { ledger, ..Pages::default() };
         Self(Arc::new(Shared {
             store,
             directory,
             clustered: settings.cluster.is_some(),
             declared: std::sync::RwLock::new(declared),
             deleted: std::sync::Mutex::default(),
-            book: Mutex::new(pages),
+            ledger: Mutex::new(pages),
             deleting: Mutex::new(()),
             requested: Mutex::new(None),
             rescued: Mutex::new(BTreeSet::new()),
@@ -130,15 +130,15 @@ impl Keeper {
         // when another look was faster. Nobody waits for a look over a connection that is dead.
         let (mut streams, resolved, mut pages, heard, _none_is_deleted) = loop {
             let (looks, known, doubtful, heard) = {
-                let pages = self.0.book.lock().await;
-                let known = pages.book.marks.keys().cloned().collect::<Vec<_>>();
-                (pages.looks, known, pages.doubts.marked(&pages.book), pages.book.deleted.clone())
+                let pages = self.0.ledger.lock().await;
+                let known = pages.ledger.baselines.keys().cloned().collect::<Vec<_>>();
+                (pages.looks, known, pages.suspected.marked(&pages.ledger), pages.ledger.deleted.clone())
             };
             let mut streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
             self.with_what_was_lost(jetstream, &mut streams, generation).await?;
-            let resolved = Doubts::resolve(jetstream, &streams, doubtful).await;
+            let resolved = SuspectedLosses::resolve(jetstream, &streams, doubtful).await;
             let none_is_deleted = self.0.deleting.lock().await;
-            let pages = self.0.book.lock().await;
+            let pages = self.0.ledger.lock().await;
             if pages.looks == looks {
                 break (streams, resolved, pages, heard, none_is_deleted);
             }
@@ -146,11 +146,11 @@ impl Keeper {
         pages.looks += 1;
         let deleted = self.0.deleted.lock().map(|mut deleted| std::mem::take(&mut *deleted)).unwrap_or_default();
         for stream in deleted {
-            pages.book.forget(&stream);
+            pages.ledger.forget(&stream);
         }
         if generation < pages.seen {
             // An answer of a server that is gone.
-            return Ok(reason(&pages.book.losses));
+            return Ok(reason(&pages.ledger.losses));
         }
         let restarted = generation > pages.seen;
         let forgetful = jetstream.server_version() < REMEMBERS_ITS_END;
@@ -158,29 +158,29 @@ impl Keeper {
         let declared = self.0.declared.read().map(|names| names.clone()).unwrap_or_default();
         let declared: Vec<_> = declared.iter().map(String::as_str).collect();
         pages.seen = generation;
-        pages.book.server = Some(jetstream.server_version());
+        pages.ledger.server = Some(jetstream.server_version());
         if restarted {
             self.show_reading(Reading::NotYet);
             pages.believe(&streams);
         }
         pages.disbelieve(&mut streams);
         if self.0.clustered {
-            let Pages { book, doubts, .. } = &mut *pages;
-            for (stream, missing) in doubts.sort(&mut streams, book, resolved, Instant::now()) {
+            let Pages { ledger, suspected, .. } = &mut *pages;
+            for (stream, missing) in suspected.sort(&mut streams, ledger, resolved, Instant::now()) {
                 let loss = Loss::found_now(&stream, missing);
-                if book.note(loss.clone()) {
+                if ledger.note(loss.clone()) {
                     tell(&loss);
                 }
             }
         }
-        for loss in pages.book.compare(&streams, &declared, circumstances) {
+        for loss in pages.ledger.compare(&streams, &declared, circumstances) {
             tell(&loss);
         }
-        pages.book.forget_heard(heard);
-        acknowledge(&mut pages.book, seen);
-        self.publish(&pages.book);
+        pages.ledger.forget_heard(heard);
+        acknowledge(&mut pages.ledger, seen);
+        self.publish(&pages.ledger);
         pages.save(&self.0.directory).await;
-        Ok(reason(&pages.book.losses))
+        Ok(reason(&pages.ledger.losses))
     }
 
     /// Deletes a message that this program has published, so that the next look does not take that for
@@ -191,9 +191,9 @@ impl Keeper {
             // It may be gone all the same.
             tracing::warn!(stream, seq, "cannot delete the message that was written as a proof: {error}");
         }
-        let mut pages = self.0.book.lock().await;
-        if let Some(mark) = pages.book.marks.get_mut(stream) {
-            mark.num_deleted += 1;
+        let mut pages = self.0.ledger.lock().await;
+        if let Some(baseline) = pages.ledger.baselines.get_mut(stream) {
+            baseline.num_deleted += 1;
         }
         // What was asked meanwhile may count it or not.
         pages.looks += 1;
@@ -203,44 +203,44 @@ impl Keeper {
     /// Takes in what the server tells about a request to its API.
     pub async fn hear(&self, advisory: &[u8]) {
         if let Some((stream, heard)) = deletions::heard_in(advisory) {
-            let mut pages = self.0.book.lock().await;
-            if let Some(mark) = pages.book.marks.get_mut(&stream) {
-                mark.is_deleted_from = true;
-                pages.book.deleted.entry(stream).or_default().add(&heard);
+            let mut pages = self.0.ledger.lock().await;
+            if let Some(baseline) = pages.ledger.baselines.get_mut(&stream) {
+                baseline.is_deleted_from = true;
+                pages.ledger.deleted.entry(stream).or_default().add(&heard);
             }
         }
     }
 
     /// Takes in how many messages a server has counted in a stream, before any client could change that.
     pub async fn note_restored(&self, stream: &str, messages: u64) {
-        let mut pages = self.0.book.lock().await;
-        if !pages.book.left.contains_key(stream) {
+        let mut pages = self.0.ledger.lock().await;
+        if !pages.ledger.left.contains_key(stream) {
             return;
         }
-        if let Some(loss) = pages.book.note_restored(stream, messages, SystemTime::now()) {
+        if let Some(loss) = pages.ledger.note_restored(stream, messages, SystemTime::now()) {
             tell(&loss);
         }
-        self.publish(&pages.book);
+        self.publish(&pages.ledger);
         pages.save(&self.0.directory).await;
     }
 
     /// Streams on disk that were seen, and how many messages they held.
     pub async fn seen(&self) -> Vec<(String, u64)> {
-        let pages = self.0.book.lock().await;
-        let on_disk = pages.book.marks.iter().filter(|(_, mark)| is_on_disk(&mark.config));
-        on_disk.map(|(name, mark)| (name.clone(), mark.messages)).collect()
+        let pages = self.0.ledger.lock().await;
+        let on_disk = pages.ledger.baselines.iter().filter(|(_, baseline)| is_on_disk(&baseline.config));
+        on_disk.map(|(name, baseline)| (name.clone(), baseline.messages)).collect()
     }
 
     /// A stream was made known again: it is the one that was seen, though it has just been created.
     pub(super) async fn note_made_anew(&self, info: &StreamInfo) {
-        if let Some(mark) = self.0.book.lock().await.book.marks.get_mut(info.name()) {
-            mark.created.clone_from(&info.created);
+        if let Some(baseline) = self.0.ledger.lock().await.ledger.baselines.get_mut(info.name()) {
+            baseline.created.clone_from(&info.created);
         }
     }
 
     /// What a server says to have lost of a stream and had not been deleted.
     pub(super) async fn not_called_lost_before(&self, info: &StreamInfo) -> Ranges {
-        let pages = self.0.book.lock().await;
+        let pages = self.0.ledger.lock().await;
         let before = pages.called_lost.get(info.name()).map(Vec::as_slice).unwrap_or_default();
         without(&lost(info), before)
     }
@@ -254,8 +254,8 @@ impl Keeper {
         generation: Generation,
     ) -> Result<(), ApiError> {
         let (is_first, fewer) = {
-            let pages = self.0.book.lock().await;
-            (generation > pages.seen, pages.book.with_fewer(&streams.known, SystemTime::now()))
+            let pages = self.0.ledger.lock().await;
+            (generation > pages.seen, pages.ledger.with_fewer(&streams.known, SystemTime::now()))
         };
         for info in streams.known.iter_mut() {
             let asked = (is_first && is_on_disk(&info.config)) || fewer.iter().any(|name| name == info.name());
@@ -272,34 +272,34 @@ impl Keeper {
     }
 
     /// Notes what was found missing in some other way.
-    pub(super) async fn note(&self, stream: &str, missing: Missing) {
-        let mut pages = self.0.book.lock().await;
+    pub(super) async fn note(&self, stream: &str, missing: LossKind) {
+        let mut pages = self.0.ledger.lock().await;
         let loss = Loss::found_now(stream, missing);
-        if pages.book.note(loss.clone()) {
+        if pages.ledger.note(loss.clone()) {
             tell(&loss);
         }
-        self.publish(&pages.book);
+        self.publish(&pages.ledger);
         pages.save(&self.0.directory).await;
     }
 
     /// Takes back that messages of a stream cannot be read, after they have been.
     pub(super) async fn note_readable(&self, stream: &str) {
-        let mut pages = self.0.book.lock().await;
-        if pages.book.is_readable(stream) {
+        let mut pages = self.0.ledger.lock().await;
+        if pages.ledger.is_readable(stream) {
             tracing::info!(stream, "the messages of stream {stream} that could not be read can be read again");
-            self.publish(&pages.book);
+            self.publish(&pages.ledger);
             pages.save(&self.0.directory).await;
         }
     }
 
     /// The configuration that a stream was last seen with.
     pub(super) async fn config_of(&self, stream: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
-        self.0.book.lock().await.book.marks.get(stream).map(|mark| mark.config.clone())
+        self.0.ledger.lock().await.ledger.baselines.get(stream).map(|baseline| baseline.config.clone())
     }
 
     /// What cannot be read of a stream, as somebody knows.
     pub(super) async fn accepted(&self, stream: &str) -> Ranges {
-        self.0.book.lock().await.book.accepted.get(stream).cloned().unwrap_or_default()
+        self.0.ledger.lock().await.ledger.accepted.get(stream).cloned().unwrap_or_default()
     }
 
     /// Whether the last reading came to no end.
@@ -313,9 +313,9 @@ impl Keeper {
 
     /// What is told to be unreadable of a stream.
     pub(super) async fn unreadable(&self, stream: &str) -> Ranges {
-        let pages = self.0.book.lock().await;
-        let told = pages.book.losses.iter().find_map(|loss| match &loss.missing {
-            Missing::Unreadable { ranges } if loss.stream == stream => Some(ranges.clone()),
+        let pages = self.0.ledger.lock().await;
+        let told = pages.ledger.losses.iter().find_map(|loss| match &loss.missing {
+            LossKind::Unreadable { ranges } if loss.stream == stream => Some(ranges.clone()),
             _ => None,
         });
         told.unwrap_or_default()
@@ -323,12 +323,12 @@ impl Keeper {
 
     /// Keeps what could not be read, to be read again from another server; gives what was kept before.
     pub(super) async fn suspect(&self, stream: &str, ranges: Ranges) -> Option<Ranges> {
-        self.0.book.lock().await.suspects.insert(stream.to_owned(), ranges)
+        self.0.ledger.lock().await.suspects.insert(stream.to_owned(), ranges)
     }
 
     /// What could not be read of a stream before.
     pub(super) async fn suspects(&self, stream: &str) -> Option<Ranges> {
-        self.0.book.lock().await.suspects.remove(stream)
+        self.0.ledger.lock().await.suspects.remove(stream)
     }
 
     /// What an operator has acknowledged since. Read on another thread, because a disk may stall.
@@ -352,10 +352,10 @@ impl Keeper {
         }
     }
 
-    fn publish(&self, book: &Book) {
+    fn publish(&self, ledger: &IntegrityLedger) {
         self.0.view.send_if_modified(|view| {
-            let changed = view.losses != book.losses;
-            view.losses.clone_from(&book.losses);
+            let changed = view.losses != ledger.losses;
+            view.losses.clone_from(&ledger.losses);
             changed
         });
     }
@@ -371,7 +371,7 @@ impl Keeper {
     /// Waits until what is known is on disk, at most `patience`.
     pub async fn flush(&self, patience: Duration) {
         let flush = async {
-            let mut pages = self.0.book.lock().await;
+            let mut pages = self.0.ledger.lock().await;
             for _ in 0..2 {
                 pages.settle().await;
                 pages.save(&self.0.directory).await;
@@ -396,9 +396,9 @@ async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, mark
     streams
 }
 
-fn acknowledge(book: &mut Book, seen: Option<Vec<Loss>>) {
+fn acknowledge(ledger: &mut IntegrityLedger, seen: Option<Vec<Loss>>) {
     let Some(seen) = seen else { return };
-    let forgotten = book.acknowledge(&seen);
+    let forgotten = ledger.acknowledge(&seen);
     for loss in &forgotten {
         tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
     }

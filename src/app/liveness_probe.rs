@@ -10,30 +10,30 @@ use nix::unistd::Pid;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::missing::Connected;
+use super::integrity_tasks::Connected;
 use super::progress::Progress;
 use super::store::Store;
 use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
-use crate::health::{Disk, DiskWatch, Probe, Remedy, Silence, StorageWatch, Verdict, prove_by_writing};
-use crate::integrity::Keeper;
-use crate::nats::{ApiError, JetStream, Link, Monitor, MonitorError, ping};
+use crate::health::{Disk, DiskWatch, HangDetector, Probe, Remedy, Responsiveness, StorageWatch, prove_by_writing};
+use crate::integrity::IntegrityMonitor;
+use crate::nats::{ApiError, Connector, JetStream, Monitor, MonitorError, ping};
 use crate::settings::Settings;
-use crate::supervisor::{Concern, Handle, Notice, Replacement, State, names_storage_fault};
+use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State, names_storage_fault};
 use crate::ticks;
 
-pub struct Watch {
+pub struct LivenessProbe {
     settings: Settings,
-    link: Link,
+    link: Connector,
     handle: Handle,
     /// The connection to the server that runs now.
     client: Connected,
     monitor: Option<Monitor>,
     deadline: Duration,
-    silence: Silence,
+    silence: HangDetector,
     storage: StorageWatch,
     disk: DiskWatch,
-    keeper: Keeper,
+    integrity: IntegrityMonitor,
     about: About,
     name_told: Option<Instant>,
 }
@@ -46,7 +46,7 @@ struct About {
     answered: bool,
     progress: Progress,
     /// What the supervisor was told last.
-    told: BTreeMap<Concern, Option<String>>,
+    told: BTreeMap<ConditionKind, Option<String>>,
     /// What the full `/healthz` complains about.
     complaint: Option<String>,
     /// The same, heard once: nats-server complains of a stream that is just being made, too.
@@ -75,20 +75,20 @@ const NAME_TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// Time for the write that shows that writing works.
 const PROOF_DEADLINE: Duration = Duration::from_secs(2);
 
-impl Watch {
+impl LivenessProbe {
     pub fn new(
         settings: Settings,
-        link: Link,
+        link: Connector,
         handle: Handle,
         client: Connected,
-        keeper: Keeper,
+        integrity: IntegrityMonitor,
         store: Option<Arc<Store>>,
     ) -> Self {
         let health = &settings.health;
         let share = health.hang_timeout / health.failure_threshold;
         Self {
             deadline: PROBE_DEADLINE.min(share).max(Duration::from_millis(50)),
-            silence: Silence::new(health.failure_threshold, health.hang_timeout),
+            silence: HangDetector::new(health.failure_threshold, health.hang_timeout),
             storage: StorageWatch::default(),
             disk: DiskWatch::new(
                 settings.jetstream.store_dir.clone(),
@@ -101,7 +101,7 @@ impl Watch {
             link,
             handle,
             client,
-            keeper,
+            integrity,
         }
     }
 
@@ -163,20 +163,20 @@ impl Watch {
         let verdict = self.silence.after(Probe { http, in_band }, began, Instant::now(), progress);
         let in_service = matches!(state, State::Ready { .. } | State::Degraded { .. });
         match verdict {
-            Verdict::Hung(reason) => {
+            Responsiveness::Hung(reason) => {
                 self.silence.reset();
                 self.handle.replace(self.about.generation, Replacement::Hung, reason).await;
             }
-            Verdict::Silent(reason) if in_service => {
+            Responsiveness::Silent(reason) if in_service => {
                 let reason = format!("nats-server does not answer: {reason}");
                 let reason = self.quorum_lost().await.unwrap_or(reason);
-                self.tell(Concern::Answers, Some(reason)).await;
+                self.tell(ConditionKind::Answers, Some(reason)).await;
             }
             // A store that cannot be written is told as such.
-            Verdict::Answers if in_service => {
+            Responsiveness::Answers if in_service => {
                 let complaint = self.about.complaint.clone().filter(|complaint| !is_about_storage(complaint));
                 let complaint = self.quorum_lost().await.or(complaint);
-                self.tell(Concern::Answers, complaint).await;
+                self.tell(ConditionKind::Answers, complaint).await;
             }
             // What is not in place in the middle of a start says nothing about a server that is ready.
             _ if !in_service => {
@@ -253,10 +253,10 @@ impl Watch {
             remedy = self.storage.verified(proof, Instant::now());
         }
         match remedy {
-            Remedy::Nothing | Remedy::Verify => self.tell(Concern::Storage, None).await,
-            Remedy::Tell(reason) => self.tell(Concern::Storage, Some(reason)).await,
+            Remedy::Nothing | Remedy::Verify => self.tell(ConditionKind::Storage, None).await,
+            Remedy::Tell(reason) => self.tell(ConditionKind::Storage, Some(reason)).await,
             Remedy::Restart(reason) => {
-                self.tell(Concern::Storage, Some(reason.clone())).await;
+                self.tell(ConditionKind::Storage, Some(reason.clone())).await;
                 let reason = format!("there is room on the disk, but {reason}");
                 self.handle.replace(self.about.generation, Replacement::Mending, reason).await;
             }
@@ -270,21 +270,21 @@ impl Watch {
             return Ok(());
         }
         if let Some(seq) = prove_by_writing(jetstream, stream).await? {
-            self.keeper.take_back(jetstream, stream.name.as_str(), seq).await;
+            self.integrity.take_back(jetstream, stream.name.as_str(), seq).await;
         }
         Ok(())
     }
 
     /// Tells the supervisor what changed.
-    async fn tell(&mut self, concern: Concern, trouble: Option<String>) {
-        if self.about.told.get(&concern) == Some(&trouble) {
+    async fn tell(&mut self, kind: ConditionKind, failure: Option<String>) {
+        if self.about.told.get(&kind) == Some(&failure) {
             return;
         }
-        match &trouble {
-            Some(reason) => self.handle.impaired(self.about.generation, concern, reason.clone()).await,
-            None => self.handle.sound(self.about.generation, concern).await,
+        match &failure {
+            Some(reason) => self.handle.report_failed(self.about.generation, kind, reason.clone()).await,
+            None => self.handle.report_ok(self.about.generation, kind).await,
         }
-        self.about.told.insert(concern, trouble);
+        self.about.told.insert(kind, failure);
     }
 }
 

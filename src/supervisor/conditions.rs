@@ -4,7 +4,7 @@ use crate::errors::in_one_sentence;
 
 /// Who finds that something promised does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Concern {
+pub enum ConditionKind {
     /// Messages are missing from the store.
     Integrity,
     /// The store cannot be written.
@@ -13,15 +13,15 @@ pub enum Concern {
     Answers,
     /// The server is not in service: not connected to, or its streams are not in place.
     Service,
-    /// The periodic full examination.
-    Examination,
+    /// The periodic health check.
+    HealthCheck,
 }
 
-impl Concern {
+impl ConditionKind {
     /// The gravest first.
-    pub const ALL: [Self; 5] = [Self::Integrity, Self::Storage, Self::Answers, Self::Service, Self::Examination];
+    pub const ALL: [Self; 5] = [Self::Integrity, Self::Storage, Self::Answers, Self::Service, Self::HealthCheck];
 
-    /// Whether another server on the same store has the same trouble until the opposite is shown.
+    /// Whether another server on the same store fails it as well until the opposite is shown.
     const fn outlives_the_server(self) -> bool {
         matches!(self, Self::Integrity | Self::Storage)
     }
@@ -29,32 +29,32 @@ impl Concern {
 
 const PRESUMED: &str = "not in service yet";
 
-/// What is wrong, by who found it. Each concern is cleared by the one that raised it and no other.
+/// What is wrong, by who found it. Each kind is cleared by the one that raised it and no other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Troubles(BTreeMap<Concern, String>);
+pub struct Conditions(BTreeMap<ConditionKind, String>);
 
-impl Troubles {
-    pub fn raise(&mut self, concern: Concern, reason: String) {
-        self.0.insert(concern, reason);
+impl Conditions {
+    pub fn set(&mut self, kind: ConditionKind, reason: String) {
+        self.0.insert(kind, reason);
     }
 
     /// The server is not in service until somebody says so, if only because of what else is wrong.
     pub fn presume_out_of_service(&mut self) {
-        self.0.entry(Concern::Service).or_insert_with(|| PRESUMED.to_owned());
+        self.0.entry(ConditionKind::Service).or_insert_with(|| PRESUMED.to_owned());
     }
 
-    pub fn clear(&mut self, concern: Concern) {
-        self.0.remove(&concern);
+    pub fn clear(&mut self, kind: ConditionKind) {
+        self.0.remove(&kind);
     }
 
     /// Forgets what was wrong with a server that is gone.
     pub fn forget_server(&mut self) {
-        self.0.retain(|concern, _| concern.outlives_the_server());
+        self.0.retain(|kind, _| kind.outlives_the_server());
     }
 
-    /// Why what is the concern's does not hold.
-    pub fn of(&self, concern: Concern) -> Option<&str> {
-        self.0.get(&concern).map(String::as_str)
+    /// Why a condition failed.
+    pub fn of(&self, kind: ConditionKind) -> Option<&str> {
+        self.0.get(&kind).map(String::as_str)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -75,15 +75,15 @@ mod tests {
 
     #[test]
     fn what_is_presumed_is_no_reason_beside_another() {
-        let mut troubles = Troubles::default();
-        troubles.presume_out_of_service();
-        assert_eq!(troubles.reason(), PRESUMED);
-        troubles.raise(Concern::Integrity, "messages are missing".into());
-        assert_eq!(troubles.reason(), "messages are missing");
-        troubles.clear(Concern::Service);
-        assert_eq!(troubles.reason(), "messages are missing");
-        troubles.raise(Concern::Service, "no streams".into());
-        troubles.presume_out_of_service();
-        assert_eq!(troubles.reason(), "messages are missing; no streams");
+        let mut conditions = Conditions::default();
+        conditions.presume_out_of_service();
+        assert_eq!(conditions.reason(), PRESUMED);
+        conditions.set(ConditionKind::Integrity, "messages are missing".into());
+        assert_eq!(conditions.reason(), "messages are missing");
+        conditions.clear(ConditionKind::Service);
+        assert_eq!(conditions.reason(), "messages are missing");
+        conditions.set(ConditionKind::Service, "no streams".into());
+        conditions.presume_out_of_service();
+        assert_eq!(conditions.reason(), "messages are missing; no streams");
     }
 }

@@ -106,7 +106,7 @@ pub fn warning(collected: &Collected) -> Option<String> {
             let value = (variable.value)(&collected.environment);
             value.is_some() && value != variable.default.fixed()
         })
-        .filter_map(|variable| variable.awaits.map(|part| format!("{} ({part})", variable.name)))
+        .filter_map(|variable| variable.not_yet_implemented.map(|part| format!("{} ({part})", variable.name)))
         .collect();
     (!in_vain.is_empty())
         .then(|| format!("set, but this version does not have what they control: {}", in_vain.join(", ")))

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::book::Book;
-use super::losses::Missing;
+use super::ledger::IntegrityLedger;
+use super::losses::LossKind;
 use crate::nats::{JetStream, Streams};
 
 /// For this long an earlier end is put down to the leader that answers.
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Streams that have been seen with an earlier end and not with the right one since.
 #[derive(Debug, Default)]
-pub struct Doubts(BTreeMap<String, Doubt>);
+pub struct SuspectedLosses(BTreeMap<String, Doubt>);
 
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
@@ -31,7 +31,7 @@ pub struct Resolved {
     replaced: bool,
 }
 
-impl Doubts {
+impl SuspectedLosses {
     /// The streams that are in doubt no longer: asks for the message that had been the last one.
     pub async fn resolve(
         jetstream: &JetStream,
@@ -53,32 +53,34 @@ impl Doubts {
     }
 
     /// Stream, last sequence and time of the last message, as they had been seen.
-    pub fn marked(&self, book: &Book) -> Vec<(String, u64, String)> {
-        let marks = self.0.keys().filter_map(|stream| Some((stream, book.marks.get(stream)?)));
-        marks.map(|(stream, mark)| (stream.clone(), mark.last_seq, mark.last_ts.clone())).collect()
+    pub fn marked(&self, ledger: &IntegrityLedger) -> Vec<(String, u64, String)> {
+        let baselines = self.0.keys().filter_map(|stream| Some((stream, ledger.baselines.get(stream)?)));
+        baselines.map(|(stream, baseline)| (stream.clone(), baseline.last_seq, baseline.last_ts.clone())).collect()
     }
 
     /// Takes the streams out that nothing can be said of yet, and gives what turned out to be missing.
     pub fn sort(
         &mut self,
         streams: &mut Streams,
-        book: &Book,
+        ledger: &IntegrityLedger,
         resolved: Vec<Resolved>,
         now: Instant,
-    ) -> Vec<(String, Missing)> {
+    ) -> Vec<(String, LossKind)> {
         let mut missing = vec![];
         for Resolved { stream, replaced } in resolved {
-            let (Some(doubt), Some(mark)) = (self.0.remove(&stream), book.marks.get(&stream)) else { continue };
+            let (Some(doubt), Some(baseline)) = (self.0.remove(&stream), ledger.baselines.get(&stream)) else {
+                continue;
+            };
             if replaced {
-                let found = Missing::End { was: mark.last_seq, is: doubt.end, held: Some(mark.messages) };
+                let found = LossKind::End { was: baseline.last_seq, is: doubt.end, held: Some(baseline.messages) };
                 missing.push((stream, found));
             }
         }
-        self.0.retain(|stream, _| book.marks.contains_key(stream));
+        self.0.retain(|stream, _| ledger.baselines.contains_key(stream));
         let Streams { known, unknown } = streams;
         known.retain(|info| {
             let (name, end) = (info.name(), info.state.last_seq);
-            let earlier = book.ends_earlier(info);
+            let earlier = ledger.ends_earlier(info);
             if !earlier && !self.0.contains_key(name) {
                 return true;
             }
@@ -98,7 +100,7 @@ impl Doubts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::integrity::marks::{Circumstances, Mark};
+    use crate::integrity::baselines::{Circumstances, StreamBaseline};
     use crate::nats::StreamInfo;
     use serde_json::json;
 
@@ -107,55 +109,61 @@ mod tests {
         serde_json::from_value(json!({ "config": { "name": "S", "storage": "file" }, "state": state })).unwrap()
     }
 
-    fn book() -> Book {
-        let mut book = Book::default();
-        book.marks.insert("S".into(), Mark::of(&info(100)));
-        book
+    fn ledger() -> IntegrityLedger {
+        let mut ledger = IntegrityLedger::default();
+        ledger.baselines.insert("S".into(), StreamBaseline::of(&info(100)));
+        ledger
     }
 
     /// What a look at a stream with that end comes to.
-    fn look(doubts: &mut Doubts, book: &mut Book, end: u64, resolved: Option<bool>, now: Instant) -> Vec<Missing> {
+    fn look(
+        suspected: &mut SuspectedLosses,
+        ledger: &mut IntegrityLedger,
+        end: u64,
+        resolved: Option<bool>,
+        now: Instant,
+    ) -> Vec<LossKind> {
         let mut streams = Streams { known: vec![info(end)], unknown: vec![] };
         let resolved = resolved.map(|replaced| Resolved { stream: "S".into(), replaced });
-        let missing = doubts.sort(&mut streams, book, resolved.into_iter().collect(), now);
+        let missing = suspected.sort(&mut streams, ledger, resolved.into_iter().collect(), now);
         let circumstances = Circumstances {
             restarted: false,
             clustered: true,
             forgetful: false,
             now: std::time::SystemTime::UNIX_EPOCH,
         };
-        let found = book.compare(&streams, &["S"], circumstances);
+        let found = ledger.compare(&streams, &["S"], circumstances);
         missing.into_iter().map(|(_, missing)| missing).chain(found.into_iter().map(|loss| loss.missing)).collect()
     }
 
     #[test]
     fn an_earlier_end_that_goes_by_is_no_loss() {
-        let (mut doubts, mut book, now) = (Doubts::default(), book(), Instant::now());
-        assert_eq!(look(&mut doubts, &mut book, 70, None, now), []);
-        assert_eq!(book.marks["S"].last_seq, 100, "what was seen is not forgotten");
-        assert_eq!(doubts.marked(&book), [("S".into(), 100, "then".into())]);
-        assert_eq!(look(&mut doubts, &mut book, 120, None, now), [], "nobody has looked at the message yet");
-        assert_eq!(book.marks["S"].last_seq, 100);
-        assert_eq!(look(&mut doubts, &mut book, 130, Some(false), now), []);
-        assert_eq!((book.marks["S"].last_seq, doubts.marked(&book).len()), (130, 0));
+        let (mut suspected, mut ledger, now) = (SuspectedLosses::default(), ledger(), Instant::now());
+        assert_eq!(look(&mut suspected, &mut ledger, 70, None, now), []);
+        assert_eq!(ledger.baselines["S"].last_seq, 100, "what was seen is not forgotten");
+        assert_eq!(suspected.marked(&ledger), [("S".into(), 100, "then".into())]);
+        assert_eq!(look(&mut suspected, &mut ledger, 120, None, now), [], "nobody has looked at the message yet");
+        assert_eq!(ledger.baselines["S"].last_seq, 100);
+        assert_eq!(look(&mut suspected, &mut ledger, 130, Some(false), now), []);
+        assert_eq!((ledger.baselines["S"].last_seq, suspected.marked(&ledger).len()), (130, 0));
     }
 
     #[test]
     fn other_messages_in_the_place_of_those_that_were_seen_are_a_loss() {
-        let (mut doubts, mut book, now) = (Doubts::default(), book(), Instant::now());
-        look(&mut doubts, &mut book, 70, None, now);
-        look(&mut doubts, &mut book, 90, None, now);
-        let lost = Missing::End { was: 100, is: 70, held: Some(100) };
-        assert_eq!(look(&mut doubts, &mut book, 130, Some(true), now), [lost]);
+        let (mut suspected, mut ledger, now) = (SuspectedLosses::default(), ledger(), Instant::now());
+        look(&mut suspected, &mut ledger, 70, None, now);
+        look(&mut suspected, &mut ledger, 90, None, now);
+        let lost = LossKind::End { was: 100, is: 70, held: Some(100) };
+        assert_eq!(look(&mut suspected, &mut ledger, 130, Some(true), now), [lost]);
     }
 
     #[test]
     fn an_earlier_end_that_stays_is_a_loss() {
-        let (mut doubts, mut book, now) = (Doubts::default(), book(), Instant::now());
-        assert_eq!(look(&mut doubts, &mut book, 70, None, now), []);
-        assert_eq!(look(&mut doubts, &mut book, 70, None, now + PATIENCE / 2), []);
-        let lost = Missing::End { was: 100, is: 70, held: Some(100) };
-        assert_eq!(look(&mut doubts, &mut book, 70, None, now + PATIENCE), [lost]);
-        assert_eq!(look(&mut doubts, &mut book, 70, None, now + PATIENCE), [], "told once");
+        let (mut suspected, mut ledger, now) = (SuspectedLosses::default(), ledger(), Instant::now());
+        assert_eq!(look(&mut suspected, &mut ledger, 70, None, now), []);
+        assert_eq!(look(&mut suspected, &mut ledger, 70, None, now + PATIENCE / 2), []);
+        let lost = LossKind::End { was: 100, is: 70, held: Some(100) };
+        assert_eq!(look(&mut suspected, &mut ledger, 70, None, now + PATIENCE), [lost]);
+        assert_eq!(look(&mut suspected, &mut ledger, 70, None, now + PATIENCE), [], "told once");
     }
 }

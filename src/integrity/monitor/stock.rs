@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use super::Keeper;
+use super::IntegrityMonitor;
 use super::view::tell;
 use crate::files::write_atomically;
 use crate::integrity::acknowledgement;
-use crate::integrity::book::Book;
+use crate::integrity::baselines::is_on_disk;
 use crate::integrity::inventory::{self, Inventory};
-use crate::integrity::marks::is_on_disk;
+use crate::integrity::ledger::IntegrityLedger;
 
-impl Keeper {
+impl IntegrityMonitor {
     /// Writes down what the server has left, once it is gone for good.
     pub async fn write_down(&self, patience: Duration) {
         let store = self.0.directory.in_hand();
@@ -27,17 +27,18 @@ impl Keeper {
 }
 
 /// Finds out what has happened to the files since the last server, before the next one changes them.
-pub(super) fn take_stock(store: &Path, clustered: bool, book: &mut Book) {
+pub(super) fn take_stock(store: &Path, clustered: bool, ledger: &mut IntegrityLedger) {
     if !clustered {
         let now = Inventory::of(store);
-        let on_disk = book.marks.iter().filter(|(_, mark)| is_on_disk(&mark.config));
+        let on_disk = ledger.baselines.iter().filter(|(_, baseline)| is_on_disk(&baseline.config));
         let known: Vec<_> = on_disk.map(|(name, _)| name.as_str()).collect();
         let meanwhile = inventory::meanwhile(store, &known, &now);
-        for loss in book.note_meanwhile(meanwhile, &now) {
+        for loss in ledger.note_meanwhile(meanwhile, &now) {
             tell(&loss);
         }
         // A start that is killed must not take what it has found with it.
-        let written = serde_json::to_vec(book).map(|text| write_atomically(&acknowledgement::book_file(store), &text));
+        let written =
+            serde_json::to_vec(ledger).map(|text| write_atomically(&acknowledgement::ledger_file(store), &text));
         if !matches!(written, Ok(Ok(()))) {
             tracing::debug!("what was found about the store is not written down");
         }

@@ -8,18 +8,18 @@ use async_nats::Client;
 use async_nats::connection::State;
 use tokio::sync::Notify;
 
-use super::missing::Connected;
-use super::watch::PROBE_DEADLINE;
+use super::integrity_tasks::Connected;
+use super::liveness_probe::PROBE_DEADLINE;
 use crate::domain::Generation;
 use crate::nats::{JetStream, ping};
-use crate::supervisor::{Concern, Handle};
+use crate::supervisor::{ConditionKind, Handle};
 use crate::ticks;
 
 /// So many probes in a row fail before it is told: one answer may be lost on the way.
 const THRESHOLD: u32 = 2;
 
 /// Asks every `period` over the connection that is held; `look` hears when it answers again. Runs for ever.
-pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period: Duration, jetstream: bool) {
+pub async fn probe(handle: Handle, client: Connected, look: Arc<Notify>, period: Duration, jetstream: bool) {
     let mut ticks = ticks::every(period);
     let mut failures = 0;
     let mut told: Option<(Generation, Result<(), String>)> = None;
@@ -41,12 +41,12 @@ pub async fn attend(handle: Handle, client: Connected, look: Arc<Notify>, period
         let news = Some((generation, answer.clone()));
         match answer {
             Ok(()) if told != news => {
-                handle.sound(generation, Concern::Answers).await;
+                handle.report_ok(generation, ConditionKind::Answers).await;
                 told = news;
             }
             Err(reason) if failures >= THRESHOLD && told != news => {
                 let reason = format!("the NATS server does not serve: {reason}");
-                handle.impaired(generation, Concern::Answers, reason).await;
+                handle.report_failed(generation, ConditionKind::Answers, reason).await;
                 told = news;
             }
             _ => {}

@@ -10,9 +10,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::domain::Generation;
-use crate::integrity::Keeper;
+use crate::integrity::IntegrityMonitor;
 use crate::nats::{API_ADVISORIES, JetStream};
-use crate::supervisor::{Concern, Handle, Notice, Replacement, Snapshot, State};
+use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, Snapshot, State};
 use crate::ticks;
 
 /// The connection to the server that runs now.
@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Tells the supervisor what is missing, as soon as it is seen. Runs for ever.
-pub async fn look(handle: Handle, client: Connected, keeper: Keeper, period: Duration) {
+pub async fn look(handle: Handle, client: Connected, integrity: IntegrityMonitor, period: Duration) {
     let mut told = None;
     loop {
         let connection = client.borrow().clone();
@@ -34,12 +34,14 @@ pub async fn look(handle: Handle, client: Connected, keeper: Keeper, period: Dur
         if let Some((generation, client)) = connection {
             let jetstream = JetStream::new(client, DEADLINE);
             // What cannot be asked is not known, and whether the server answers is for others to say.
-            if let Ok(missing) = keeper.look(&jetstream, generation).await {
+            if let Ok(missing) = integrity.look(&jetstream, generation).await {
                 let news = Some((generation, missing));
                 if told != news {
                     match news.clone() {
-                        Some((_, Some(missing))) => handle.impaired(generation, Concern::Integrity, missing).await,
-                        _ => handle.sound(generation, Concern::Integrity).await,
+                        Some((_, Some(missing))) => {
+                            handle.report_failed(generation, ConditionKind::Integrity, missing).await
+                        }
+                        _ => handle.report_ok(generation, ConditionKind::Integrity).await,
                     }
                     told = news;
                 }
@@ -50,7 +52,7 @@ pub async fn look(handle: Handle, client: Connected, keeper: Keeper, period: Dur
 }
 
 /// Hears what clients delete, over each connection as soon as it is lent. Runs for ever.
-pub async fn listen(mut client: Connected, keeper: Keeper) {
+pub async fn listen(mut client: Connected, integrity: IntegrityMonitor) {
     loop {
         let connection = client.borrow_and_update().clone();
         let heard = async {
@@ -59,7 +61,7 @@ pub async fn listen(mut client: Connected, keeper: Keeper) {
                 return std::future::pending().await;
             };
             while let Some(advisory) = advisories.next().await {
-                keeper.hear(&advisory.payload).await;
+                integrity.hear(&advisory.payload).await;
             }
             std::future::pending().await
         };
@@ -71,10 +73,10 @@ pub async fn listen(mut client: Connected, keeper: Keeper) {
 }
 
 /// Hears how many messages a server finds in each stream when it starts. Runs for ever.
-pub async fn hear_restored(mut notices: broadcast::Receiver<Notice>, keeper: Keeper) {
+pub async fn hear_restored(mut notices: broadcast::Receiver<Notice>, integrity: IntegrityMonitor) {
     loop {
         match notices.recv().await {
-            Ok(Notice::Restored { stream, messages }) => keeper.note_restored(&stream, messages).await,
+            Ok(Notice::Restored { stream, messages }) => integrity.note_restored(&stream, messages).await,
             // What was not heard is left to the look.
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
@@ -84,12 +86,12 @@ pub async fn hear_restored(mut notices: broadcast::Receiver<Notice>, keeper: Kee
 
 /// Has the streams read through once after each start of the server, when it is in service. Runs for
 /// ever.
-pub async fn read_through(handle: Handle, client: Connected, keeper: Keeper) {
+pub async fn read_through(handle: Handle, client: Connected, integrity: IntegrityMonitor) {
     let mut snapshots = handle.watch();
     let mut done = Generation::default();
     loop {
         // What is missing already does not keep it from finding more.
-        let missing = || !keeper.watch().borrow().losses.is_empty();
+        let missing = || !integrity.watch().borrow().losses.is_empty();
         let in_service = |s: &Snapshot| {
             let up = s.state.is_ready() || (matches!(s.state, State::Degraded { .. }) && missing());
             up && s.state.generation().is_some_and(|generation| generation > done)
@@ -98,7 +100,7 @@ pub async fn read_through(handle: Handle, client: Connected, keeper: Keeper) {
             return std::future::pending().await;
         };
         let mut watching = handle.watch();
-        let attempt = read_once(&handle, client.clone(), &keeper, generation);
+        let attempt = read_once(&handle, client.clone(), &integrity, generation);
         let read = tokio::select! {
             read = attempt => read,
             // Its end comes with the next server.
@@ -113,11 +115,16 @@ pub async fn read_through(handle: Handle, client: Connected, keeper: Keeper) {
 }
 
 /// Whether everything there is to know about the streams of that server is known.
-async fn read_once(handle: &Handle, mut client: Connected, keeper: &Keeper, generation: Generation) -> bool {
+async fn read_once(
+    handle: &Handle,
+    mut client: Connected,
+    integrity: &IntegrityMonitor,
+    generation: Generation,
+) -> bool {
     let lent = client.wait_for(|lent| lent.as_ref().is_some_and(|(of, _)| *of == generation)).await;
     let Some((_, client)) = lent.ok().and_then(|lent| lent.clone()) else { return false };
-    match keeper.read_through(&JetStream::new(client, DEADLINE)).await {
-        Ok(suspicious) if suspicious.is_empty() => !keeper.has_failed_to_read(),
+    match integrity.read_through(&JetStream::new(client, DEADLINE)).await {
+        Ok(suspicious) if suspicious.is_empty() => !integrity.has_failed_to_read(),
         Ok(suspicious) => {
             let streams = suspicious.join(", ");
             let reason = format!("a fresh start may bring back messages of {streams}");

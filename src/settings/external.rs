@@ -12,7 +12,7 @@ use super::variables::*;
 
 /// External mode.
 #[derive(Clone)]
-pub struct RemoteServer {
+pub struct ExternalServer {
     /// At least one; they may hold credentials.
     pub urls: Vec<String>,
     /// The address of its HTTP monitoring.
@@ -33,11 +33,11 @@ pub struct ClientCertificate {
     pub key: PathBuf,
 }
 
-impl fmt::Debug for RemoteServer {
+impl fmt::Debug for ExternalServer {
     /// Without the credentials in URLs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { urls, monitor, credentials_file, certificate, authorities, requires_tls } = self;
-        f.debug_struct("RemoteServer")
+        f.debug_struct("ExternalServer")
             .field("urls", &redact_urls(&urls.join(",")))
             .field("monitor", &monitor.as_deref().map(redact_urls))
             .field("credentials_file", credentials_file)
@@ -50,7 +50,7 @@ impl fmt::Debug for RemoteServer {
 
 const SCHEMES: [&str; 4] = ["nats", "tls", "ws", "wss"];
 
-impl RemoteServer {
+impl ExternalServer {
     /// [`None`] in embedded mode, where what is set is looked at all the same.
     pub fn read(reader: &mut Reader) -> Option<Self> {
         let external = reader.choice(&NATS_MODE, &[("embedded", false), ("external", true)]);

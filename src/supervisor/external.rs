@@ -12,9 +12,9 @@ use crate::files::FileContent;
 /// A server that others run. What is launched is our attachment to it, which any signal that would
 /// end a server of our own lets go of; the server itself hears nothing.
 #[derive(Debug, Default)]
-pub struct Elsewhere(Option<oneshot::Sender<Exit>>);
+pub struct External(Option<oneshot::Sender<Exit>>);
 
-impl Launch for Elsewhere {
+impl Launch for External {
     fn preparation(&mut self) -> Option<Work<(), Hindrance>> {
         None
     }

@@ -14,7 +14,7 @@ use crate::files::FileContent;
 use crate::settings::OWN_USER;
 
 #[derive(Clone, Debug)]
-pub struct OwnUser {
+pub struct ServiceUser {
     pub password: Secret,
 }
 
@@ -35,7 +35,7 @@ pub const INBOX: &str = "_INBOX._unified_nats";
 /// The longest file that is read.
 const MAX_FILE: u64 = 4096;
 
-impl OwnUser {
+impl ServiceUser {
     /// With a new password.
     pub fn make() -> Result<Self, NoRandomness> {
         let mut bytes = [0u8; 24];
@@ -95,16 +95,16 @@ mod tests {
     fn each_start_has_another_password_which_commands_find() {
         let directory = tempfile::tempdir().unwrap();
         let [port, other] = [4222, 4223].map(|port| NonZeroU16::new(port).unwrap());
-        let beside = |port| OwnUser::beside(directory.path(), port).map(|user| user.password.expose().to_owned());
+        let beside = |port| ServiceUser::beside(directory.path(), port).map(|user| user.password.expose().to_owned());
         assert!(beside(port).is_none());
         let [first, second] = [(); 2].map(|()| {
-            let user = OwnUser::make().unwrap();
+            let user = ServiceUser::make().unwrap();
             user.file(directory.path(), port).write().unwrap();
             user.password
         });
         assert_ne!(first.expose(), second.expose());
         assert!(beside(other).is_none());
-        OwnUser::make().unwrap().file(directory.path(), other).write().unwrap();
+        ServiceUser::make().unwrap().file(directory.path(), other).write().unwrap();
         assert_eq!(beside(port).unwrap(), second.expose());
     }
 

@@ -1,4 +1,4 @@
-//! The book while it is kept: what is in memory of it, and what has arrived on disk.
+//! The ledger while it is kept: what is in memory of it, and what has arrived on disk.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,25 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::domain::Generation;
 use crate::files::{HeldDirectory, write_atomically};
 use crate::integrity::acknowledgement;
-use crate::integrity::book::Book;
-use crate::integrity::doubts::Doubts;
-use crate::integrity::marks::lost;
+use crate::integrity::baselines::lost;
+use crate::integrity::ledger::IntegrityLedger;
 use crate::integrity::ranges::{Ranges, contains};
+use crate::integrity::suspected_losses::SuspectedLosses;
 use crate::nats::Streams;
 
 #[derive(Default)]
 pub struct Pages {
-    pub book: Book,
+    pub ledger: IntegrityLedger,
     /// The server that was looked at last.
     pub seen: Generation,
     /// Looks that were compared so far.
     pub looks: u64,
     /// What is on disk.
-    pub saved: Option<Book>,
+    pub saved: Option<IntegrityLedger>,
     /// What is on its way there, and whether it arrived.
-    pub saving: Option<(Book, JoinHandle<bool>)>,
+    pub saving: Option<(IntegrityLedger, JoinHandle<bool>)>,
     /// Of a node in a cluster: streams that end too early, perhaps only for who answers.
-    pub doubts: Doubts,
+    pub suspected: SuspectedLosses,
     /// What could not be read of each stream, to be read again from another server.
     pub suspects: BTreeMap<String, Ranges>,
     /// What the server called lost of each stream when it was seen first, and had been deleted: with an
@@ -37,7 +37,7 @@ impl Pages {
     /// Decides what of the losses that a new server tells was there and is news: all where the last one has
     /// stopped in order and nothing is told yet.
     pub fn believe(&mut self, streams: &Streams) {
-        let Book { indexed, told, .. } = &self.book;
+        let IntegrityLedger { indexed, told, .. } = &self.ledger;
         let told = streams.known.iter().filter(|info| !indexed.contains(info.name()) || told.contains(info.name()));
         self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
     }
@@ -59,16 +59,16 @@ impl Pages {
             Some((_, saving)) if !saving.is_finished() => return,
             _ => self.settle().await,
         }
-        if self.saved.as_ref() == Some(&self.book) {
+        if self.saved.as_ref() == Some(&self.ledger) {
             return;
         }
-        let Ok(bytes) = serde_json::to_vec(&self.book) else { return };
+        let Ok(bytes) = serde_json::to_vec(&self.ledger) else { return };
         let store = directory.in_hand();
         // What is missing must outlive a power cut; what is there is as fresh as the messages, which
         // are not forced to disk either.
-        let for_good = self.saved.as_ref().is_none_or(|saved| saved.losses != self.book.losses);
+        let for_good = self.saved.as_ref().is_none_or(|saved| saved.losses != self.ledger.losses);
         let saving = spawn_blocking(move || {
-            let path = acknowledgement::book_file(store.as_ref());
+            let path = acknowledgement::ledger_file(store.as_ref());
             let written = write_atomically(&path, &bytes).and_then(|()| match for_good {
                 true => std::fs::File::open(&path)?.sync_all(),
                 false => Ok(()),
@@ -79,15 +79,15 @@ impl Pages {
             }
             written.is_ok()
         });
-        self.saving = Some((self.book.clone(), saving));
+        self.saving = Some((self.ledger.clone(), saving));
     }
 
     /// Waits until what was saved last has arrived.
     pub async fn settle(&mut self) {
-        if let Some((book, saving)) = self.saving.take()
+        if let Some((ledger, saving)) = self.saving.take()
             && saving.await.unwrap_or_default()
         {
-            self.saved = Some(book);
+            self.saved = Some(ledger);
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Probe {
 
 /// What follows from the probes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Responsiveness {
     Answers,
     /// Clients notice, and it may be over in a moment.
     Silent(String),
@@ -25,7 +25,7 @@ pub enum Verdict {
 
 /// Counts the probes in a row that nothing answered.
 #[derive(Debug)]
-pub struct Silence {
+pub struct HangDetector {
     /// So many in a row mean hung …
     threshold: u32,
     /// … over at least so long.
@@ -34,38 +34,38 @@ pub struct Silence {
     since: Option<Instant>,
 }
 
-impl Silence {
+impl HangDetector {
     pub fn new(threshold: u32, patience: Duration) -> Self {
         Self { threshold, patience, failures: 0, since: None }
     }
 
     /// Takes in a probe that began at `began` and ended at `now`. `progress` says that a server that
     /// has not answered yet is at work, as one that recovers a large store is.
-    pub fn after(&mut self, probe: Probe, began: Instant, now: Instant, progress: bool) -> Verdict {
+    pub fn after(&mut self, probe: Probe, began: Instant, now: Instant, progress: bool) -> Responsiveness {
         let (http, in_band) = match (probe.http, probe.in_band) {
             (Ok(()), Ok(())) => {
                 self.reset();
-                return Verdict::Answers;
+                return Responsiveness::Answers;
             }
             // One that answers anything at all is not hung.
             (Err(reason), Ok(())) | (Ok(()), Err(reason)) => {
                 self.reset();
-                return Verdict::Silent(reason);
+                return Responsiveness::Silent(reason);
             }
             (Err(http), Err(in_band)) => (http, in_band),
         };
         if progress {
             self.reset();
-            return Verdict::Silent(in_band);
+            return Responsiveness::Silent(in_band);
         }
         self.failures += 1;
         let since = *self.since.get_or_insert(began);
         let reason = format!("{in_band}; {http}");
         if self.failures >= self.threshold && now - since >= self.patience {
             let (failures, seconds) = (self.failures, (now - since).as_secs_f32());
-            return Verdict::Hung(format!("{failures} probes in a row failed over {seconds:.1} s: {reason}"));
+            return Responsiveness::Hung(format!("{failures} probes in a row failed over {seconds:.1} s: {reason}"));
         }
-        Verdict::Silent(reason)
+        Responsiveness::Silent(reason)
     }
 
     /// Starts over, for another server or after an answer.
@@ -86,14 +86,14 @@ mod tests {
 
     /// Verdicts over probes that come every second and take as long.
     fn verdicts(probes: &[(bool, bool)], progress: bool) -> Vec<&'static str> {
-        let mut silence = Silence::new(3, Duration::from_secs(10));
+        let mut silence = HangDetector::new(3, Duration::from_secs(10));
         let start = Instant::now();
         let verdict = |(second, (http, in_band)): (usize, &(bool, bool))| {
             let began = start + Duration::from_secs(second as u64);
             match silence.after(probe(*http, *in_band), began, began + Duration::from_secs(1), progress) {
-                Verdict::Answers => "answers",
-                Verdict::Silent(_) => "silent",
-                Verdict::Hung(_) => "hung",
+                Responsiveness::Answers => "answers",
+                Responsiveness::Silent(_) => "silent",
+                Responsiveness::Hung(_) => "hung",
             }
         };
         probes.iter().enumerate().map(verdict).collect()
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn a_supervisor_that_slept_does_not_take_one_late_probe_for_a_hang() {
-        let mut silence = Silence::new(3, Duration::from_secs(10));
+        let mut silence = HangDetector::new(3, Duration::from_secs(10));
         let began = Instant::now();
         let verdict = silence.after(probe(false, false), began, began + Duration::from_secs(3600), false);
-        assert!(matches!(verdict, Verdict::Silent(_)));
-        assert_eq!(silence.after(probe(true, true), began, began, false), Verdict::Answers);
+        assert!(matches!(verdict, Responsiveness::Silent(_)));
+        assert_eq!(silence.after(probe(true, true), began, began, false), Responsiveness::Answers);
     }
 }

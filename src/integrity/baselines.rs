@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 
 use super::deletions::Heard;
 use super::index::Held;
-use super::losses::Missing;
+use super::losses::LossKind;
 use super::ranges::{Ranges, count, union, without};
 use crate::nats::{StreamInfo, StreamState};
 
 /// What a stream held when it was last seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct StreamBaseline {
     /// When the stream was created, as the server tells it.
     pub created: String,
     /// The whole configuration, for a stream whose own copy cannot be read any more.
@@ -41,7 +41,7 @@ pub struct Milestone {
     pub at: u64,
 }
 
-/// What is known about the files of a stream since its mark was made.
+/// What is known about the files of a stream since its baseline was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// They were changed while no server ran.
@@ -50,7 +50,7 @@ pub struct Evidence {
     pub indexed: bool,
 }
 
-/// What is known about the time since the marks were made.
+/// What is known about the time since the baselines were made.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
     /// Another server has opened the store since, so that its files may have changed in between.
@@ -96,7 +96,7 @@ fn max_age(config: &Map<String, Value>) -> Option<Duration> {
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
-impl Mark {
+impl StreamBaseline {
     pub fn of(info: &StreamInfo) -> Self {
         let StreamState { messages, first_seq, last_seq, num_deleted, .. } = info.state;
         let last_ts = info.state.last_ts.clone();
@@ -113,7 +113,7 @@ impl Mark {
         }
     }
 
-    /// The mark of the same stream as it is seen now.
+    /// The baseline of the same stream as it is seen now.
     pub fn advanced(self, info: &StreamInfo, now: SystemTime) -> Self {
         let mut milestones = self.milestones;
         if let Some(age) = max_age(&info.config) {
@@ -144,7 +144,7 @@ impl Mark {
         self.milestones.iter().find(|milestone| milestone.at >= cutoff).map(|milestone| milestone.seq.saturating_add(1))
     }
 
-    /// What is missing of the stream that this mark is of. `deleted` is what clients were heard to delete
+    /// What is missing of the stream that this baseline is of. `deleted` is what clients were heard to delete
     /// since.
     pub fn missing_in(
         &self,
@@ -152,10 +152,10 @@ impl Mark {
         circumstances: Circumstances,
         evidence: Evidence,
         deleted: &Heard,
-    ) -> Option<Missing> {
+    ) -> Option<LossKind> {
         let state = &info.state;
         if state.last_seq < self.last_seq && !self.may_forget_its_end(circumstances, evidence) {
-            return Some(Missing::End { was: self.last_seq, is: state.last_seq, held: Some(self.messages) });
+            return Some(LossKind::End { was: self.last_seq, is: state.last_seq, held: Some(self.messages) });
         }
         // In a cluster others hold it, too.
         if circumstances.clustered {
@@ -168,7 +168,7 @@ impl Mark {
         // What else is gone somebody has asked for, if only right before the server was killed, unless
         // the server says otherwise.
         let ranges = lost(info);
-        (!ranges.is_empty()).then_some(Missing::Lost { ranges })
+        (!ranges.is_empty()).then_some(LossKind::Lost { ranges })
     }
 
     /// nats-server 2.10 that is killed may come back with an earlier end, where the messages at the end
@@ -181,7 +181,7 @@ impl Mark {
 
     /// What there is less of than there was, and neither limits nor what was heard explain. The limits
     /// may have been changed in between: what either of them drops is explained.
-    pub(super) fn fewer_in(&self, info: &StreamInfo, now: SystemTime, deleted: &Heard) -> Option<Missing> {
+    pub(super) fn fewer_in(&self, info: &StreamInfo, now: SystemTime, deleted: &Heard) -> Option<LossKind> {
         let state = &info.state;
         let configs = [&self.config, &info.config];
         if deleted.purged || !configs.iter().all(|config| keeps_every_message(config)) {
@@ -189,17 +189,17 @@ impl Mark {
         }
         let since = state.num_deleted.saturating_sub(count(&deleted.messages));
         if since > self.num_deleted {
-            return Some(Missing::Holes { were: self.num_deleted, are: since });
+            return Some(LossKind::Holes { were: self.num_deleted, are: since });
         }
         let first = configs.iter().map(|config| self.first_that_must_be_there(config, state, now)).max();
         // What was deleted at the beginning the beginning has passed.
         let expected = without(&[(first.unwrap_or(u64::MAX), u64::MAX)], &deleted.messages);
         let expected = expected.first().map_or(u64::MAX, |(first, _)| *first);
-        (state.first_seq > expected).then_some(Missing::Beginning { expected, is: state.first_seq })
+        (state.first_seq > expected).then_some(LossKind::Beginning { expected, is: state.first_seq })
     }
 
     /// Of streams in which a message may take the place of another.
-    fn fewer_by_design(&self, info: &StreamInfo, deleted: &Heard) -> Option<Missing> {
+    fn fewer_by_design(&self, info: &StreamInfo, deleted: &Heard) -> Option<LossKind> {
         let (were, are) = (self.messages, info.state.messages);
         let replaces = |config: &Map<String, Value>| {
             let expires = max_age(config).is_some() || config.get("allow_msg_ttl") == Some(&Value::Bool(true));
@@ -207,7 +207,7 @@ impl Mark {
         };
         let judged = replaces(&self.config) && replaces(&info.config) && !deleted.purged;
         let is_fewer = are.saturating_add(count(&deleted.messages)) < were;
-        (judged && is_fewer).then_some(Missing::Fewer { were, are, end: Some(self.last_seq) })
+        (judged && is_fewer).then_some(LossKind::Fewer { were, are, end: Some(self.last_seq) })
     }
 
     /// The highest sequence that the stream may begin with after a restart.
