@@ -54,14 +54,18 @@ fn kills_with_a_limit_per_subject() {
     let mut ledger = Ledger::default();
     for _ in 0..dose(8, 100) {
         let server = run.broker.server_pid();
-        let jetstream = JetStream(block_on(run.broker.client()));
         let wait = Duration::from_millis(run.choices.u64(50..300));
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(wait);
-            kill(server, Signal::SIGKILL).unwrap();
+        // The clock starts once the client is connected: a kill before would cost it nothing.
+        let killed = block_on(async {
+            let jetstream = JetStream(run.broker.client().await);
+            let killer = std::thread::spawn(move || {
+                std::thread::sleep(wait);
+                kill(server, Signal::SIGKILL)
+            });
+            ledger.publish_until(|| killer.is_finished(), &jetstream).await;
+            killer.join().unwrap()
         });
-        block_on(ledger.publish_until(|| killer.is_finished(), &jetstream));
-        killer.join().unwrap();
+        killed.unwrap();
         run.injected();
         if !run.wait_for_another_server(server, Duration::from_secs(60)) {
             break;
