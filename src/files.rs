@@ -13,10 +13,6 @@ use nix::libc;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-/// Written into a directory to see whether that works, and removed again. Always the same, so that
-/// a process that is killed leaves one behind at most.
-pub const PROBE_FILE: &str = ".unified-nats.probe";
-
 /// A file and what it is to hold, mode 0600.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FileContent {

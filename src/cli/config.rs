@@ -6,9 +6,9 @@ use serde_json::json;
 use super::args::{OutputFlags, Reference, Render};
 use super::exit::Code;
 use super::{Flags, loaded_or_told};
-use crate::app::host_name;
 use crate::files::write_atomically;
 use crate::nats_conf::{self, RenderContext, RenderError, Secrets};
+use crate::preflight::host_name;
 use crate::settings::{Loaded, Problem, Problems, ProcessEnvironment, Purpose, Settings, reference, variables};
 use crate::supervisor::{Executable, Reaper};
 

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use crate::app::StartError;
+use crate::preflight::StartError;
 
 /// Exit codes, documented and stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

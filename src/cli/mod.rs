@@ -37,7 +37,7 @@ use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
 use own::own;
 
-use crate::app::signals;
+use crate::lifecycle::signals;
 use crate::settings::{Loaded, ProcessEnvironment, Purpose, Settings};
 
 /// Settings that the command line says, by the names of their variables.

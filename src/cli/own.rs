@@ -1,5 +1,5 @@
-use crate::app::config_file_candidates;
 use crate::nats::{Own, OwnCertificate, ServiceUser};
+use crate::preflight::config_file_candidates;
 use crate::settings::Settings;
 
 /// What the running broker is known by to its server, as far as we may read it.

@@ -2,10 +2,12 @@ use std::time::{Duration, Instant};
 
 use super::exit::Code;
 use super::{Flags, block_on};
-use crate::app::{self, Signals, StartError};
+use crate::app;
 use crate::http;
+use crate::lifecycle::Signals;
 use crate::logging::{self, Log, Output};
 use crate::nats_conf;
+use crate::preflight::{self, StartError};
 use crate::settings::{Loaded, ProcessEnvironment, Settings};
 
 /// How long the last log lines may take to be written.
@@ -40,7 +42,8 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
         tracing::warn!("{warning}");
     }
     let outcome = async {
-        app::prepare(settings, effective, std::sync::Arc::new(read), started)?.run(signals, log.clone()).await
+        let prepared = preflight::prepare(settings, effective, std::sync::Arc::new(read), started)?;
+        app::run(prepared, signals, log.clone()).await
     };
     let code = match outcome.await {
         Ok(()) => {

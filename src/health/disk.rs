@@ -11,8 +11,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout};
 
 use super::storage::Disk;
-use crate::files::PROBE_FILE;
 use crate::settings::describe_unwritable;
+use crate::store_layout::{self, PROBE};
 
 /// Below that much room we write to see whether it can still be written.
 const LITTLE: u64 = 1 << 20;
@@ -100,7 +100,7 @@ fn look(directory: &Path, carefully: bool) -> Disk {
 
 /// The first directory of the store's that may not be written.
 fn unwritable_inside(store: &Path) -> Option<String> {
-    let inside = ["", "jetstream", "jetstream/$G", "jetstream/$G/streams"].map(|path| store.join(path));
+    let inside = [store.to_owned()].into_iter().chain(store_layout::directories(store));
     inside.into_iter().find_map(|path| {
         let metadata = path.metadata().ok()?;
         let error = access(&path, AccessFlags::W_OK | AccessFlags::X_OK).err()?;
@@ -112,7 +112,7 @@ fn unwritable_inside(store: &Path) -> Option<String> {
 const A_LITTLE: [u8; 8192] = [0; 8192];
 
 fn write_a_little(directory: &Path) -> io::Result<()> {
-    let probe = directory.join(PROBE_FILE);
+    let probe = directory.join(PROBE);
     let written = std::fs::write(&probe, A_LITTLE).and_then(|()| std::fs::File::open(&probe)?.sync_all());
     // Nothing to remove where nothing could be written.
     let _ = std::fs::remove_file(&probe);

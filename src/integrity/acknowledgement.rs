@@ -8,19 +8,18 @@ use std::path::{Path, PathBuf};
 use super::ledger::IntegrityLedger;
 use super::losses::Loss;
 use crate::files::write_atomically;
+use crate::store_layout::{ACKNOWLEDGEMENT, LEDGER};
 
-const BOOK: &str = ".unified-nats-integrity.json";
-const REQUEST: &str = ".unified-nats-acknowledge-loss";
 /// What is read at most of a request.
 const MAX_REQUEST: u64 = 16 << 20;
 
 /// Where baselines and losses of the store are kept.
 pub fn ledger_file(store: &Path) -> PathBuf {
-    store.join(BOOK)
+    store.join(LEDGER)
 }
 
 fn request_file(store: &Path) -> PathBuf {
-    store.join(REQUEST)
+    store.join(ACKNOWLEDGEMENT)
 }
 
 /// What is kept beside the store; empty where nothing is. One that cannot be read starts over, which

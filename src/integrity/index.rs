@@ -8,10 +8,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The index of a stream.
-pub const INDEX: &str = "index.db";
-/// When messages with a time to live of their own expire.
-const EXPIRIES: &str = "thw.db";
+use crate::store_layout::{DESCRIPTION, EXPIRIES, INDEX, MESSAGES};
+
 /// What an index begins with, and the versions of it that begin alike: 1 of 2.10 to 4 of 2.15.
 const MAGIC: u8 = 11;
 const VERSIONS: std::ops::RangeInclusive<u8> = 1..=4;
@@ -39,8 +37,8 @@ pub struct Held {
 impl Held {
     /// What the files in the directory of a stream say; [`None`] where that is not known for sure.
     pub fn of(stream: &Path) -> Option<Self> {
-        let messages = stream.join("msgs");
-        let config: Map<String, Value> = serde_json::from_slice(&fs::read(stream.join("meta.inf")).ok()?).ok()?;
+        let messages = stream.join(MESSAGES);
+        let config: Map<String, Value> = serde_json::from_slice(&fs::read(stream.join(DESCRIPTION[0])).ok()?).ok()?;
         let allows = |what: &str| config.get(what) == Some(&Value::Bool(true));
         if allows("allow_msg_schedules") {
             // What is due goes and comes while the server starts.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::AT_FDCWD;
@@ -17,11 +17,10 @@ use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
-use super::index::{Held, INDEX};
+use super::index::Held;
 use crate::files::write_atomically;
+use crate::store_layout::{self, ALIVE, BLOCK, INDEX, LEFT, MESSAGES};
 
-const LEFT: &str = ".unified-nats-left.json";
-const ALIVE: &str = ".unified-nats-alive";
 /// Between two signs of life.
 pub const BEAT: Duration = Duration::from_millis(250);
 /// A server ends that long after the last sign of life at most; a sign may come late.
@@ -75,15 +74,10 @@ pub struct Meanwhile {
     pub held: BTreeMap<String, Held>,
 }
 
-/// Of the account that streams without an account are in.
-pub fn streams_directory(store: &Path) -> PathBuf {
-    store.join("jetstream/$G/streams")
-}
-
 impl Inventory {
     /// Every stream on disk.
     pub fn of(store: &Path) -> Self {
-        let entries = fs::read_dir(streams_directory(store)).into_iter().flatten().flatten();
+        let entries = fs::read_dir(store_layout::streams(store)).into_iter().flatten().flatten();
         let named = entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())));
         let streams = named.filter(|(_, path)| path.is_dir()).map(|(name, path)| (name, Files::of(&path)));
         Self { streams: streams.collect() }
@@ -141,13 +135,13 @@ impl Inventory {
 
 impl Files {
     fn of(stream: &Path) -> Self {
-        let messages = stream.join("msgs");
+        let messages = stream.join(MESSAGES);
         let mut files = Self { changed: modified(&messages), ..Self::default() };
         let (mut newest, mut indexed) = (None, None);
         for entry in fs::read_dir(messages).into_iter().flatten().flatten() {
             let (Ok(name), Ok(metadata)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
             let time = metadata.modified().ok();
-            if name.ends_with(".blk") {
+            if name.ends_with(BLOCK) {
                 newest = newest.max(time);
                 files.blocks.insert(name, metadata.len());
             } else if name == INDEX {
@@ -182,7 +176,7 @@ pub fn meanwhile(store: &Path, known: &[&str], now: &Inventory) -> Meanwhile {
     let left = fs::read(store.join(LEFT)).ok().and_then(|text| serde_json::from_slice::<Inventory>(&text).ok());
     match (left, modified(&store.join(ALIVE))) {
         (Some(left), _) => left.compared_with(now),
-        (None, Some(alive)) => now.changed_after(alive, known, modified(&streams_directory(store))),
+        (None, Some(alive)) => now.changed_after(alive, known, modified(&store_layout::streams(store))),
         // Nobody has kept this store: nothing can be said.
         (None, None) => Meanwhile::default(),
     }
@@ -213,7 +207,7 @@ mod tests {
     fn store(streams: &[(&str, &[(&str, usize)])]) -> tempfile::TempDir {
         let store = tempfile::tempdir().unwrap();
         for (stream, files) in streams {
-            let messages = streams_directory(store.path()).join(stream).join("msgs");
+            let messages = store_layout::streams(store.path()).join(stream).join("msgs");
             fs::create_dir_all(&messages).unwrap();
             for (name, length) in *files {
                 fs::write(messages.join(name), "x".repeat(*length)).unwrap();
@@ -242,7 +236,7 @@ mod tests {
     fn blocks_that_grew_or_were_written_anew_were_touched_and_lost_nothing() {
         for content in ["longer than it was", "other text"] {
             let store = store(STREAMS);
-            let block = streams_directory(store.path()).join("A/msgs/1.blk");
+            let block = store_layout::streams(store.path()).join("A/msgs/1.blk");
             write_down(store.path()).unwrap();
             fs::write(&block, content).unwrap();
             let later = modified(&block).unwrap() + Duration::from_secs(1);
@@ -255,7 +249,7 @@ mod tests {
     #[test]
     fn blocks_that_were_cut_or_removed_are_named() {
         let store = store(STREAMS);
-        let messages = streams_directory(store.path()).join("A/msgs");
+        let messages = store_layout::streams(store.path()).join("A/msgs");
         write_down(store.path()).unwrap();
         fs::write(messages.join("1.blk"), "short").unwrap();
         fs::remove_file(messages.join("2.blk")).unwrap();
@@ -276,7 +270,7 @@ mod tests {
     #[test]
     fn an_index_that_is_gone_is_no_loss_and_a_stream_that_is_gone_is_touched() {
         let store = store(STREAMS);
-        let streams = streams_directory(store.path());
+        let streams = store_layout::streams(store.path());
         write_down(store.path()).unwrap();
         fs::remove_file(streams.join("A/msgs/index.db")).unwrap();
         fs::remove_dir_all(streams.join("B")).unwrap();
@@ -291,21 +285,21 @@ mod tests {
         let set = |path: &Path, time: SystemTime| fs::File::open(path).unwrap().set_modified(time).unwrap();
         beat(store.path());
         let alive = modified(&store.path().join(ALIVE)).unwrap();
-        let block = streams_directory(store.path()).join("A/msgs/1.blk");
+        let block = store_layout::streams(store.path()).join("A/msgs/1.blk");
         set(&block, alive + SLACK);
         assert_eq!(meanwhile_in(&store), Meanwhile::default(), "the server outlives a sign of life");
         set(&block, alive + SLACK + Duration::from_millis(1));
         assert_eq!(meanwhile_in(&store).touched, ["A".to_owned()].into());
-        fs::remove_dir_all(streams_directory(store.path()).join("B")).unwrap();
+        fs::remove_dir_all(store_layout::streams(store.path()).join("B")).unwrap();
         assert_eq!(meanwhile_in(&store).touched, ["A".to_owned()].into(), "its owner may have deleted it");
-        set(&streams_directory(store.path()), alive + SLACK * 2);
+        set(&store_layout::streams(store.path()), alive + SLACK * 2);
         assert_eq!(meanwhile_in(&store).touched, ["A", "B"].map(str::to_owned).into());
     }
 
     #[test]
     fn what_a_stopped_server_says_to_hold_is_kept_until_another_has_written() {
         let store = store(&[("A", &[("1.blk", 10)])]);
-        let stream = streams_directory(store.path()).join("A");
+        let stream = store_layout::streams(store.path()).join("A");
         let index =
             |messages: u8| fs::write(stream.join("msgs/index.db"), [11, 1, messages, 9, 1, 2, messages, 2]).unwrap();
         fs::write(stream.join("meta.inf"), r#"{"name":"A"}"#).unwrap();

@@ -11,13 +11,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::inventory::streams_directory;
 use super::losses::LossKind;
 use super::monitor::IntegrityMonitor;
 use crate::nats::{ApiError, JetStream, StreamInfo, StreamState};
+use crate::store_layout::{self, DESCRIPTION, MESSAGES};
 
-/// The description of a stream and its checksum.
-const DESCRIPTION: [&str; 2] = ["meta.inf", "meta.sum"];
 /// Where damaged files go; they are never deleted.
 const SET_ASIDE: &str = ".unified-nats-set-aside";
 
@@ -32,7 +30,7 @@ impl IntegrityMonitor {
         fallback: impl Fn(&str) -> Option<Map<String, Value>>,
         launched: SystemTime,
     ) -> Result<Vec<String>, String> {
-        let streams = streams_directory(self.store());
+        let streams = store_layout::streams(self.store());
         self.set_leftovers_aside(&streams, launched);
         let mut on_disk = names_in(&streams);
         // What has come since a client is just creating.
@@ -239,7 +237,7 @@ fn names_of_leftovers(streams: &Path, launched: SystemTime) -> Vec<String> {
         let (name, path) = (entry.file_name(), entry.path());
         let Ok(metadata) = entry.metadata() else { return false };
         let nothing_there = || {
-            let files = fs::read_dir(path.join("msgs")).into_iter().flatten().flatten();
+            let files = fs::read_dir(path.join(MESSAGES)).into_iter().flatten().flatten();
             let holds = |file: fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.len() > 0);
             !DESCRIPTION.iter().any(|name| path.join(name).exists()) && !files.into_iter().any(holds)
         };
@@ -257,7 +255,7 @@ fn names_in(streams: &Path) -> Vec<String> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| entry.path().join("msgs").is_dir())
+        .filter(|entry| entry.path().join(MESSAGES).is_dir())
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.'))
         .collect();

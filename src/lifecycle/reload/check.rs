@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::{Disk, EmbeddedServer, Refusal};
 use crate::files::FileContent;
 use crate::nats_conf::{self, are_warnings};
+use crate::preflight::candidate;
 use crate::settings::Settings;
 
 /// Time for nats-server to check a file.
@@ -71,11 +72,4 @@ impl EmbeddedServer {
         let valid = matches!(exit.await, Ok(crate::supervisor::Exit::Code(0)));
         Ok((valid, String::from_utf8_lossy(&words).into_owned()))
     }
-}
-
-/// Where nats-server finds a configuration that is to be checked.
-pub fn candidate(config_file: &Path) -> PathBuf {
-    let mut candidate = config_file.as_os_str().to_owned();
-    candidate.push(".candidate");
-    candidate.into()
 }

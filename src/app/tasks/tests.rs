@@ -1,8 +1,10 @@
+use std::time::Duration;
+
 use super::*;
 use crate::files::FileContent;
 use crate::logging::Output;
 use crate::settings::{LogFormat, Settings};
-use crate::supervisor::{Hindrance, Work};
+use crate::supervisor::{Hindrance, RestartPolicy, Timing, Work};
 
 struct NeverLaunches;
 
@@ -39,11 +41,11 @@ fn supervisor() -> (Supervisor<NeverLaunches>, Handle) {
 async fn a_task_that_ends_or_panics_stops_the_broker_with_an_internal_error() {
     for panics in [false, true] {
         let (supervisor, handle) = supervisor();
-        let mut tasks: JoinSet<Ended> = JoinSet::new();
-        tasks.spawn(async move { ("supervisor", Some(supervisor.run().await)) });
-        tasks.spawn(name("other", async move { assert!(!panics, "meant by the test") }));
-        tasks.spawn(name("lasting", std::future::pending()));
-        let outcome = supervise_tasks(tasks, &handle).await;
+        let mut tasks = Tasks::default();
+        let handle = tasks.supervise((supervisor, handle));
+        tasks.start("other", async move { assert!(!panics, "meant by the test") });
+        tasks.start("lasting", std::future::pending());
+        let outcome = tasks.until_over(&handle).await;
         assert!(matches!(outcome, Err(StartError::Internal(_))), "{outcome:?}");
     }
 }
@@ -52,8 +54,8 @@ async fn a_task_that_ends_or_panics_stops_the_broker_with_an_internal_error() {
 async fn a_supervisor_that_panics_ends_the_program() {
     let (supervisor, handle) = supervisor();
     drop(supervisor);
-    let mut tasks: JoinSet<Ended> = JoinSet::new();
-    tasks.spawn(async { panic!("meant by the test") });
-    tasks.spawn(name("lasting", std::future::pending()));
-    assert!(matches!(supervise_tasks(tasks, &handle).await, Err(StartError::Internal(_))));
+    let mut tasks = Tasks::default();
+    tasks.start("supervisor", async { panic!("meant by the test") });
+    tasks.start("lasting", std::future::pending());
+    assert!(matches!(tasks.until_over(&handle).await, Err(StartError::Internal(_))));
 }

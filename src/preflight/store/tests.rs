@@ -80,13 +80,13 @@ fn only_the_store_that_was_used_is_used_again() {
     let check = || check(&store, &executable);
     check().unwrap();
     for damage in [fs::remove_file as fn(PathBuf) -> io::Result<()>, |path| fs::write(path, "{")] {
-        damage(place.join(marker::FILE)).unwrap();
+        damage(place.join(MARKER)).unwrap();
         store.is_there().unwrap();
         check().unwrap();
         assert!(marker::read(&place).is_ok(), "it is written anew");
     }
     fs::rename(place.join(MODE), at("mode")).unwrap_or_default();
-    fs::remove_file(place.join(marker::FILE)).unwrap();
+    fs::remove_file(place.join(MARKER)).unwrap();
     assert!(check().unwrap_err().contains("holds no marker"), "all of it was removed");
     assert!(store.is_there().unwrap_err().contains("holds no marker"));
     fs::write(place.join(MODE), "standalone").unwrap();
@@ -99,11 +99,11 @@ fn only_the_store_that_was_used_is_used_again() {
     assert!(check().unwrap_err().contains("holds no marker"), "an empty directory");
     start(&settings, &executable).unwrap();
     assert!(check().unwrap_err().contains("another store"));
-    fs::write(place.join(marker::FILE), "").unwrap();
+    fs::write(place.join(MARKER), "").unwrap();
     assert!(check().unwrap_err().contains("cannot be read"));
     fs::remove_dir_all(&place).unwrap();
     fs::create_dir(&place).unwrap();
-    fs::copy(at("away").join(marker::FILE), place.join(marker::FILE)).unwrap();
+    fs::copy(at("away").join(MARKER), place.join(MARKER)).unwrap();
     assert!(check().unwrap_err().contains("it is a copy, and the one that was used is somewhere else"));
     assert!(store.is_there().unwrap_err().contains("it is a copy"));
     let older = Marker { launches: 0, ..marker::read(&place).unwrap() };
@@ -127,7 +127,7 @@ fn a_copy_of_a_store_that_was_removed_is_waited_for_and_taken_by_the_next_start(
     let settings = settings(&place, &[]);
     let store = start(&settings, &executable).unwrap();
     fs::create_dir(&copy).unwrap();
-    fs::copy(place.join(marker::FILE), copy.join(marker::FILE)).unwrap();
+    fs::copy(place.join(MARKER), copy.join(MARKER)).unwrap();
     fs::remove_dir_all(&place).unwrap();
     fs::rename(&copy, &place).unwrap();
     for _ in 0..2 {
@@ -143,7 +143,7 @@ fn a_store_whose_marker_could_not_be_written_is_told_by_its_directory() {
     let (place, executable) = (directory.path().join("store"), server(directory.path(), "2.15.1"));
     fs::create_dir(&place).unwrap();
     // Stands for a disk that is full.
-    fs::create_dir(place.join(marker::FILE)).unwrap();
+    fs::create_dir(place.join(MARKER)).unwrap();
     let store = start(&settings(&place, &[]), &executable).unwrap();
     let check = || check(&store, &executable);
     check().unwrap();
@@ -152,7 +152,7 @@ fn a_store_whose_marker_could_not_be_written_is_told_by_its_directory() {
     assert!(check().unwrap_err().contains("another directory"));
     fs::remove_dir(&place).unwrap();
     fs::rename(directory.path().join("away"), &place).unwrap();
-    fs::remove_dir(place.join(marker::FILE)).unwrap();
+    fs::remove_dir(place.join(MARKER)).unwrap();
     check().unwrap();
     assert!(marker::read(&place).is_ok(), "it is written as soon as that is possible");
 }
@@ -198,7 +198,7 @@ fn a_required_marker_keeps_an_empty_directory_from_being_used() {
     check_marker(&settings(&place, &[])).unwrap();
     start(&settings(&place, &[]), &server(directory.path(), "2.15.1")).unwrap();
     check_marker(&required).unwrap();
-    fs::remove_file(place.join(marker::FILE)).unwrap();
+    fs::remove_file(place.join(MARKER)).unwrap();
     check_mode(&settings(&place, &[])).unwrap();
     check_marker(&required).unwrap();
 }

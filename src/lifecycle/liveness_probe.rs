@@ -12,12 +12,12 @@ use tokio::time::Instant;
 
 use super::integrity_tasks::Connected;
 use super::progress::Progress;
-use super::store::Store;
 use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
 use crate::health::{Disk, DiskWatch, HangDetector, Probe, Remedy, Responsiveness, StorageWatch, prove_by_writing};
 use crate::integrity::IntegrityMonitor;
 use crate::nats::{ApiError, Connector, JetStream, Monitor, MonitorError, ping};
+use crate::preflight::Store;
 use crate::settings::Settings;
 use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State, names_storage_fault};
 use crate::ticks;

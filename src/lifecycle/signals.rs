@@ -70,7 +70,7 @@ impl Signals {
     }
 
     /// Requests to reload go to `reloads`.
-    pub(super) async fn run(mut self, handle: Handle, reaper: Reaper, last_look: LastLook, reloads: mpsc::Sender<()>) {
+    pub async fn run(mut self, handle: Handle, reaper: Reaper, last_look: LastLook, reloads: mpsc::Sender<()>) {
         // A child may have ended before the first SIGCHLD was asked for.
         reaper.reap();
         let mut last_stop: Option<Instant> = None;

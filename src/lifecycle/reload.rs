@@ -8,30 +8,24 @@ mod check;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-pub use check::candidate;
-
-use super::StartError;
-use super::rendering::{Identity, Rendered, render};
 use crate::files::FileContent;
 use crate::nats::{Connector, Monitor, Own};
 use crate::nats_conf;
 use crate::off_thread::OffThread;
+use crate::preflight::{Identity, Rendered, Reread, StartError, render};
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
 use crate::status::Reloads;
 use crate::streams::Desired;
 use crate::supervisor::{Handle, Installed, NatsServer, Notice, Reaper};
 use crate::ticks;
-
-/// Reads the settings from where they came from.
-pub type Reread = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 
 pub struct Reload {
     pub reread: Reread,
@@ -72,6 +66,10 @@ pub struct EmbeddedServer {
 }
 
 impl EmbeddedServer {
+    pub fn config_file(&self) -> &Path {
+        &self.config_file
+    }
+
     pub fn new(server: &NatsServer, rendered: Rendered, reaper: Reaper) -> Self {
         Self {
             files: rendered.files,

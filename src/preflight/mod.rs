@@ -1,4 +1,14 @@
-//! Everything that can refuse a start, before anything is spawned.
+//! Everything that can refuse a start, before anything is spawned: directories, the store and its lock,
+//! ports, the executable, nats.conf.
+
+mod directories;
+mod lock;
+mod phases;
+mod ports;
+mod rendering;
+mod resources;
+mod start_error;
+mod store;
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -6,32 +16,36 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::phases::Phases;
-use super::reload::Reread;
-use super::rendering::{Identity, Rendered, nats_conf_fault, render};
-use super::resources::Resources;
-use super::store::{self, Store};
-use super::{StartError, directories, lock, ports, reload};
 use crate::files::remove_leftovers;
 use crate::nats::{Connector, Own, OwnCertificate, ServiceUser};
 use crate::nats_conf;
-use crate::settings::{Effective, Settings, variables};
+use crate::settings::{Effective, Loaded, Problems, Settings, variables};
 use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer, Reaper};
+pub use directories::config_file_candidates;
+pub use phases::Phases;
+use rendering::nats_conf_fault;
+pub use rendering::{Identity, Rendered, candidate, host_name, render};
+pub use resources::Resources;
+pub use start_error::StartError;
+pub use store::Store;
+
+/// Reads the settings from where they came from.
+pub type Reread = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 
 /// Everything a start needs, ready to run.
 pub struct Prepared {
-    pub(super) settings: Settings,
+    pub settings: Settings,
     /// [`None`] where there is no store of ours.
-    pub(super) store: Option<Arc<Store>>,
-    pub(super) listener: TcpListener,
-    pub(super) server: Server,
-    pub(super) link: Connector,
-    pub(super) log_file: Option<LogFile>,
-    pub(super) phases: Phases,
-    pub(super) reaper: Reaper,
-    pub(super) resources: Resources,
-    pub(super) effective: Vec<Effective>,
-    pub(super) reread: Reread,
+    pub store: Option<Arc<Store>>,
+    pub listener: TcpListener,
+    pub server: Server,
+    pub link: Connector,
+    pub log_file: Option<LogFile>,
+    pub phases: Phases,
+    pub reaper: Reaper,
+    pub resources: Resources,
+    pub effective: Vec<Effective>,
+    pub reread: Reread,
 }
 
 /// Whom to supervise.
@@ -178,5 +192,5 @@ fn clear_leftovers(config_file: &Path) {
         name == conf || name == conf_candidate || ServiceUser::is_file(name) || OwnCertificate::is_file(name)
     });
     // A process that was killed during a check of nats-server's could not remove it.
-    let _ = std::fs::remove_file(reload::candidate(config_file));
+    let _ = std::fs::remove_file(candidate(config_file));
 }

@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const LOCK: &str = ".unified-nats.lock";
 /// A server whose supervisor was killed is on its way out, and holds the lock until it is gone.
+use crate::store_layout::LOCK;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(5);
 

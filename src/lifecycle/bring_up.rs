@@ -9,14 +9,13 @@ use async_nats::Client;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::sleep;
 
-use super::phases::Phases;
-use super::store::Store;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::health::cluster;
 use crate::integrity::IntegrityMonitor;
 use crate::nats::{ApiError, Connection, Connector, JetStream, Monitor};
 use crate::off_thread::OffThread;
+use crate::preflight::{Phases, Store};
 use crate::settings::Settings;
 use crate::streams::{Desired, DesiredStream, Drift};
 use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State};

@@ -15,11 +15,9 @@ use nix::errno::Errno;
 use crate::files::{HeldDirectory, remove_leftovers, write_atomically};
 use crate::integrity::acknowledgement;
 use crate::settings::{Problems, Settings};
+use crate::store_layout::{self, MARKER, MODE};
 use crate::supervisor::{Executable, Hindrance, Reaper, Version};
 use marker::Marker;
-
-/// Says in which mode the store was written.
-const MODE: &str = ".unified-nats-mode";
 
 /// The store that this process has used so far. Nothing is launched over any other.
 pub struct Store {
@@ -189,12 +187,12 @@ impl Store {
 pub fn check_marker(settings: &Settings) -> Result<(), Problems> {
     let directory = &settings.jetstream.store_dir;
     let mut problems = Problems::default();
-    let signs = [marker::FILE, MODE];
+    let signs = [MARKER, MODE];
     if settings.jetstream.require_marker && !signs.iter().any(|sign| directory.join(sign).exists()) {
         problems.add(
             "JETSTREAM_STORE_DIR",
             format!("{:?}", directory.display().to_string()),
-            format!("JETSTREAM_REQUIRE_MARKER asks for a store that was used before, and it holds no {}", marker::FILE),
+            format!("JETSTREAM_REQUIRE_MARKER asks for a store that was used before, and it holds no {}", MARKER),
             "mount the volume of the store there; for the first start of a new store set JETSTREAM_REQUIRE_MARKER=false",
         );
     }
@@ -238,7 +236,7 @@ pub fn check_mode(settings: &Settings) -> Result<(), Problems> {
 /// `<store>/jetstream/<account>/streams/<stream>`
 fn streams_in(store: &Path) -> Vec<String> {
     let entries = |path: PathBuf| fs::read_dir(path).into_iter().flatten().flatten();
-    let mut streams: Vec<_> = entries(store.join("jetstream"))
+    let mut streams: Vec<_> = entries(store_layout::accounts(store))
         .filter(|account| account.file_name() != "$SYS")
         .flat_map(|account| entries(account.path().join("streams")))
         .map(|stream| stream.file_name().to_string_lossy().into_owned())

@@ -6,9 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::files::write_atomically;
+use crate::store_layout::MARKER;
 use crate::supervisor::Version;
-
-pub const FILE: &str = ".unified-nats-store.json";
 
 /// The longest marker that is read.
 const MAX_FILE: u64 = 4096;
@@ -37,13 +36,13 @@ impl Marker {
     }
 
     pub fn write(&self, store: &Path) -> io::Result<()> {
-        write_atomically(&store.join(FILE), serde_json::to_string(self)?.as_bytes())
+        write_atomically(&store.join(MARKER), serde_json::to_string(self)?.as_bytes())
     }
 }
 
 /// A marker that does not exist is [`io::ErrorKind::NotFound`].
 pub fn read(store: &Path) -> io::Result<Marker> {
-    let path = store.join(FILE);
+    let path = store.join(MARKER);
     let metadata = std::fs::metadata(&path)?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
         return Err(io::Error::other("it is no small file"));

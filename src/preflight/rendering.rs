@@ -1,17 +1,17 @@
 //! nats.conf and what it names, for a start and for a reload.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::StartError;
+use super::start_error::StartError;
 use crate::files::FileContent;
 use crate::nats::{Connector, IssuedCertificate, Own, OwnCertificate, ServiceUser};
 use crate::nats_conf::{self, RenderContext, Secrets};
 use crate::settings::{Authentication, Problems, Settings};
 
 /// A configuration, and how to reach a server that runs with it.
-pub(super) struct Rendered {
+pub struct Rendered {
     /// nats.conf last: it names the others.
     pub files: Vec<FileContent>,
     pub link: Connector,
@@ -20,7 +20,7 @@ pub(super) struct Rendered {
 
 /// Whom we are known as to our own server; made once, where it is asked for.
 #[derive(Clone, Default)]
-pub(super) struct Identity {
+pub struct Identity {
     pub user: Option<ServiceUser>,
     certificate: Option<IssuedCertificate>,
 }
@@ -40,7 +40,7 @@ impl Identity {
 }
 
 /// Reads files that the settings name, but writes none.
-pub(super) fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, StartError> {
+pub fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, StartError> {
     let (directory, port) = (config_file.parent().unwrap_or(Path::new("/")), settings.server.port);
     let identity = identity.completed(settings)?;
     let mut files: Vec<_> = identity.user.iter().map(|user| user.file(directory, port)).collect();
@@ -77,4 +77,11 @@ pub(super) fn nats_conf_fault(error: nats_conf::RenderError) -> StartError {
 /// The name of this machine, as other nodes of a cluster tell it apart by.
 pub fn host_name() -> String {
     nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Where nats-server finds a configuration that is to be checked.
+pub fn candidate(config_file: &Path) -> PathBuf {
+    let mut candidate = config_file.as_os_str().to_owned();
+    candidate.push(".candidate");
+    candidate.into()
 }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::files::{PROBE_FILE, is_out_of_room};
+use crate::files::is_out_of_room;
 use crate::settings::{Problems, Settings, describe_unwritable};
+use crate::store_layout::{self, PROBE};
 
 /// Creates what is missing and writes to what is there. Disks that are full are not problems:
 /// their directories come back, for the broker starts degraded.
@@ -47,13 +48,14 @@ pub fn prepare(settings: &Settings) -> Result<Vec<PathBuf>, Problems> {
 /// A directory of nats-server inside the store that this process may not write: what a volume looks
 /// like after an incomplete chown.
 fn foreign_inside(store: &Path) -> Option<PathBuf> {
-    let inside = ["jetstream", "jetstream/$G", "jetstream/$G/streams"].map(|path| store.join(path));
-    inside.into_iter().find(|path| path.exists() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_err())
+    store_layout::directories(store)
+        .into_iter()
+        .find(|path| path.exists() && access(path, AccessFlags::W_OK | AccessFlags::X_OK).is_err())
 }
 
 fn prove_writable(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o770).create(directory)?;
-    let probe = directory.join(PROBE_FILE);
+    let probe = directory.join(PROBE);
     let written = fs::write(&probe, b"x");
     // Nothing to remove where nothing could be written.
     let _ = fs::remove_file(&probe);

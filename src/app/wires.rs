@@ -1,0 +1,131 @@
+//! What the tasks of a broker tell each other, and the tasks that are made of little else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_nats::Client;
+use tokio::sync::watch::{self, channel};
+use tokio::sync::{Notify, mpsc};
+
+use crate::api::Views;
+use crate::domain::Generation;
+use crate::health::{HealthMonitor, HealthReport};
+use crate::integrity::IntegrityMonitor;
+use crate::lifecycle::{BringUp, Disk, EmbeddedServer, Reload};
+use crate::nats::Connector;
+use crate::off_thread::OffThread;
+use crate::preflight::{Phases, Reread, Store};
+use crate::settings::{Effective, Settings};
+use crate::status::{BrokerStatus, Reloads, Sources};
+use crate::streams::{Desired, Drift};
+use crate::supervisor::Handle;
+
+type Wire<T> = (watch::Sender<T>, watch::Receiver<T>);
+
+pub struct Wires {
+    settings: Arc<Settings>,
+    /// The connection to the server that runs now.
+    pub client: Wire<Option<(Generation, Client)>>,
+    pub reports: Wire<Option<HealthReport>>,
+    /// The settings that a reload may change.
+    pub in_force: Wire<Arc<Settings>>,
+    /// Something has changed that is worth a health check before its time.
+    pub recheck: Arc<Notify>,
+    pub pulse: Wire<Instant>,
+    connector: Wire<Connector>,
+    desired: Wire<Arc<Desired>>,
+    drift: Wire<Drift>,
+    reloads: Wire<Reloads>,
+}
+
+impl Wires {
+    pub fn new(settings: Arc<Settings>, connector: Connector) -> Self {
+        Self {
+            client: channel(None),
+            reports: channel(None),
+            in_force: channel(settings.clone()),
+            recheck: Arc::default(),
+            pulse: channel(Instant::now()),
+            connector: channel(connector),
+            desired: channel(Arc::new(Desired::of(&settings))),
+            drift: channel(Drift::default()),
+            reloads: channel(Reloads::default()),
+            settings,
+        }
+    }
+
+    /// What the API may look at, where it is published, and what it is made of.
+    pub fn status(
+        &self,
+        handle: &Handle,
+        integrity: &IntegrityMonitor,
+    ) -> (Views, watch::Sender<Arc<BrokerStatus>>, Sources) {
+        let mut sources = Sources::new(
+            handle,
+            self.reports.1.clone(),
+            self.settings.looks_after_messages().then(|| integrity.watch()),
+            self.settings.jetstream.enabled.then(|| self.drift.1.clone()),
+            self.reloads.1.clone(),
+        );
+        let published = sources.publish();
+        let environment = self.settings.api.environment;
+        (Views { status: published.subscribe(), pulse: self.pulse.1.clone(), environment }, published, sources)
+    }
+
+    pub fn bring_up(
+        &self,
+        handle: &Handle,
+        integrity: &IntegrityMonitor,
+        store: Option<Arc<Store>>,
+        phases: Phases,
+    ) -> BringUp {
+        BringUp {
+            settings: self.settings.clone(),
+            in_force: self.in_force.1.clone(),
+            desired: self.desired.1.clone(),
+            link: self.connector.1.clone(),
+            notices: handle.notices(),
+            handle: handle.clone(),
+            integrity: integrity.clone(),
+            store,
+            at_store: OffThread::default(),
+            client: self.client.0.clone(),
+            look: self.recheck.clone(),
+            drift: self.drift.0.clone(),
+            phases,
+            told: vec![],
+        }
+    }
+
+    pub fn reload(
+        &self,
+        handle: &Handle,
+        reread: Reread,
+        effective: Vec<Effective>,
+        own: Option<EmbeddedServer>,
+        requests: mpsc::Receiver<()>,
+    ) -> Reload {
+        Reload {
+            reread,
+            effective,
+            in_force: self.in_force.0.clone(),
+            own,
+            handle: handle.clone(),
+            link: self.connector.0.clone(),
+            desired: self.desired.0.clone(),
+            requests,
+            reloaded: self.reloads.0.clone(),
+            disk: Disk::default(),
+        }
+    }
+
+    pub fn health_monitor(&self) -> HealthMonitor {
+        HealthMonitor {
+            in_force: self.in_force.1.clone(),
+            desired: self.desired.1.clone(),
+            client: self.client.1.clone(),
+            reports: self.reports.0.clone(),
+            look: self.recheck.clone(),
+        }
+    }
+}
