@@ -7,10 +7,13 @@ nats_version=2.15.1
 
 usage() {
     cat <<'HELP'
-Usage: scripts/up.sh [ARGUMENT...]
+Usage: scripts/up.sh [--release] [ARGUMENT...]
 
 Builds unified-nats, provides nats-server and runs the broker in the foreground until Ctrl-C.
-Arguments are handed to `unified-nats run`.
+Arguments are handed to `unified-nats run`. The first build takes one to two minutes on two cores,
+later ones seconds.
+
+  --release  build what the image has: optimised as a whole, which takes three times as long
 
 Settings come from the environment, then from a file .env in the repository (plain NAME=VALUE
 lines; variables that are set already win). Where nothing else is said:
@@ -81,10 +84,15 @@ provide_nats_server() {
     export NATS_SERVER_BIN
 }
 
+profile=up
 case ${1:-} in
     -h | --help)
         usage
         exit 0
+        ;;
+    --release)
+        profile=release
+        shift
         ;;
 esac
 
@@ -99,7 +107,13 @@ fi
 
 target=$(realpath -m -- "${CARGO_TARGET_DIR:-$repo/target}")
 # Run from the repository because cargo looks for its settings in the working directory.
-(cd "$repo" && CARGO_TARGET_DIR=$target cargo build --release --locked >&2)
+program=$target/$profile/unified-nats
+if ! [ -x "$program" ]; then
+    echo "up.sh: building unified-nats for the first time; that takes some minutes" >&2
+fi
+started=$SECONDS
+(cd "$repo" && CARGO_TARGET_DIR=$target cargo build --profile "$profile" --locked >&2)
+echo "up.sh: unified-nats is built ($((SECONDS - started)) s); providing nats-server $nats_version" >&2
 provide_nats_server
 
 for name in NATS_HOST API_HOST; do
@@ -109,4 +123,5 @@ set_default JETSTREAM_STORE_DIR "$repo/.local/jetstream"
 set_default NATS_CONFIG_FILE "$repo/.local/nats.conf"
 mkdir -p "$repo/.local"
 
-exec "$target/release/unified-nats" run "$@"
+echo "up.sh: starting; the broker says \"ready\" below" >&2
+exec "$program" run "$@"

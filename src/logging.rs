@@ -108,6 +108,15 @@ pub fn timestamp(at: SystemTime) -> impl fmt::Display {
     humantime::format_rfc3339_millis(at)
 }
 
+/// The room that a line comes from. What operators may filter by stays when rooms are divided.
+fn logger_of(target: &str) -> &str {
+    match target.split("::").nth(1) {
+        Some("preflight" | "lifecycle") => "app",
+        Some(room) => room,
+        None => SERVICE,
+    }
+}
+
 fn format_line(style: Style, level: Level, logger: &str, message: &str, fields: Map<String, Value>) -> String {
     let now = timestamp(SystemTime::now());
     let mut line = String::with_capacity(160);
@@ -179,7 +188,7 @@ impl<S: Subscriber> Layer<S> for Forward {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         let target = metadata.target();
-        let logger = if Self::is_own(target) { target.split("::").nth(1).unwrap_or(SERVICE) } else { target };
+        let logger = if Self::is_own(target) { logger_of(target) } else { target };
         let mut fields = Fields::default();
         event.record(&mut fields);
         self.0.send(format_line(self.0.style, *metadata.level(), logger, &fields.message, fields.rest));
