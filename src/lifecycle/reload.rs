@@ -81,39 +81,6 @@ impl EmbeddedServer {
     }
 }
 
-/// Variables whose change a running server takes over. Others have made it, or us, what it is.
-static RELOADABLE: [&Variable; 12] = [
-    &NATS_AUTH_ENABLED,
-    &NATS_AUTH_USERNAME,
-    &NATS_AUTH_PASSWORD,
-    &NATS_AUTH_TOKEN,
-    &NATS_TLS_CERT,
-    &NATS_TLS_KEY,
-    &NATS_TLS_CA,
-    &NATS_TLS_VERIFY,
-    &NATS_EXTRA_CONFIG,
-    &NATS_USERS_FILE,
-    &STREAMS_FILE,
-    &STREAMS_PRUNE,
-];
-
-/// The same where others run the server: how we get there.
-static RELOADABLE_EXTERNAL: [&Variable; 13] = [
-    &NATS_URL,
-    &MARKETPRISM_NATS_URL,
-    &NATS_CREDS_FILE,
-    &NATS_TLS_ENABLED,
-    &NATS_TLS_CA,
-    &NATS_TLS_CLIENT_CERT,
-    &NATS_TLS_CLIENT_KEY,
-    &NATS_AUTH_ENABLED,
-    &NATS_AUTH_USERNAME,
-    &NATS_AUTH_PASSWORD,
-    &NATS_AUTH_TOKEN,
-    &STREAMS_FILE,
-    &STREAMS_PRUNE,
-];
-
 /// Files that were refused are tried again after that long, or when they change.
 const RETRY: Duration = Duration::from_secs(60);
 /// Between two looks at the certificate files.
@@ -239,9 +206,10 @@ impl Reload {
             tracing::warn!("{warning}");
         }
         let changed = changed(&self.effective, &effective);
-        let reloadable: &[&Variable] = if self.own.is_some() { &RELOADABLE } else { &RELOADABLE_EXTERNAL };
-        let fixed: Vec<_> =
-            changed.iter().copied().filter(|name| !reloadable.iter().any(|v| v.name == *name)).collect();
+        let is_external = self.own.is_none();
+        let is_fixed =
+            |name: &&str| Variable::named(name).is_none_or(|variable| !variable.reloads.take_over(is_external));
+        let fixed: Vec<_> = changed.iter().copied().filter(is_fixed).collect();
         if !fixed.is_empty() {
             return Err(Refusal::NotReloadable(fixed));
         }

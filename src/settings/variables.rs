@@ -15,8 +15,32 @@ pub struct Variable {
     pub secret: bool,
     /// The part of the product that will act on it, while this version does not have that part.
     pub not_yet_implemented: Option<&'static str>,
+    /// Whether a broker that runs takes its change over.
+    pub reloads: Reloads,
     /// Its value among the variables read.
     pub value: fn(&Environment) -> Option<&str>,
+}
+
+/// When a broker that runs takes the change of a variable over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloads {
+    Never,
+    /// Where the server is our own: what clients of it need to know.
+    Embedded,
+    /// Where others run the server: how we get there.
+    External,
+    Always,
+}
+
+impl Reloads {
+    pub fn take_over(self, is_external: bool) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Embedded => !is_external,
+            Self::External => is_external,
+            Self::Always => true,
+        }
+    }
 }
 
 /// What holds when a variable is not set.
@@ -47,7 +71,17 @@ impl Variable {
         doc: &'static str,
         value: fn(&Environment) -> Option<&str>,
     ) -> Self {
-        Self { name, section, default, allowed, doc, secret: false, not_yet_implemented: None, value }
+        Self {
+            name,
+            section,
+            default,
+            allowed,
+            doc,
+            secret: false,
+            not_yet_implemented: None,
+            reloads: Reloads::Never,
+            value,
+        }
     }
 
     const fn secret(mut self) -> Self {
@@ -57,6 +91,11 @@ impl Variable {
 
     const fn not_yet_implemented(mut self, part: &'static str) -> Self {
         self.not_yet_implemented = Some(part);
+        self
+    }
+
+    const fn reloads(mut self, when: Reloads) -> Self {
+        self.reloads = when;
         self
     }
 
@@ -99,12 +138,12 @@ const TRACES: &str = "OpenTelemetry export";
 variables! {
     "Server" {
         NATS_MODE(nats_mode) = Fixed("embedded"), "embedded or external", "embedded: supervise a nats-server of our own; external: serve one that runs elsewhere"
-        NATS_URL(nats_url) = Fixed("nats://localhost:4222"), "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "External mode: the servers to connect to. In embedded mode only clients read it"
-        MARKETPRISM_NATS_URL(marketprism_nats_url) = Unset, "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "Same as NATS_URL, and wins over it"
+        NATS_URL(nats_url) = Fixed("nats://localhost:4222"), "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "External mode: the servers to connect to. In embedded mode only clients read it" ; reloads(Reloads::External)
+        MARKETPRISM_NATS_URL(marketprism_nats_url) = Unset, "a comma-separated list of nats://, tls://, ws:// or wss:// URLs", "Same as NATS_URL, and wins over it" ; reloads(Reloads::External)
         NATS_MONITOR_URL(nats_monitor_url) = Unset, "an http:// or https:// URL", "External mode: the server's monitoring address"
-        NATS_CREDS_FILE(nats_creds_file) = Unset, "the path of a readable file", "External mode: credentials file"
-        NATS_TLS_CLIENT_CERT(nats_tls_client_cert) = Unset, "the path of a PEM file", "External mode: client certificate"
-        NATS_TLS_CLIENT_KEY(nats_tls_client_key) = Unset, "the path of a PEM file", "External mode: key of the client certificate"
+        NATS_CREDS_FILE(nats_creds_file) = Unset, "the path of a readable file", "External mode: credentials file" ; reloads(Reloads::External)
+        NATS_TLS_CLIENT_CERT(nats_tls_client_cert) = Unset, "the path of a PEM file", "External mode: client certificate" ; reloads(Reloads::External)
+        NATS_TLS_CLIENT_KEY(nats_tls_client_key) = Unset, "the path of a PEM file", "External mode: key of the client certificate" ; reloads(Reloads::External)
         NATS_SERVER_BIN(nats_server_bin) = Fixed("nats-server"), "a path, or a name that is found in PATH", "The nats-server executable, 2.10 or newer"
         NATS_SERVER_ALLOW_DOWNGRADE(nats_server_allow_downgrade) = Fixed("false"), "true or false", "Whether an older nats-server may open a store that a newer one has written"
         NATS_SERVER_NAME(nats_server_name) = Fixed("marketprism-nats-unified"), "at most 128 characters without white space", "Name of the server; in a cluster the host name is appended to the default"
@@ -121,7 +160,7 @@ variables! {
         NATS_WRITE_DEADLINE(nats_write_deadline) = Fixed("10s"), "a duration above 0, such as 10s", "A client that takes longer to accept data is cut off"
         NATS_PING_INTERVAL(nats_ping_interval) = Fixed("2m"), "a duration above 0, such as 2m", "Time between pings to a client"
         NATS_PING_MAX(nats_ping_max) = Fixed("2"), "a whole number of at least 1", "Unanswered pings before a client is cut off"
-        NATS_EXTRA_CONFIG(nats_extra_config) = Unset, "the path of a nats.conf fragment without includes and without keys that are set here", "Fragment added to nats.conf"
+        NATS_EXTRA_CONFIG(nats_extra_config) = Unset, "the path of a nats.conf fragment without includes and without keys that are set here", "Fragment added to nats.conf" ; reloads(Reloads::Embedded)
     }
     "JetStream" {
         JETSTREAM_ENABLED(jetstream_enabled) = Fixed("true"), "true or false", "JetStream on or off; off means no streams at all"
@@ -149,22 +188,22 @@ variables! {
         DISCARD_POLICY(discard_policy) = Fixed("old"), "old or new", "What gives way when the stream is full"
         STORAGE_TYPE(storage_type) = Fixed("file"), "file or memory", "Where the stream is kept"
         STREAM_COMPRESSION(stream_compression) = Fixed("none"), "none or s2", "Compression of file storage"
-        STREAMS_FILE(streams_file) = Unset, "the path of a YAML file", "More streams, consumers and buckets"
+        STREAMS_FILE(streams_file) = Unset, "the path of a YAML file", "More streams, consumers and buckets" ; reloads(Reloads::Always)
         STREAMS_DEFAULTS(streams_defaults) = Fixed("market-data"), "market-data, broker, none, or a comma-separated list", "Built-in sets of streams"
         STREAMS_RECONCILE_INTERVAL(streams_reconcile_interval) = Fixed("60"), "a duration; 0 = only at start and on SIGHUP", "Time between drift checks"
-        STREAMS_PRUNE(streams_prune) = Fixed("false"), "true or false", "Delete streams that carry our mark and are no longer declared"
+        STREAMS_PRUNE(streams_prune) = Fixed("false"), "true or false", "Delete streams that carry our mark and are no longer declared" ; reloads(Reloads::Always)
     }
     "Authentication and TLS" {
-        NATS_AUTH_ENABLED(nats_auth_enabled) = Fixed("false"), "true or false; true needs user and password, a token, or a users file", "Ask clients for credentials. External mode shows what is set"
-        NATS_AUTH_USERNAME(nats_auth_username) = Unset, "at most 1 KiB of text", "User name for clients"
-        NATS_AUTH_PASSWORD(nats_auth_password) = Unset, "at most 1 KiB of text without NUL", "Password for clients" ; secret
-        NATS_AUTH_TOKEN(nats_auth_token) = Unset, "at most 1 KiB of text without NUL; not together with users", "Token for clients" ; secret
-        NATS_USERS_FILE(nats_users_file) = Unset, "the path of a YAML file", "Users with their permissions, as `users:` in YAML; passwords plain or bcrypt"
-        NATS_TLS_ENABLED(nats_tls_enabled) = Fixed("false"), "true or false; true needs NATS_TLS_CERT and NATS_TLS_KEY", "TLS for clients"
-        NATS_TLS_CERT(nats_tls_cert) = Unset, "the path of a PEM file with the certificate and its chain", "Server certificate"
-        NATS_TLS_KEY(nats_tls_key) = Unset, "the path of a PEM file with the certificate's private key", "Server key"
-        NATS_TLS_CA(nats_tls_ca) = Unset, "the path of a PEM file with certificate authorities", "Authorities for client certificates; external mode: for the certificate of the server, instead of those of the system"
-        NATS_TLS_VERIFY(nats_tls_verify) = Fixed("false"), "true or false; true needs NATS_TLS_CA", "Ask clients for a certificate"
+        NATS_AUTH_ENABLED(nats_auth_enabled) = Fixed("false"), "true or false; true needs user and password, a token, or a users file", "Ask clients for credentials. External mode shows what is set" ; reloads(Reloads::Always)
+        NATS_AUTH_USERNAME(nats_auth_username) = Unset, "at most 1 KiB of text", "User name for clients" ; reloads(Reloads::Always)
+        NATS_AUTH_PASSWORD(nats_auth_password) = Unset, "at most 1 KiB of text without NUL", "Password for clients" ; secret ; reloads(Reloads::Always)
+        NATS_AUTH_TOKEN(nats_auth_token) = Unset, "at most 1 KiB of text without NUL; not together with users", "Token for clients" ; secret ; reloads(Reloads::Always)
+        NATS_USERS_FILE(nats_users_file) = Unset, "the path of a YAML file", "Users with their permissions, as `users:` in YAML; passwords plain or bcrypt" ; reloads(Reloads::Embedded)
+        NATS_TLS_ENABLED(nats_tls_enabled) = Fixed("false"), "true or false; true needs NATS_TLS_CERT and NATS_TLS_KEY", "TLS for clients" ; reloads(Reloads::External)
+        NATS_TLS_CERT(nats_tls_cert) = Unset, "the path of a PEM file with the certificate and its chain", "Server certificate" ; reloads(Reloads::Embedded)
+        NATS_TLS_KEY(nats_tls_key) = Unset, "the path of a PEM file with the certificate's private key", "Server key" ; reloads(Reloads::Embedded)
+        NATS_TLS_CA(nats_tls_ca) = Unset, "the path of a PEM file with certificate authorities", "Authorities for client certificates; external mode: for the certificate of the server, instead of those of the system" ; reloads(Reloads::Always)
+        NATS_TLS_VERIFY(nats_tls_verify) = Fixed("false"), "true or false; true needs NATS_TLS_CA", "Ask clients for a certificate" ; reloads(Reloads::Embedded)
     }
     "Cluster" {
         NATS_CLUSTER_ENABLED(nats_cluster_enabled) = Fixed("false"), "true or false; true needs NATS_CLUSTER_ROUTES", "Join a cluster. Never over a store that was written standalone"
