@@ -19,7 +19,7 @@ fn sections() -> Vec<(&'static str, Vec<&'static Variable>)> {
 pub fn markdown() -> String {
     let mut text = String::new();
     for (section, variables) in sections() {
-        let _ = writeln!(text, "#### {section}\n");
+        let _ = writeln!(text, "### {section}\n");
         let _ = writeln!(text, "| variable | default | allowed | meaning |\n|---|---|---|---|");
         for v in variables {
             let default = match v.default {

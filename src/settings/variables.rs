@@ -1,5 +1,5 @@
-//! Every variable once: name, default, what is allowed, what it is for. `.env.unified`, the README
-//! table and `config reference` come from here.
+//! Every variable once: name, default, what is allowed, what it is for. `.env.unified`, the tables of
+//! docs/settings.md and `config reference` come from here.
 
 use serde::Deserialize;
 
