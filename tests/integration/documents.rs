@@ -1,5 +1,10 @@
 //! Documents that cannot drift from the code.
 
+mod commands;
+mod links;
+mod markdown;
+mod mirrors;
+
 use std::collections::BTreeSet;
 
 use unified_nats::settings::variables::{self, ALL, COMPOSE_ONLY};
@@ -63,42 +68,4 @@ fn compose_passes_every_variable_through() {
     for (name, default) in COMPOSE_ONLY {
         assert!(compose.contains(&format!("${{{name}:-{default}}}")) || name == "VCS_REF", "{name}:-{default}");
     }
-}
-
-/// Headings by level, and code blocks.
-fn skeleton(readme: &str) -> (Vec<usize>, Vec<String>) {
-    let mut levels = Vec::new();
-    let mut blocks = Vec::new();
-    let mut block: Option<String> = None;
-    for line in readme.lines() {
-        match (&mut block, line.starts_with("```")) {
-            (None, true) => block = Some(String::new()),
-            (Some(text), true) => {
-                blocks.push(std::mem::take(text));
-                block = None;
-            }
-            (Some(text), false) => {
-                // Comments are translated.
-                let code = line.split("  # ").next().unwrap_or_default().trim_end();
-                if !code.trim_start().starts_with('#') && !code.is_empty() {
-                    text.push_str(code);
-                    text.push('\n');
-                }
-            }
-            (None, false) => {
-                levels.extend(line.split_once("# ").map(|(marks, _)| marks.len() + 1).filter(|_| line.starts_with('#')))
-            }
-        }
-    }
-    (levels, blocks)
-}
-
-#[test]
-fn the_chinese_readme_has_the_same_headings_and_commands() {
-    let (english, chinese) = (repository("README.md"), repository("README.zh.md"));
-    let (levels, blocks) = skeleton(&english);
-    let (chinese_levels, chinese_blocks) = skeleton(&chinese);
-    assert_eq!(levels, chinese_levels, "the headings differ");
-    assert!(blocks.len() > 10);
-    assert_eq!(blocks, chinese_blocks, "the commands differ");
 }
