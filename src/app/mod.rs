@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::api;
 use crate::files::HeldDirectory;
 use crate::integrity::{IntegrityMonitor, SignOfLife};
-use crate::lifecycle::{self, EmbeddedServer, LastLook, LivenessProbe, Signals};
+use crate::lifecycle::{self, EmbeddedServer, LastCheck, LivenessProbe, Signals};
 use crate::logging::Log;
 use crate::nats::{Connector, Monitor};
 use crate::preflight::{Prepared, Server, StartError, Store};
@@ -55,8 +55,8 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("status", status::keep(sources, published));
     tasks.start("pulse", lifecycle::give_pulse(wires.pulse.0.clone()));
     let (reloads, requests) = mpsc::channel(1);
-    let last_look = LastLook { integrity: integrity.clone(), client: wires.client.1.clone() };
-    tasks.start("signals", signals.run(handle.clone(), reaper, last_look, reloads));
+    let last_check = LastCheck { integrity: integrity.clone(), client: wires.client.1.clone() };
+    tasks.start("signals", signals.run(handle.clone(), reaper, last_check, reloads));
     start_probes(&mut tasks, &wires, &handle, &integrity, link, store.clone());
     let sign_of_life = start_integrity(&mut tasks, &wires, &handle, &integrity, directory)?;
     let bring_up = wires.bring_up(&handle, &integrity, store, phases);
@@ -129,7 +129,7 @@ fn start_integrity(
     // A list of all streams is the most that an idle broker does.
     let period = settings.health.probe_interval * 2;
     let client = || wires.client.1.clone();
-    tasks.start("look", lifecycle::look(handle.clone(), client(), integrity.clone(), period));
+    tasks.start("check-streams", lifecycle::check_streams(handle.clone(), client(), integrity.clone(), period));
     tasks.start("read-through", lifecycle::read_through(handle.clone(), client(), integrity.clone()));
     tasks.start("listen", lifecycle::listen(client(), integrity.clone()));
     tasks.start("restored", lifecycle::hear_restored(handle.notices(), integrity.clone()));

@@ -11,7 +11,7 @@ use crate::api::Views;
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::integrity::IntegrityMonitor;
-use crate::lifecycle::{BringUp, Disk, EmbeddedServer, Reload};
+use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
 use crate::nats::Connector;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
@@ -90,7 +90,7 @@ impl Wires {
             store,
             at_store: OffThread::default(),
             client: self.client.0.clone(),
-            look: self.recheck.clone(),
+            recheck: self.recheck.clone(),
             drift: self.drift.0.clone(),
             phases,
             told: vec![],
@@ -115,7 +115,7 @@ impl Wires {
             desired: self.desired.0.clone(),
             requests,
             reloaded: self.reloads.0.clone(),
-            disk: Disk::default(),
+            disk: ReloadFiles::default(),
         }
     }
 
@@ -125,7 +125,7 @@ impl Wires {
             desired: self.desired.1.clone(),
             client: self.client.1.clone(),
             reports: self.reports.0.clone(),
-            look: self.recheck.clone(),
+            recheck: self.recheck.clone(),
         }
     }
 }

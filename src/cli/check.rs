@@ -1,6 +1,6 @@
 use super::args::HealthCheck as Arguments;
 use super::exit::Code;
-use super::{Flags, block_on, loaded_or_told, own};
+use super::{Flags, block_on, loaded_or_printed, own};
 use std::time::Duration;
 
 use crate::api::ApiClient;
@@ -10,7 +10,7 @@ use crate::settings::{Purpose, Settings};
 use crate::status::CheckStatus;
 
 pub fn health_check(flags: &Flags, arguments: &Arguments) -> Code {
-    let settings = match loaded_or_told(Purpose::Talk, flags) {
+    let settings = match loaded_or_printed(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };

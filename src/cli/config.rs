@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::args::{OutputFlags, Reference, Render};
 use super::exit::Code;
-use super::{Flags, loaded_or_told};
+use super::{Flags, loaded_or_printed};
 use crate::files::write_atomically;
 use crate::nats_conf::{self, RenderContext, RenderError, Secrets};
 use crate::preflight::host_name;
@@ -17,7 +17,7 @@ fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError
 }
 
 /// Like [`rendered`]; what is wrong is printed.
-fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Code> {
+fn rendered_or_printed(settings: &Settings, secrets: Secrets) -> Result<String, Code> {
     rendered(settings, secrets).map_err(|error| match error.as_problem() {
         Some(problem) => {
             eprintln!("{}", Problems::from(vec![problem]));
@@ -30,9 +30,9 @@ fn rendered_or_told(settings: &Settings, secrets: Secrets) -> Result<String, Cod
     })
 }
 
-/// Like [`loaded_or_told`]; so is what is doubtful, and what this user may not touch.
+/// Like [`loaded_or_printed`]; so is what is doubtful, and what this user may not touch.
 fn loaded_with_warnings(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code> {
-    let mut loaded = loaded_or_told(purpose, flags)?;
+    let mut loaded = loaded_or_printed(purpose, flags)?;
     loaded.warnings.extend(nats_conf::warnings(&loaded.settings));
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
@@ -63,14 +63,14 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
             return Err(Code::Failed);
         }
         let Some(path) = &arguments.output else {
-            let text = rendered_or_told(&settings, Secrets::Redacted)?;
+            let text = rendered_or_printed(&settings, Secrets::Redacted)?;
             match arguments.json {
                 true => say!("{:#}", json!({ "nats_conf": text })),
                 false => say_raw!("{text}"),
             }
             return Ok(());
         };
-        let text = rendered_or_told(&settings, Secrets::Written)?;
+        let text = rendered_or_printed(&settings, Secrets::Written)?;
         write_atomically(path, text.as_bytes()).map_err(|error| {
             eprintln!("cannot write {}: {error}; name a path in a directory that you may write", path.display());
             Code::Failed
@@ -120,7 +120,7 @@ pub fn reference(arguments: &Reference) -> Code {
 }
 
 /// What `config validate` found.
-struct Verdict {
+struct Validation {
     problems: Vec<Problem>,
     warnings: Vec<String>,
     /// What nats-server said about nats.conf; [`None`] when it was not asked.
@@ -163,8 +163,9 @@ pub fn validate(flags: &Flags, arguments: &OutputFlags) -> Code {
     verdict.code
 }
 
-fn judge(flags: &Flags) -> Verdict {
-    let refused = |problems: Vec<Problem>, warnings| Verdict { problems, warnings, server: None, code: Code::Settings };
+fn judge(flags: &Flags) -> Validation {
+    let refused =
+        |problems: Vec<Problem>, warnings| Validation { problems, warnings, server: None, code: Code::Settings };
     let loaded = match Settings::load(&ProcessEnvironment, flags) {
         Ok(loaded) => loaded,
         Err(problems) => return refused(problems.list, problems.warnings),
@@ -172,7 +173,7 @@ fn judge(flags: &Flags) -> Verdict {
     let mut warnings = loaded.warnings;
     warnings.extend(nats_conf::warnings(&loaded.settings));
     if loaded.settings.external.is_some() {
-        return Verdict { problems: vec![], warnings, server: None, code: Code::Success };
+        return Validation { problems: vec![], warnings, server: None, code: Code::Success };
     }
     let text = match rendered(&loaded.settings, Secrets::Written) {
         Ok(text) => text,
@@ -180,7 +181,7 @@ fn judge(flags: &Flags) -> Verdict {
             Some(problem) => return refused(vec![problem], warnings),
             None => {
                 let server = Some(Err(format!("{:#}", anyhow::Error::from(error))));
-                return Verdict { problems: vec![], warnings, server, code: Code::Internal };
+                return Validation { problems: vec![], warnings, server, code: Code::Internal };
             }
         },
     };
@@ -192,7 +193,7 @@ fn judge(flags: &Flags) -> Verdict {
             Err(answer) => (Err(answer), Code::Settings),
         },
     };
-    Verdict { problems: vec![], warnings, server: Some(server), code }
+    Validation { problems: vec![], warnings, server: Some(server), code }
 }
 
 /// Has nats-server read the file (`-t`); the answer is its own.

@@ -53,7 +53,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code
 }
 
 /// The settings; what is wrong with them is printed.
-fn loaded_or_told(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code> {
+fn loaded_or_printed(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code> {
     Settings::load_for(purpose, &ProcessEnvironment, flags).map_err(|problems| {
         eprintln!("{problems}");
         Code::Settings

@@ -51,7 +51,7 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
             Code::Success
         }
         Err(fault) => {
-            tell(&fault);
+            log_error(&fault);
             Code::from(&fault)
         }
     };
@@ -60,7 +60,7 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
 }
 
 /// One log line for each line of the message: lists of problems, last words of nats-server.
-fn tell(fault: &StartError) {
+fn log_error(fault: &StartError) {
     let text = match fault {
         StartError::Internal(error) => format!("internal error: {error:#}"),
         other => other.to_string(),

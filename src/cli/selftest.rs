@@ -1,14 +1,14 @@
 use super::args::SelfTestArguments;
 use super::check::print;
 use super::exit::Code;
-use super::{Flags, block_on, loaded_or_told, own};
+use super::{Flags, block_on, loaded_or_printed, own};
 use crate::health::{Check, Outcome, Report, SelfTest};
 use crate::nats::{Connector, Monitor};
 use crate::settings::Purpose;
 
 /// Proves a deployment from end to end.
 pub fn selftest(flags: &Flags, arguments: &SelfTestArguments) -> Code {
-    let settings = match loaded_or_told(Purpose::Talk, flags) {
+    let settings = match loaded_or_printed(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };

@@ -51,7 +51,7 @@ pub enum Depth {
 }
 
 /// Looks at the cluster through a node's monitoring.
-pub async fn look(monitor: &Monitor, depth: Depth, deadline: Duration) -> Result<Cluster, MonitorError> {
+pub async fn inspect(monitor: &Monitor, depth: Depth, deadline: Duration) -> Result<Cluster, MonitorError> {
     let jsz = async {
         match depth {
             Depth::Quorum => monitor.jsz(deadline).await,
@@ -65,7 +65,7 @@ pub async fn look(monitor: &Monitor, depth: Depth, deadline: Duration) -> Result
 /// The checks of a cluster, for a report.
 pub async fn examine(monitor: &Monitor, deadline: Duration) -> Vec<Check> {
     let started = std::time::Instant::now();
-    let cluster = match look(monitor, Depth::Copies, deadline).await {
+    let cluster = match inspect(monitor, Depth::Copies, deadline).await {
         Ok(cluster) => cluster,
         Err(error) => return vec![Check::warning("cluster", format!("it cannot be looked at: {error}"))],
     };

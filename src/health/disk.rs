@@ -42,7 +42,7 @@ impl DiskWatch {
     }
 
     /// `carefully` writes a little in any case; else what was well a moment ago still is.
-    pub async fn look(&mut self, carefully: bool) -> Disk {
+    pub async fn inspect(&mut self, carefully: bool) -> Disk {
         if let Some((at, disk)) = self.well.take()
             && !carefully
             && at.elapsed() < FRESH
@@ -50,15 +50,15 @@ impl DiskWatch {
             self.well = Some((at, disk.clone()));
             return disk;
         }
-        let disk = self.look_now(carefully).await;
+        let disk = self.inspect_now(carefully).await;
         self.well = matches!(disk, Disk::Writable { .. }).then(|| (Instant::now(), disk.clone()));
         disk
     }
 
-    async fn look_now(&mut self, carefully: bool) -> Disk {
+    async fn inspect_now(&mut self, carefully: bool) -> Disk {
         let (directory, is_there) = (self.directory.clone(), self.is_there.clone());
         let look = move || match is_there() {
-            Ok(()) => look(&directory, carefully),
+            Ok(()) => inspect_directory(&directory, carefully),
             Err(reason) => Disk::Broken(reason),
         };
         let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(look));
@@ -74,7 +74,7 @@ impl DiskWatch {
     }
 }
 
-fn look(directory: &Path, carefully: bool) -> Disk {
+fn inspect_directory(directory: &Path, carefully: bool) -> Disk {
     let broken = |error: &io::Error| Disk::Broken(describe(directory, error));
     let space = match statvfs(directory) {
         Ok(space) => space,
@@ -137,12 +137,12 @@ mod tests {
     async fn a_directory_is_writable_and_one_that_is_gone_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let mut watch = DiskWatch::new(directory.path().to_owned(), Arc::new(|| Ok(())));
-        assert!(matches!(watch.look(false).await, Disk::Writable { .. }));
-        assert!(matches!(watch.look(true).await, Disk::Writable { .. }));
+        assert!(matches!(watch.inspect(false).await, Disk::Writable { .. }));
+        assert!(matches!(watch.inspect(true).await, Disk::Writable { .. }));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "nothing is left behind");
         drop(directory);
-        assert!(matches!(watch.look(false).await, Disk::Writable { .. }), "it was just looked at");
-        assert!(matches!(watch.look(true).await, Disk::Broken(_)));
-        assert!(matches!(watch.look(false).await, Disk::Broken(_)), "what is broken is looked at again and again");
+        assert!(matches!(watch.inspect(false).await, Disk::Writable { .. }), "it was just looked at");
+        assert!(matches!(watch.inspect(true).await, Disk::Broken(_)));
+        assert!(matches!(watch.inspect(false).await, Disk::Broken(_)), "what is broken is looked at again and again");
     }
 }

@@ -39,7 +39,7 @@ pub struct HealthMonitor {
     pub client: watch::Receiver<Option<(Generation, Client)>>,
     pub reports: watch::Sender<Option<HealthReport>>,
     /// Something has changed that is worth a look before its time.
-    pub look: Arc<Notify>,
+    pub recheck: Arc<Notify>,
 }
 
 impl HealthMonitor {
@@ -59,7 +59,7 @@ impl HealthMonitor {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.look.notified() => {}
+                () = self.recheck.notified() => {}
                 () = sleep(AGAIN), if failed => {}
             }
             // Without a connection a server is starting or restarting, and that is known already.

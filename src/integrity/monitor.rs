@@ -27,7 +27,7 @@ use crate::streams::Desired;
 use pages::Pages;
 use stock::take_stock;
 pub use view::{Integrity, Reading};
-use view::{reason, tell};
+use view::{log_loss, reason};
 
 /// Servers before that may come back from a kill with an earlier end (measured).
 const REMEMBERS_ITS_END: ServerVersion = (2, 11);
@@ -67,7 +67,7 @@ impl IntegrityMonitor {
             let mut ledger = IntegrityLedger::default();
             for stream in &declared {
                 let loss = Loss::found_now(stream, LossKind::Memory { reason: reason.clone() });
-                tell(&loss);
+                log_loss(&loss);
                 ledger.note(loss);
             }
             ledger
@@ -124,7 +124,11 @@ impl IntegrityMonitor {
 
     /// Looks at every stream of that server, compares it with what it held before, and gives what is
     /// missing, as one sentence, until it is acknowledged.
-    pub async fn look(&self, jetstream: &JetStream, generation: Generation) -> Result<Option<String>, ApiError> {
+    pub async fn check_streams(
+        &self,
+        jetstream: &JetStream,
+        generation: Generation,
+    ) -> Result<Option<String>, ApiError> {
         let seen = self.take_acknowledgement().await;
         // An answer that is older must not be compared after one that is newer: it is asked for again
         // when another look was faster. Nobody waits for a look over a connection that is dead.
@@ -169,12 +173,12 @@ impl IntegrityMonitor {
             for (stream, missing) in suspected.sort(&mut streams, ledger, resolved, Instant::now()) {
                 let loss = Loss::found_now(&stream, missing);
                 if ledger.note(loss.clone()) {
-                    tell(&loss);
+                    log_loss(&loss);
                 }
             }
         }
         for loss in pages.ledger.compare(&streams, &declared, circumstances) {
-            tell(&loss);
+            log_loss(&loss);
         }
         pages.ledger.forget_heard(heard);
         acknowledge(&mut pages.ledger, seen);
@@ -218,7 +222,7 @@ impl IntegrityMonitor {
             return;
         }
         if let Some(loss) = pages.ledger.note_restored(stream, messages, SystemTime::now()) {
-            tell(&loss);
+            log_loss(&loss);
         }
         self.publish(&pages.ledger);
         pages.save(&self.0.directory).await;
@@ -276,7 +280,7 @@ impl IntegrityMonitor {
         let mut pages = self.0.ledger.lock().await;
         let loss = Loss::found_now(stream, missing);
         if pages.ledger.note(loss.clone()) {
-            tell(&loss);
+            log_loss(&loss);
         }
         self.publish(&pages.ledger);
         pages.save(&self.0.directory).await;
@@ -365,7 +369,7 @@ impl IntegrityMonitor {
         /// Nobody should wait for a server that hangs.
         const PATIENCE: Duration = Duration::from_millis(200);
         // Without an answer what was seen last has to do.
-        let _ = tokio::time::timeout(PATIENCE, self.look(jetstream, generation)).await;
+        let _ = tokio::time::timeout(PATIENCE, self.check_streams(jetstream, generation)).await;
     }
 
     /// Waits until what is known is on disk, at most `patience`.

@@ -40,7 +40,7 @@ pub struct BringUp {
     /// The connection to the server that runs now, for everybody who needs one.
     pub client: watch::Sender<Option<(Generation, Client)>>,
     /// Asks for a health check, when one that was made before does not hold any more.
-    pub look: Arc<Notify>,
+    pub recheck: Arc<Notify>,
     pub phases: Phases,
     /// What repairing drift has come to.
     pub drift: watch::Sender<Drift>,
@@ -130,7 +130,7 @@ impl BringUp {
             self.provision(generation, connection).await;
         }
         if self.settings.looks_after_messages() {
-            self.look(generation, client).await;
+            self.check_integrity(generation, client).await;
             self.catch_up(client).await;
         }
         self.phases.reached("streams");
@@ -138,7 +138,7 @@ impl BringUp {
         self.handle.report_ok(generation, ConditionKind::Service).await;
         if self.settings.external.is_some() {
             // A health check may have found it gone, and no new generation makes that void.
-            self.look.notify_one();
+            self.recheck.notify_one();
         }
         self.announce(generation).await;
         match self.settings.streams.reconcile_interval.filter(|_| self.settings.jetstream.enabled) {
@@ -175,12 +175,12 @@ impl BringUp {
     }
 
     /// Tells what is missing before anybody is told that all is well.
-    async fn look(&self, generation: Generation, client: &Client) {
+    async fn check_integrity(&self, generation: Generation, client: &Client) {
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.integrity.look(&jetstream, generation).await {
+            match self.integrity.check_streams(&jetstream, generation).await {
                 Ok(None) => return self.handle.report_ok(generation, ConditionKind::Integrity).await,
                 Ok(Some(missing)) => {
                     return self.handle.report_failed(generation, ConditionKind::Integrity, missing).await;

@@ -18,8 +18,8 @@ use crate::ticks;
 /// So many probes in a row fail before it is told: one answer may be lost on the way.
 const THRESHOLD: u32 = 2;
 
-/// Asks every `period` over the connection that is held; `look` hears when it answers again. Runs for ever.
-pub async fn probe(handle: Handle, client: Connected, look: Arc<Notify>, period: Duration, jetstream: bool) {
+/// Asks every `period` over the connection that is held; `recheck` hears when it answers again. Runs for ever.
+pub async fn probe(handle: Handle, client: Connected, recheck: Arc<Notify>, period: Duration, jetstream: bool) {
     let mut ticks = ticks::every(period);
     let mut failures = 0;
     let mut told: Option<(Generation, Result<(), String>)> = None;
@@ -30,7 +30,7 @@ pub async fn probe(handle: Handle, client: Connected, look: Arc<Notify>, period:
         let answer = serves(&client, jetstream).await;
         if answer.is_ok() && failures > 0 {
             // What was examined meanwhile found nothing but silence.
-            look.notify_one();
+            recheck.notify_one();
         }
         failures = match &answer {
             Ok(()) => 0,

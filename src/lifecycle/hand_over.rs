@@ -36,7 +36,7 @@ pub async fn watch(handle: Handle, monitor: Option<Monitor>) {
 async fn leads_nothing(monitor: Option<&Monitor>) {
     let Some(monitor) = monitor else { return std::future::pending().await };
     loop {
-        if cluster::look(monitor, Depth::Copies, DEADLINE).await.is_ok_and(|cluster| cluster.leads_nothing()) {
+        if cluster::inspect(monitor, Depth::Copies, DEADLINE).await.is_ok_and(|cluster| cluster.leads_nothing()) {
             return;
         }
         sleep(PAUSE).await;

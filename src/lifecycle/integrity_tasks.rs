@@ -26,7 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// Tells the supervisor what is missing, as soon as it is seen. Runs for ever.
-pub async fn look(handle: Handle, client: Connected, integrity: IntegrityMonitor, period: Duration) {
+pub async fn check_streams(handle: Handle, client: Connected, integrity: IntegrityMonitor, period: Duration) {
     let mut told = None;
     loop {
         let connection = client.borrow().clone();
@@ -34,7 +34,7 @@ pub async fn look(handle: Handle, client: Connected, integrity: IntegrityMonitor
         if let Some((generation, client)) = connection {
             let jetstream = JetStream::new(client, DEADLINE);
             // What cannot be asked is not known, and whether the server answers is for others to say.
-            if let Ok(missing) = integrity.look(&jetstream, generation).await {
+            if let Ok(missing) = integrity.check_streams(&jetstream, generation).await {
                 let news = Some((generation, missing));
                 if told != news {
                     match news.clone() {

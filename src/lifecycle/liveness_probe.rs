@@ -125,11 +125,11 @@ impl LivenessProbe {
                     Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
                 },
             }
-            self.look().await;
+            self.probe().await;
         }
     }
 
-    async fn look(&mut self) {
+    async fn probe(&mut self) {
         let snapshot = self.handle.watch().borrow().clone();
         let (Some(generation), Some(pid), true) =
             (snapshot.state.generation(), snapshot.pid, snapshot.state.is_in_use())
@@ -143,7 +143,7 @@ impl LivenessProbe {
         let client = self.client.borrow().clone().filter(|(of, _)| *of == generation).map(|(_, client)| client);
         self.ask(&snapshot.state, pid, client.as_ref()).await;
         if self.settings.jetstream.enabled {
-            self.look_after_storage(client).await;
+            self.check_storage(client).await;
         }
     }
 
@@ -170,13 +170,13 @@ impl LivenessProbe {
             Responsiveness::Silent(reason) if in_service => {
                 let reason = format!("nats-server does not answer: {reason}");
                 let reason = self.quorum_lost().await.unwrap_or(reason);
-                self.tell(ConditionKind::Answers, Some(reason)).await;
+                self.report(ConditionKind::Answers, Some(reason)).await;
             }
             // A store that cannot be written is told as such.
             Responsiveness::Answers if in_service => {
                 let complaint = self.about.complaint.clone().filter(|complaint| !is_about_storage(complaint));
                 let complaint = self.quorum_lost().await.or(complaint);
-                self.tell(ConditionKind::Answers, complaint).await;
+                self.report(ConditionKind::Answers, complaint).await;
             }
             // What is not in place in the middle of a start says nothing about a server that is ready.
             _ if !in_service => {
@@ -229,11 +229,11 @@ impl LivenessProbe {
     async fn quorum_lost(&self) -> Option<String> {
         let monitor = self.monitor.as_ref().filter(|_| self.settings.clusters_jetstream())?;
         // Who does not answer is told as such.
-        cluster::look(monitor, Depth::Quorum, self.deadline).await.ok()?.quorum().err()
+        cluster::inspect(monitor, Depth::Quorum, self.deadline).await.ok()?.quorum().err()
     }
 
-    async fn look_after_storage(&mut self, client: Option<Client>) {
-        let disk = self.disk.look(self.storage.is_in_trouble()).await;
+    async fn check_storage(&mut self, client: Option<Client>) {
+        let disk = self.disk.inspect(self.storage.is_in_trouble()).await;
         if matches!(disk, Disk::Broken(_)) {
             // Each complaint is a line in the log, and this one is known.
             self.about.next_full = Some(Instant::now() + FULL_INTERVAL);
@@ -253,10 +253,10 @@ impl LivenessProbe {
             remedy = self.storage.verified(proof, Instant::now());
         }
         match remedy {
-            Remedy::Nothing | Remedy::Verify => self.tell(ConditionKind::Storage, None).await,
-            Remedy::Tell(reason) => self.tell(ConditionKind::Storage, Some(reason)).await,
+            Remedy::Nothing | Remedy::Verify => self.report(ConditionKind::Storage, None).await,
+            Remedy::Tell(reason) => self.report(ConditionKind::Storage, Some(reason)).await,
             Remedy::Restart(reason) => {
-                self.tell(ConditionKind::Storage, Some(reason.clone())).await;
+                self.report(ConditionKind::Storage, Some(reason.clone())).await;
                 let reason = format!("there is room on the disk, but {reason}");
                 self.handle.replace(self.about.generation, Replacement::Mending, reason).await;
             }
@@ -276,7 +276,7 @@ impl LivenessProbe {
     }
 
     /// Tells the supervisor what changed.
-    async fn tell(&mut self, kind: ConditionKind, failure: Option<String>) {
+    async fn report(&mut self, kind: ConditionKind, failure: Option<String>) {
         if self.about.told.get(&kind) == Some(&failure) {
             return;
         }

@@ -43,12 +43,12 @@ pub struct Reload {
     /// Why the last reload did not happen, until one does.
     pub reloaded: watch::Sender<Reloads>,
     /// What is read and written goes through a disk that may hang.
-    pub disk: Disk,
+    pub disk: ReloadFiles,
 }
 
 /// Reading and writing for a reload.
 #[derive(Default)]
-pub struct Disk {
+pub struct ReloadFiles {
     settings: OffThread<Result<Loaded, Problems>>,
     rendered: OffThread<Result<Rendered, StartError>>,
     written: OffThread<io::Result<()>>,
@@ -351,7 +351,7 @@ impl Reload {
     }
 }
 
-impl Disk {
+impl ReloadFiles {
     async fn write(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         self.written.run(DISK_DEADLINE, work).await.unwrap_or_else(|| {
             let words = format!(

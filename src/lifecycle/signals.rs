@@ -44,19 +44,19 @@ pub fn release() {
 pub struct Signals(signal_hook_tokio::SignalsInfo);
 
 /// Time for one request of the last look.
-const LAST_LOOK: Duration = Duration::from_millis(200);
+const LAST_CHECK: Duration = Duration::from_millis(200);
 
 /// A look at the streams before the server is asked to stop.
-pub struct LastLook {
+pub struct LastCheck {
     pub integrity: IntegrityMonitor,
     pub client: Connected,
 }
 
-impl LastLook {
+impl LastCheck {
     async fn take(&self) {
         let connection = self.client.borrow().clone();
         if let Some((generation, client)) = connection {
-            self.integrity.take_leave(&JetStream::new(client, LAST_LOOK), generation).await;
+            self.integrity.take_leave(&JetStream::new(client, LAST_CHECK), generation).await;
         }
     }
 }
@@ -70,7 +70,7 @@ impl Signals {
     }
 
     /// Requests to reload go to `reloads`.
-    pub async fn run(mut self, handle: Handle, reaper: Reaper, last_look: LastLook, reloads: mpsc::Sender<()>) {
+    pub async fn run(mut self, handle: Handle, reaper: Reaper, last_check: LastCheck, reloads: mpsc::Sender<()>) {
         // A child may have ended before the first SIGCHLD was asked for.
         reaper.reap();
         let mut last_stop: Option<Instant> = None;
@@ -96,7 +96,7 @@ impl Signals {
                 SIGTERM | SIGINT => {
                     tracing::info!(signal = name(signal), "stopping");
                     if last_stop.replace(Instant::now()).is_none() {
-                        leaving.set(last_look.take().fuse());
+                        leaving.set(last_check.take().fuse());
                         continue;
                     }
                     if !leaving.is_terminated() {

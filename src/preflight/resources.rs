@@ -83,7 +83,7 @@ impl Resources {
             return Some(format!(
                 "JETSTREAM_MAX_MEMORY={wanted} cannot be held: the container may use {}, and is killed before memory \
                  streams are full; lower JETSTREAM_MAX_MEMORY, or raise the container's memory limit",
-                shown(limit)
+                format_bytes(limit)
             ));
         }
         let go_limit = go_limit.filter(|limit| limit.bytes.is_some_and(|bytes| wanted.bytes() > bytes))?;
@@ -91,7 +91,7 @@ impl Resources {
             "JETSTREAM_MAX_MEMORY={wanted} is above GOMEMLIMIT={}: with full memory streams nats-server does little but \
              collect garbage; lower JETSTREAM_MAX_MEMORY, or raise GOMEMLIMIT (by default 80 % of the container's \
              memory limit)",
-            limit_shown(go_limit)
+            format_limit(go_limit)
         ))
     }
 
@@ -137,7 +137,7 @@ impl FileSystem {
                 "JETSTREAM_MAX_FILE={wanted} cannot be held: the file system of {} has {} in all, and publishing fails \
                  once it is full; {way_out}",
                 store.display(),
-                shown(self.total)
+                format_bytes(self.total)
             ));
         }
         let held = self.store.filter(|held| wanted.bytes() > self.free.saturating_add(*held))?;
@@ -145,8 +145,8 @@ impl FileSystem {
             "JETSTREAM_MAX_FILE={wanted} cannot be held: the file system of {} has {} free beside the {} that the store \
              takes, and publishing fails once it is full; make room there, {way_out}",
             store.display(),
-            shown(self.free),
-            shown(held)
+            format_bytes(self.free),
+            format_bytes(held)
         ))
     }
 }
@@ -226,7 +226,7 @@ fn parse_limit(text: &str) -> Option<u64> {
 }
 
 /// For people: one decimal of the largest unit.
-fn shown(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     let units = [("TB", 40), ("GB", 30), ("MB", 20), ("KB", 10)];
     match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
         Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
@@ -266,8 +266,8 @@ fn code_of(program: &Path, maps: &str) -> Vec<(usize, usize)> {
     ["r-xp", "r--p"].iter().flat_map(|rights| maps.lines().filter_map(|line| mapping(line, rights))).collect()
 }
 
-fn limit_shown(limit: &MemoryLimit) -> String {
-    limit.bytes.map_or_else(|| limit.text.clone(), shown)
+fn format_limit(limit: &MemoryLimit) -> String {
+    limit.bytes.map_or_else(|| limit.text.clone(), format_bytes)
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ async fn carry_out(
         let mut results = stream::iter(work).buffer_unordered(AT_A_TIME);
         while let Some(result) = results.next().await {
             for done in &result.done {
-                tell(done);
+                log_done(done);
             }
             applied.streams.extend(result.info.map(|info| (info.name().to_owned(), info)));
             applied.done.extend(result.done);
@@ -280,7 +280,7 @@ fn listed(changes: &[Change]) -> String {
     changes.iter().map(Change::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn tell(Done { stream, what, costs }: &Done) {
+fn log_done(Done { stream, what, costs }: &Done) {
     match costs {
         true => tracing::warn!(stream, "stream {stream} {what}"),
         false => tracing::info!(stream, "stream {stream} {what}"),

@@ -15,7 +15,7 @@ use self::fields::{Differences, Server, differences, too_old};
 use self::origins::Origins;
 use self::subjects::{overlap_inside, settle_subjects, subjects_change};
 use super::account::Account;
-use super::spec::{Desired, DesiredConsumer, DesiredStream, Origin, is_marked, mark};
+use super::spec::{Desired, DesiredConsumer, DesiredStream, SpecOrigin, is_marked, mark};
 use crate::domain::ServerVersion;
 use crate::nats::{Consumers, StreamInfo, StreamState};
 use crate::settings::declared::contradictions::{Contradiction, contradictions};
@@ -97,7 +97,7 @@ pub struct Change {
     pub field: &'static str,
     pub now: Value,
     pub wanted: Value,
-    pub by: Origin,
+    pub by: SpecOrigin,
     /// What the change does to messages, when it does something.
     pub effect: Option<String>,
 }
@@ -106,27 +106,27 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Conflict {
     /// The server does not change that field while the object exists.
-    Fixed { field: &'static str, now: Value, wanted: Value, by: Origin },
+    Fixed { field: &'static str, now: Value, wanted: Value, by: SpecOrigin },
     /// The server is older than the option.
-    TooOld { field: &'static str, since: ServerVersion, version: ServerVersion, by: Origin },
+    TooOld { field: &'static str, since: ServerVersion, version: ServerVersion, by: SpecOrigin },
     /// Another stream has such a subject.
-    Overlap { subject: String, other: String, other_subject: String, by: Origin },
+    Overlap { subject: String, other: String, other_subject: String, by: SpecOrigin },
     /// The stream itself has a subject that cannot stand beside it.
-    Inside { subject: String, other: String, by: Origin },
+    Inside { subject: String, other: String, by: SpecOrigin },
     /// The stream would give a subject up for another one that cannot take it.
-    Untaken { subject: String, other: String, by: Origin },
+    Untaken { subject: String, other: String, by: SpecOrigin },
     /// Streams take subjects from each other in a circle.
     Circle { other: String },
     /// There are as many streams, or consumers, as there may be.
     TooMany { what: &'static str, most: u64, variable: &'static str },
     /// Streams reserve more than there is.
-    NoRoom { bytes: i64, used: i64, most: i64, of: &'static str, by: Origin },
+    NoRoom { bytes: i64, used: i64, most: i64, of: &'static str, by: SpecOrigin },
     /// The account allows less to one stream, or one consumer.
-    AboveAccount { field: &'static str, value: i64, most: i64, by: Origin },
+    AboveAccount { field: &'static str, value: i64, most: i64, by: SpecOrigin },
     /// The account asks for it.
-    Required { field: &'static str, by: Origin },
+    Required { field: &'static str, by: SpecOrigin },
     /// The server refuses fields beside each other, or would switch one of them to something else.
-    Contradiction { field: &'static str, found: String, rule: String, remedy: String, by: Origin },
+    Contradiction { field: &'static str, found: String, rule: String, remedy: String, by: SpecOrigin },
 }
 
 /// Something that will not be as desired; it displays as a sentence for the operator.

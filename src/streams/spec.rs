@@ -34,7 +34,7 @@ pub struct DesiredStream {
     /// Subjects that must be captured.
     pub subjects: Vec<Subject>,
     /// Who asks for them.
-    pub subjects_by: Origin,
+    pub subjects_by: SpecOrigin,
     /// Subjects of ours that are not wanted any more. Other subjects that a stream has are left alone.
     pub retired_subjects: Vec<Subject>,
     /// No other subjects are left.
@@ -55,12 +55,12 @@ pub struct DesiredConsumer {
 pub struct Wanted {
     pub field: &'static Field,
     pub value: Value,
-    pub by: Origin,
+    pub by: SpecOrigin,
 }
 
 /// Who asks for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SpecOrigin {
     /// A variable that is set.
     Variable(&'static str),
     /// The default of a variable.
@@ -71,7 +71,7 @@ pub enum Origin {
     Nobody,
 }
 
-impl Origin {
+impl SpecOrigin {
     /// Whether somebody wrote it down. What only a default asks for must not cost messages.
     pub const fn is_declared(&self) -> bool {
         matches!(self, Self::Variable(_) | Self::Line(_))
@@ -139,7 +139,7 @@ impl DesiredStream {
             let variable = variable_of(field.name)?;
             let value = variables.iter().find(|(v, _)| v.name == variable).map(|(_, value)| value.clone())?;
             let set = settings.declared.contains(&variable);
-            let by = if set { Origin::Variable(variable) } else { Origin::DefaultOf(variable) };
+            let by = if set { SpecOrigin::Variable(variable) } else { SpecOrigin::DefaultOf(variable) };
             Some(Wanted { field, value, by })
         });
         let subjects = family_subjects(settings.style);
@@ -152,7 +152,7 @@ impl DesiredStream {
             name: settings.name.to_string(),
             fields: fields.collect(),
             subjects,
-            subjects_by: if chosen { Origin::Variable(style) } else { Origin::DefaultOf(style) },
+            subjects_by: if chosen { SpecOrigin::Variable(style) } else { SpecOrigin::DefaultOf(style) },
             retired_subjects,
             strict_subjects: false,
             consumers: vec![],
@@ -161,9 +161,9 @@ impl DesiredStream {
 
     /// A stream of a file.
     pub fn declared(stream: &DeclaredStream) -> Self {
-        let line = |line: usize| Origin::Line(format!("{}:{line}", stream.file));
+        let line = |line: usize| SpecOrigin::Line(format!("{}:{line}", stream.file));
         // What a bucket has because it is one, nobody wrote down.
-        let of_field = |field: &str| stream.lines.get(field).map_or(Origin::Nobody, |at| line(*at));
+        let of_field = |field: &str| stream.lines.get(field).map_or(SpecOrigin::Nobody, |at| line(*at));
         let mut fields = wanted(STREAM, &stream.config, of_field);
         fields.retain(|wanted| wanted.field.name != "subjects");
         Self {
@@ -182,7 +182,7 @@ impl DesiredStream {
         let file = Self::declared(stream);
         for wanted in file.fields.into_iter().filter(|wanted| wanted.by.is_declared()) {
             match self.fields.iter_mut().find(|ours| ours.field.name == wanted.field.name) {
-                Some(ours) if matches!(ours.by, Origin::Variable(_)) => {}
+                Some(ours) if matches!(ours.by, SpecOrigin::Variable(_)) => {}
                 Some(ours) => *ours = wanted,
                 None => self.fields.push(wanted),
             }
@@ -263,7 +263,7 @@ impl DesiredConsumer {
         let limits = stream.config.get("consumer_limits");
         let line = |field: &str| {
             let line = consumer.lines.get(field).copied().unwrap_or(consumer.line);
-            Origin::Line(format!("{file}:{line}"))
+            SpecOrigin::Line(format!("{file}:{line}"))
         };
         let mut fields = wanted(CONSUMER, &consumer.config, line);
         let backoff = consumer.config.get("backoff").and_then(|spans| spans.get(0)).cloned();
@@ -299,10 +299,10 @@ impl DesiredConsumer {
 }
 
 /// All fields of a table: what is declared, and what nobody asks for.
-fn wanted(table: &'static [Field], config: &Map<String, Value>, line: impl Fn(&str) -> Origin) -> Vec<Wanted> {
+fn wanted(table: &'static [Field], config: &Map<String, Value>, line: impl Fn(&str) -> SpecOrigin) -> Vec<Wanted> {
     let one = |field: &'static Field| match config.get(field.name) {
         Some(value) => Wanted { field, value: value.clone(), by: line(field.name) },
-        None => Wanted { field, value: Value::Null, by: Origin::Nobody },
+        None => Wanted { field, value: Value::Null, by: SpecOrigin::Nobody },
     };
     table.iter().map(one).collect()
 }

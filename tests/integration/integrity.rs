@@ -258,7 +258,7 @@ fn an_acknowledgement_without_a_broker_waits_for_the_next_one() {
     wait_for("healthy", || (broker.health()["status"] == "healthy").then_some(()));
 }
 
-/// A keeper with a book of its own, beside the broker's.
+/// A monitor with a book of its own, beside the broker's.
 fn another_keeper(book: &tempfile::TempDir) -> IntegrityMonitor {
     let environment = [("JETSTREAM_STORE_DIR", book.path().to_str().unwrap())];
     let settings = Settings::load(&environment.as_slice(), &[]).unwrap().settings;
@@ -272,17 +272,17 @@ fn a_message_that_was_taken_back_is_no_loss_after_a_restart() {
     broker.start();
     let book = tempfile::tempdir().unwrap();
     block_on(async {
-        let keeper = another_keeper(&book);
+        let monitor = another_keeper(&book);
         let jetstream = unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(5));
         let publish = async || jetstream.publish(SUBJECTS[0], &format!("{}", fastrand::u64(..)), b"x").await.unwrap();
         publish().await;
-        assert_eq!(keeper.look(&jetstream, Generation(1)).await.unwrap(), None);
+        assert_eq!(monitor.check_streams(&jetstream, Generation(1)).await.unwrap(), None);
         let (proof, other) = (publish().await, publish().await);
         publish().await;
-        keeper.take_back(&jetstream, "MARKET_DATA", proof).await;
-        assert_eq!(keeper.look(&jetstream, Generation(2)).await.unwrap(), None);
+        monitor.take_back(&jetstream, "MARKET_DATA", proof).await;
+        assert_eq!(monitor.check_streams(&jetstream, Generation(2)).await.unwrap(), None);
         jetstream.delete_message("MARKET_DATA", other).await.unwrap();
-        let missing = keeper.look(&jetstream, Generation(3)).await.unwrap();
+        let missing = monitor.check_streams(&jetstream, Generation(3)).await.unwrap();
         assert_eq!(missing, None, "a client may have deleted it, if only right before the restart");
     });
 }
@@ -295,14 +295,14 @@ fn messages_that_are_deleted_while_their_stream_is_read_through_are_not_missed()
         broker.start();
         let book = tempfile::tempdir().unwrap();
         block_on(async {
-            let keeper = another_keeper(&book);
+            let monitor = another_keeper(&book);
             let client = broker.client().await;
             for number in 0..MESSAGES {
                 client.publish(SUBJECTS[0], number.to_string().into()).await.unwrap();
             }
             let jetstream = unified_nats::nats::JetStream::new(client, Duration::from_secs(5));
             let last = jetstream.publish(SUBJECTS[0], "last", b"x").await.unwrap();
-            let mut progress = keeper.watch();
+            let mut progress = monitor.watch();
             let delete = async {
                 let has_begun = |view: &Integrity| matches!(view.reading, Reading::Under { .. });
                 progress.wait_for(has_begun).await.unwrap();
@@ -310,7 +310,7 @@ fn messages_that_are_deleted_while_their_stream_is_read_through_are_not_missed()
                     jetstream.delete_message("MARKET_DATA", seq).await.unwrap();
                 }
             };
-            let (suspicious, ()) = tokio::join!(keeper.read_through(&jetstream), delete);
+            let (suspicious, ()) = tokio::join!(monitor.read_through(&jetstream), delete);
             assert_eq!(suspicious.unwrap(), Vec::<String>::new(), "{version}");
             assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{version}: {:?}", progress.borrow());
         });
@@ -323,21 +323,21 @@ fn a_stream_that_is_purged_while_it_is_read_through_is_whole() {
     broker.start();
     let book = tempfile::tempdir().unwrap();
     block_on(async {
-        let keeper = another_keeper(&book);
+        let monitor = another_keeper(&book);
         let client = broker.client().await;
         for number in 0..10_000 {
             client.publish(SUBJECTS[number % 2], number.to_string().into()).await.unwrap();
         }
         let jetstream = unified_nats::nats::JetStream::new(client.clone(), Duration::from_secs(5));
         jetstream.publish(SUBJECTS[0], "last", b"x").await.unwrap();
-        let mut progress = keeper.watch();
+        let mut progress = monitor.watch();
         let purge = async {
             let has_begun = |view: &Integrity| matches!(view.reading, Reading::Under { .. });
             progress.wait_for(has_begun).await.unwrap();
             let filter = serde_json::json!({ "filter": SUBJECTS[1] });
             JetStream(client).ask("$JS.API.STREAM.PURGE.MARKET_DATA", filter).await
         };
-        let (suspicious, purged) = tokio::join!(keeper.read_through(&jetstream), purge);
+        let (suspicious, purged) = tokio::join!(monitor.read_through(&jetstream), purge);
         assert_eq!(purged["success"], true, "{purged}");
         assert_eq!(suspicious.unwrap(), Vec::<String>::new());
         assert!(matches!(progress.borrow().reading, Reading::Done { .. }), "{:?}", progress.borrow());
@@ -432,16 +432,16 @@ fn what_a_client_makes_the_server_find_lost_is_told_by_the_next_look() {
     let missing = block_on(async {
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
         let client = options.connect(&url).await.unwrap();
-        let keeper = another_keeper(&book);
+        let monitor = another_keeper(&book);
         let jetstream = unified_nats::nats::JetStream::new(client.clone(), Duration::from_secs(10));
         let deadline = std::time::Instant::now() + PATIENCE;
         while jetstream.stream_info("MARKET_DATA").await.is_err() {
             assert!(std::time::Instant::now() < deadline, "JetStream does not answer");
         }
-        assert_eq!(keeper.look(&jetstream, Generation(1)).await.unwrap(), None);
+        assert_eq!(monitor.check_streams(&jetstream, Generation(1)).await.unwrap(), None);
         JetStream(client).ask("$JS.API.STREAM.MSG.GET.MARKET_DATA", serde_json::json!({ "seq": 200 })).await;
         loop {
-            match keeper.look(&jetstream, Generation(1)).await.unwrap() {
+            match monitor.check_streams(&jetstream, Generation(1)).await.unwrap() {
                 None => assert!(std::time::Instant::now() < deadline, "nothing is told"),
                 Some(missing) => break missing,
             }

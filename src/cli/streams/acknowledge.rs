@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::args::AcknowledgeLoss;
 use crate::cli::exit::Code;
-use crate::cli::{Flags, loaded_or_told};
+use crate::cli::{Flags, loaded_or_printed};
 use crate::integrity::{Loss, acknowledgement};
 use crate::settings::Purpose;
 
@@ -11,7 +11,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Acknowledges what is missing, through the store of the broker that runs with the same settings.
 pub fn acknowledge_loss(flags: &Flags, arguments: &AcknowledgeLoss) -> Code {
-    let store = match loaded_or_told(Purpose::Talk, flags) {
+    let store = match loaded_or_printed(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings.jetstream.store_dir,
         Err(code) => return code,
     };

@@ -28,7 +28,7 @@ pub fn check(flags: &Flags, arguments: &CheckStreams) -> Code {
             }
         };
         let subjects = subjects(&session, &existing, arguments.stream.as_deref()).into_iter();
-        let looks: Vec<_> = subjects.map(|subject| subject.look(&session, arguments.detailed)).collect();
+        let looks: Vec<_> = subjects.map(|subject| subject.inspect(&session, arguments.detailed)).collect();
         let streams: Vec<_> = stream::iter(looks).buffered(AT_ONCE).collect().await;
         print(&streams, arguments)
     })
@@ -67,7 +67,7 @@ fn subjects<'a>(session: &'a Session, existing: &Existing, only: Option<&str>) -
 }
 
 /// What was found about one stream.
-struct Looked {
+struct Inspected {
     name: String,
     info: Option<StreamInfo>,
     /// What keeps it from its work.
@@ -85,7 +85,7 @@ struct Family {
 }
 
 impl Subject<'_> {
-    async fn look(self, session: &Session, detailed: bool) -> Looked {
+    async fn inspect(self, session: &Session, detailed: bool) -> Inspected {
         let Self { name, desired, info, plan } = self;
         let (mut failures, mut deviations) = (vec![], vec![]);
         match (&info, desired) {
@@ -106,10 +106,10 @@ impl Subject<'_> {
         let (changes, missing) = plan.as_ref().map(StreamPlan::pending).unwrap_or_default();
         deviations.extend(changes);
         failures.extend(missing);
-        let mut looked = Looked { name, info, failures, deviations, consumers: vec![], families: vec![] };
+        let mut looked = Inspected { name, info, failures, deviations, consumers: vec![], families: vec![] };
         if detailed
             && looked.info.is_some()
-            && let Err(error) = looked.look_closer(session).await
+            && let Err(error) = looked.inspect_closely(session).await
         {
             looked.failures.push(format!("it cannot be looked at closer: {error}"));
         }
@@ -117,8 +117,8 @@ impl Subject<'_> {
     }
 }
 
-impl Looked {
-    async fn look_closer(&mut self, session: &Session) -> Result<(), ApiError> {
+impl Inspected {
+    async fn inspect_closely(&mut self, session: &Session) -> Result<(), ApiError> {
         self.consumers = session.jetstream.consumers(&self.name).await?.known;
         if self.name == session.settings.market_data.name.as_str() {
             self.families = families(session, &self.name).await?;
@@ -141,7 +141,7 @@ async fn families(session: &Session, stream: &str) -> Result<Vec<Family>, ApiErr
     Ok(families)
 }
 
-fn print(streams: &[Looked], arguments: &CheckStreams) -> Code {
+fn print(streams: &[Inspected], arguments: &CheckStreams) -> Code {
     let healthy = streams.iter().all(|stream| stream.failures.is_empty());
     let code = if healthy { Code::Success } else { Code::Failed };
     let quiet = arguments.quiet;
@@ -178,7 +178,7 @@ fn stats(info: &StreamInfo) -> Value {
     })
 }
 
-fn as_json(stream: &Looked, detailed: bool) -> Value {
+fn as_json(stream: &Inspected, detailed: bool) -> Value {
     let mut result = stream.info.as_ref().map_or_else(|| json!({ "stream_name": stream.name }), stats);
     result["failures"] = stream.failures.clone().into();
     result["deviations"] = stream.deviations.clone().into();
@@ -215,7 +215,7 @@ fn last_active(consumer: &ConsumerInfo) -> Option<String> {
     [of("delivered"), of("ack_floor")].into_iter().flatten().max()
 }
 
-fn print_one(stream: &Looked, detailed: bool, with_numbers: bool) {
+fn print_one(stream: &Inspected, detailed: bool, with_numbers: bool) {
     let mark = match (stream.failures.is_empty(), stream.deviations.is_empty()) {
         (true, true) => "ok  ",
         (true, false) => "warn",

@@ -13,7 +13,7 @@ pub use plan::plan;
 use std::time::Duration;
 
 use super::exit::Code;
-use super::{Flags, block_on, loaded_or_told, own};
+use super::{Flags, block_on, loaded_or_printed, own};
 use crate::errors::in_one_line;
 use crate::nats::{Connector, JetStream};
 use crate::settings::{Purpose, Settings};
@@ -34,7 +34,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
     timeout: Duration,
     work: F,
 ) -> Code {
-    let settings = match loaded_or_told(Purpose::Talk, flags) {
+    let settings = match loaded_or_printed(Purpose::Talk, flags) {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };

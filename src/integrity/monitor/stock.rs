@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 
 use super::IntegrityMonitor;
-use super::view::tell;
+use super::view::log_loss;
 use crate::files::write_atomically;
 use crate::integrity::acknowledgement;
 use crate::integrity::baselines::is_on_disk;
@@ -34,7 +34,7 @@ pub(super) fn take_stock(store: &Path, clustered: bool, ledger: &mut IntegrityLe
         let known: Vec<_> = on_disk.map(|(name, _)| name.as_str()).collect();
         let meanwhile = inventory::meanwhile(store, &known, &now);
         for loss in ledger.note_meanwhile(meanwhile, &now) {
-            tell(&loss);
+            log_loss(&loss);
         }
         // A start that is killed must not take what it has found with it.
         let written =

@@ -31,7 +31,7 @@ pub enum Reading {
     },
 }
 
-pub(super) fn tell(loss: &Loss) {
+pub(super) fn log_loss(loss: &Loss) {
     tracing::error!(stream = loss.stream, "messages are missing: stream {}: {}", loss.stream, loss.missing);
 }
 

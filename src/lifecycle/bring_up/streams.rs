@@ -68,7 +68,7 @@ impl BringUp {
                             drift.last = Some(last);
                         });
                         tracing::warn!("drift repaired: {} changes", done.len());
-                        self.look.notify_one();
+                        self.recheck.notify_one();
                     }
                     if std::mem::take(&mut has_failed) {
                         self.handle.report_ok(generation, ConditionKind::Service).await;

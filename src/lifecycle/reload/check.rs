@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use super::{Disk, EmbeddedServer, Refusal};
+use super::{EmbeddedServer, Refusal, ReloadFiles};
 use crate::files::FileContent;
 use crate::nats_conf::{self, are_warnings};
 use crate::preflight::candidate;
@@ -28,7 +28,7 @@ impl EmbeddedServer {
         &self,
         files: &[FileContent],
         settings: &Settings,
-        disk: &mut Disk,
+        disk: &mut ReloadFiles,
     ) -> Result<Option<String>, Refusal> {
         let candidate = candidate(&self.config_file);
         // What nats.conf names has to be in its place for that.

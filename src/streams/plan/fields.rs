@@ -8,7 +8,7 @@ use crate::nats::StreamState;
 use crate::settings::declared::derived::{Around, is_filled_in, is_the_same, may_be_filled_in};
 use crate::settings::declared::options::{Changes, Field, Omitted};
 use crate::streams::effect::{Circumstances, effect};
-use crate::streams::spec::{MANAGED_BY, MARKED_STREAM, Origin, Wanted};
+use crate::streams::spec::{MANAGED_BY, MARKED_STREAM, SpecOrigin, Wanted};
 
 pub(super) struct Differences {
     pub changes: Vec<Change>,
@@ -54,7 +54,7 @@ pub(super) fn differences(
         }
         if !field.can_change(&is, &should, version) {
             // What nobody asks for stays as somebody else wants it.
-            if !matches!(by, Origin::Nobody) {
+            if !matches!(by, SpecOrigin::Nobody) {
                 let (now, wanted) = (field.shown(&is), field.shown(&should));
                 differences.conflicts.push(Conflict::Fixed { field: field.name, now, wanted, by });
             }
@@ -80,9 +80,9 @@ pub(super) fn differences(
 }
 
 /// Whether a field that is not declared any more, or only has a default, is as good as any.
-fn stays(field: &Field, value: &Value, by: &Origin) -> bool {
+fn stays(field: &Field, value: &Value, by: &SpecOrigin) -> bool {
     let omitted = !by.is_declared() && value.is_null();
-    omitted && (field.omitted == Omitted::Stays || matches!(by, Origin::DefaultOf(_)))
+    omitted && (field.omitted == Omitted::Stays || matches!(by, SpecOrigin::DefaultOf(_)))
 }
 
 /// The object as it should be.

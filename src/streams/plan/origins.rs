@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Conflict;
 use crate::nats::StreamInfo;
 use crate::settings::declared::options::readable;
-use crate::streams::spec::{Desired, DesiredStream, Origin, Wanted};
+use crate::streams::spec::{Desired, DesiredStream, SpecOrigin, Wanted};
 
 /// The streams as they are going to be.
 pub(super) struct Origins<'a> {
@@ -68,7 +68,7 @@ impl Origins<'_> {
 
 fn wanted<'a>(stream: &'a DesiredStream, field: &str) -> Option<&'a Wanted> {
     // What nobody asks for stays where it is there.
-    let is_asked = |wanted: &&Wanted| !wanted.value.is_null() || wanted.by == Origin::Nobody;
+    let is_asked = |wanted: &&Wanted| !wanted.value.is_null() || wanted.by == SpecOrigin::Nobody;
     stream.fields.iter().find(|wanted| wanted.field.name == field).filter(is_asked)
 }
 

@@ -10,7 +10,7 @@ use crate::settings::variables::{
     JETSTREAM_MAX_CONSUMERS, JETSTREAM_MAX_FILE, JETSTREAM_MAX_MEMORY, JETSTREAM_MAX_STREAMS,
 };
 use crate::streams::account::Account;
-use crate::streams::spec::{Desired, DesiredStream, Origin};
+use crate::streams::spec::{Desired, DesiredStream, SpecOrigin};
 
 /// Whose limit it is, where no variable of ours sets it.
 pub(super) const THE_ACCOUNT: &str = "the account";
@@ -42,8 +42,12 @@ fn in_memory(config: &Map<String, Value>) -> bool {
     config.get("storage").is_some_and(|storage| storage == "memory")
 }
 
-fn origin(wanted: &DesiredStream, field: &str) -> Origin {
-    wanted.fields.iter().find(|wanted| wanted.field.name == field).map_or(Origin::Nobody, |wanted| wanted.by.clone())
+fn origin(wanted: &DesiredStream, field: &str) -> SpecOrigin {
+    wanted
+        .fields
+        .iter()
+        .find(|wanted| wanted.field.name == field)
+        .map_or(SpecOrigin::Nobody, |wanted| wanted.by.clone())
 }
 
 /// What the account allows to one stream.
@@ -83,7 +87,7 @@ fn of_consumers(plan: &mut StreamPlan, wanted: &DesiredStream, existing: &Existi
         if value > most {
             let desired = wanted.consumers.iter().find(|desired| desired.name == consumer.name);
             let wanted = desired.and_then(|desired| desired.fields.iter().find(|wanted| wanted.field.name == field));
-            let by = wanted.map_or(Origin::Nobody, |wanted| wanted.by.clone());
+            let by = wanted.map_or(SpecOrigin::Nobody, |wanted| wanted.by.clone());
             consumer.conflicts.push(Conflict::AboveAccount { field, value, most, by });
             consumer.action = ConsumerAction::Blocked;
         }

@@ -10,7 +10,7 @@ use crate::domain::{Claim, Overlaps, Subject};
 use crate::nats::StreamInfo;
 use crate::settings::declared::{filters_of, subjects_of};
 use crate::streams::effect::grouped;
-use crate::streams::spec::{Desired, DesiredConsumer, DesiredStream, Origin};
+use crate::streams::spec::{Desired, DesiredConsumer, DesiredStream, SpecOrigin};
 
 impl StreamPlan {
     /// Leaves the subjects as they are, and does the rest where that can be done without them.
@@ -70,7 +70,7 @@ pub(super) fn subjects_change(
 }
 
 /// A desired subject that cannot stand beside another one of the same stream.
-pub(super) fn overlap_inside(desired: &[Subject], all: &[Subject], by: &Origin) -> Option<Conflict> {
+pub(super) fn overlap_inside(desired: &[Subject], all: &[Subject], by: &SpecOrigin) -> Option<Conflict> {
     desired.iter().find_map(|subject| {
         let other = all.iter().find(|other| *other != subject && other.overlaps(subject))?;
         Some(Conflict::Inside { subject: subject.to_string(), other: other.to_string(), by: by.clone() })
@@ -176,7 +176,7 @@ fn hold_overlaps_back(
             then.find(subject, &wins).map(|claim| (subject, claim))
         });
         let Some((subject, Claim { stream, subject: theirs })) = overlap else { continue };
-        let by = desired.streams.get(number).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
+        let by = desired.streams.get(number).map_or(SpecOrigin::Nobody, |stream| stream.subjects_by.clone());
         let (subject, other_subject) = (subject.to_string(), theirs.to_string());
         plan.conflicts.push(Conflict::Overlap { subject, other: names[stream].clone(), other_subject, by });
         plan.hold_subjects_back(&before[number]);
@@ -216,7 +216,7 @@ fn hold_givers_back(
     let mut held = BTreeSet::new();
     for (taker, wanted) in lacking {
         while let Some(claim) = given_up.find(wanted, &|other| other != taker && !held.contains(&other)) {
-            let by = desired.streams.get(claim.stream).map_or(Origin::Nobody, |stream| stream.subjects_by.clone());
+            let by = desired.streams.get(claim.stream).map_or(SpecOrigin::Nobody, |stream| stream.subjects_by.clone());
             let (subject, other) = (claim.subject.to_string(), streams[taker].name.clone());
             let giver = &mut streams[claim.stream];
             giver.conflicts.push(Conflict::Untaken { subject, other, by });

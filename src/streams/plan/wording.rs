@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Action, Change, Conflict, ConsumerAction, Remark, StreamPlan};
 use crate::domain::ByteSize;
 use crate::settings::declared::options::readable;
-use crate::streams::spec::Origin;
+use crate::streams::spec::SpecOrigin;
 
 impl StreamPlan {
     /// Changes that are wanted, and consumers that are missing, in sentences.
@@ -34,7 +34,7 @@ impl Change {
     pub fn why_kept(&self) -> String {
         let (field, effect) = (self.field, self.effect.as_deref().unwrap_or_default());
         match &self.by {
-            Origin::DefaultOf(variable) => format!(
+            SpecOrigin::DefaultOf(variable) => format!(
                 "{field} stays {}: the default {} {effect}; set {variable} if that is wanted",
                 readable(field, &self.now),
                 readable(field, &self.wanted)
@@ -57,7 +57,7 @@ impl fmt::Display for Change {
     }
 }
 
-impl Origin {
+impl SpecOrigin {
     /// What an operator sets to change a field of a stream.
     fn where_to_set<'a>(&'a self, field: &'a str) -> &'a str {
         match self {
@@ -67,7 +67,7 @@ impl Origin {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SpecOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => f.write_str(name),
