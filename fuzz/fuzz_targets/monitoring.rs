@@ -8,9 +8,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use unified_nats::health::cluster::Cluster;
-use unified_nats::nats::{
-    Connz, Jsz, Routez, StreamInfo, Varz, major_minor, parse_answer, parse_healthz, parse_json,
-};
+use unified_nats::nats::{Connz, Jsz, Routez, StreamInfo, Varz, major_minor, parse_answer, parse_healthz, parse_json};
 use unified_nats::settings::Settings;
 use unified_nats::settings::declared::subjects_of;
 use unified_nats::streams::{Action, Desired, Existing, plan};

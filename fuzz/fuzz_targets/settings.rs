@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
-use unified_nats::nats_conf::{Secrets, RenderContext, render};
+use unified_nats::nats_conf::{RenderContext, Secrets, render};
 use unified_nats::settings::variables::{ALIASES, ALL, COMPOSE_ONLY, RETIRED};
 use unified_nats::settings::{Loaded, Settings, Source};
 

@@ -2,7 +2,7 @@
 //!
 //! nats-server reports none of this by itself: after a block file was damaged it serves what is
 //! left, and `/healthz` answers 200 (measured on 2.10 to 2.15). So what each stream was seen to hold
-//! is kept beside the store ([`baselines`]), compared with what it holds now ([`IntegrityMonitor::look`]), and after
+//! is kept beside the store ([`baselines`]), compared with what it holds now ([`IntegrityMonitor::check_streams`]), and after
 //! each start every stream is read through once ([`mod@read_through`]), because a message that was
 //! damaged in place is still counted. What is missing stays told until an operator acknowledges it.
 //!
