@@ -4,9 +4,9 @@ use super::external::ExternalServer;
 use super::file::SettingsFile;
 use super::problem::shown;
 use super::reader::Reader;
-use super::users::{OWN_USER, Password, User};
+use super::users::{Password, User};
 use super::variables::*;
-use crate::domain::Secret;
+use crate::domain::{Role, Secret};
 
 #[derive(Clone, Debug)]
 pub enum Authentication {
@@ -38,7 +38,7 @@ struct Given {
 impl Given {
     fn read(reader: &mut Reader) -> Self {
         let name = reader.text(&NATS_AUTH_USERNAME);
-        if name.as_deref() == Some(OWN_USER) {
+        if name.as_deref().and_then(Role::of_user).is_some() {
             reader.refuse(&NATS_AUTH_USERNAME, "that is whom we connect as");
         }
         if let Some(name) = &name {

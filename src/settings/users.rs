@@ -3,7 +3,7 @@
 use super::document::{Document, found, join, scalar};
 use super::permissions::{self, Permissions};
 use super::values::is_bcrypt;
-use crate::domain::Secret;
+use crate::domain::{Role, Secret};
 use crate::yaml::{self, Node};
 
 #[derive(Clone, Debug)]
@@ -84,10 +84,12 @@ fn read_user(document: &mut Document, node: &Node, path: &str) -> Option<User> {
 
 fn read_name(document: &mut Document, node: &Node, path: &str) -> Option<String> {
     let text = scalar(node).ok().filter(|text| {
-        !text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control) && *text != OWN_USER
+        let is_name = !text.is_empty() && text.len() <= LONGEST && !text.chars().any(char::is_control);
+        is_name && Role::of_user(text).is_none()
     });
     if text.is_none() {
-        let rule = format!("must be a name of 1 to {LONGEST} bytes other than {OWN_USER}, which we connect as");
+        let ours = Role::ALL.map(Role::user).join(", ");
+        let rule = format!("must be a name of 1 to {LONGEST} bytes other than {ours}, which we connect as");
         document.problem(node.at, path, &found(node), &rule, "give the user another name");
     }
     text.map(str::to_owned)

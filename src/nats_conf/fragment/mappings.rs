@@ -3,7 +3,7 @@
 use super::keys::{Decision, decide, fold};
 use super::parse::{Entry, Value};
 use super::{FragmentError, meant};
-use crate::domain::Subject;
+use crate::domain::{Role, Subject};
 
 /// A mapping that keeps messages from the stream that captures them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub struct Diversion<'a> {
 
 /// Subjects that JetStream and our own connection live on must not lead elsewhere.
 pub(super) fn refuse(mappings: &Entry) -> Result<(), FragmentError> {
-    const LIVED_ON: [&str; 3] = ["$JS.>", "$SYS.>", "_INBOX._unified_nats.>"];
+    let inboxes = Role::ALL.into_iter().map(|role| format!("{}.>", role.inbox()));
+    let lived_on: Vec<_> = ["$JS.>", "$SYS.>"].map(str::to_owned).into_iter().chain(inboxes).collect();
     let Value::Map(entries) = &mappings.value else {
         let what = "mappings must be written out as a map";
         return Err(FragmentError::Malformed { what, line: mappings.line });
@@ -28,7 +29,7 @@ pub(super) fn refuse(mappings: &Entry) -> Result<(), FragmentError> {
         let subjects = key.parse::<Subject>().ok().zip(lived_on.parse::<Subject>().ok());
         subjects.is_some_and(|(subject, lived_on)| subject.overlaps(&lived_on))
     };
-    match entries.iter().find(|entry| LIVED_ON.iter().any(|lived_on| overlaps(&entry.key, lived_on))) {
+    match entries.iter().find(|entry| lived_on.iter().any(|lived_on| overlaps(&entry.key, lived_on))) {
         Some(Entry { key, line, .. }) => {
             let reason = "JetStream and this program live on subjects that it maps";
             Err(FragmentError::Kept { key: key.clone(), reason, line: *line })

@@ -120,8 +120,17 @@ fn what_nats_server_would_move_elsewhere_is_refused() {
 
 #[test]
 fn subjects_that_the_program_lives_on_are_not_mapped_away() {
-    for subject in ["$JS.API.>", "$JS.>", ">", "*.>", "$SYS.REQ.>", "_INBOX.>", "_INBOX._unified_nats.x", "$JS.ACK.*.*"]
-    {
+    for subject in [
+        "$JS.API.>",
+        "$JS.>",
+        ">",
+        "*.>",
+        "$SYS.REQ.>",
+        "_INBOX.>",
+        "_INBOX._unified_nats.x",
+        "_INBOX._unified_nats.data.>",
+        "$JS.ACK.*.*",
+    ] {
         for text in [format!("mappings {{ \"{subject}\": \"zz.>\" }}"), format!("maps = {{ '{subject}' : x }}")] {
             let refused = Fragment::read(&text).unwrap_err().to_string();
             assert!(refused.contains("JetStream and this program live on"), "{text}: {refused}");

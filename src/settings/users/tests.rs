@@ -79,6 +79,8 @@ fn users_that_cannot_be_meant_are_refused_without_their_passwords() {
         ("users: [{user: a}]", "must have a password"),
         ("users: [{password: tell-nobody}]", "must have a user"),
         ("users: [{user: _unified_nats, password: tell-nobody}]", "other than _unified_nats"),
+        ("users: [{user: _unified_nats_data, password: tell-nobody}]", "_unified_nats_data"),
+        ("users: [{user: _unified_nats_backup, password: tell-nobody}]", "_unified_nats_backup"),
         ("users: [{user: a, password: $2a$10$tell-nobody}]", "is none"),
         ("users: [{user: a, password: [tell-nobody]}]", "must be one text"),
         ("users: [{user: a, password: \"\"}]", "1 to 1024 bytes"),
