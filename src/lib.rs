@@ -4,8 +4,8 @@
 //! environment once, refuses everything that is wrong in one answer, and hands typed values on.
 //! [`nats_conf`] writes nats.conf from them. [`app`] puts the running program together:
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
-//! has to change, [`nats`] speaks to the server, [`health`] looks at it, [`integrity`] knows what the
-//! store must hold, [`api`] answers probes.
+//! has to change, [`nats`] speaks to the server, [`identity`] knows as whom, [`health`]
+//! looks at it, [`integrity`] knows what the store must hold, [`api`] answers probes.
 //! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write; [`ticks`] says when.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
@@ -18,6 +18,7 @@ pub mod errors;
 pub mod files;
 pub mod health;
 pub mod http;
+pub mod identity;
 pub mod integrity;
 pub mod lifecycle;
 pub mod line_queue;

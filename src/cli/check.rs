@@ -1,6 +1,6 @@
 use super::args::HealthCheck as Arguments;
 use super::exit::Code;
-use super::{Flags, block_on, loaded_or_printed, own};
+use super::{Flags, block_on, loaded_or_printed, login};
 use std::time::Duration;
 
 use crate::api::ApiClient;
@@ -14,7 +14,7 @@ pub fn health_check(flags: &Flags, arguments: &Arguments) -> Code {
         Ok(loaded) => loaded.settings,
         Err(code) => return code,
     };
-    let link = Connector::new(&settings, own(&settings));
+    let link = Connector::new(&settings, login(&settings));
     // A little is left to tell what was found when the time is up.
     let timeout = arguments.timeout.mul_f64(0.95);
     let check = HealthCheck { settings: &settings, link, timeout };

@@ -21,7 +21,7 @@ mod args;
 mod check;
 mod config;
 mod exit;
-mod own;
+mod login;
 mod run;
 mod selftest;
 mod streams;
@@ -35,7 +35,7 @@ use tokio::runtime::Builder;
 pub use args::Cli;
 use args::{Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
-use own::own;
+use login::login;
 
 use crate::lifecycle::signals;
 use crate::settings::{Loaded, ProcessEnvironment, Purpose, Settings};

@@ -15,11 +15,13 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::domain::Role;
 use crate::files::FileContent;
-use crate::nats::{Connector, Monitor, Own};
+use crate::identity::{Identity, login_as_operator};
+use crate::nats::{Connector, Monitor};
 use crate::nats_conf;
 use crate::off_thread::OffThread;
-use crate::preflight::{Identity, Rendered, Reread, StartError, render};
+use crate::preflight::{Rendered, Reread, StartError, render};
 use crate::settings::variables::*;
 use crate::settings::{Effective, Loaded, Problems, Settings};
 use crate::status::Reloads;
@@ -78,6 +80,12 @@ impl EmbeddedServer {
             reaper,
             identity: rendered.identity,
         }
+    }
+
+    /// How we reach it while these settings are in force.
+    fn link(&self, settings: &Settings) -> Connector {
+        let directory = self.config_file.parent().unwrap_or(Path::new("/"));
+        Connector::new(settings, self.identity.login(Role::Control, settings, directory))
     }
 }
 
@@ -223,7 +231,7 @@ impl Reload {
                 self.own = Some(EmbeddedServer { files, identity, ..own });
                 link
             }
-            None => Connector::new(&settings, Own::default()),
+            None => Connector::new(&settings, login_as_operator(Role::Control, &settings)),
         };
         self.effective = effective;
         self.desired.send_replace(Arc::new(Desired::of(&settings)));
@@ -259,7 +267,7 @@ impl Reload {
         let notices = self.handle.notices();
         // The server sends those away that came with old credentials, and they come back at once.
         let old = self.link.borrow().clone();
-        let kept = Connector::new(&self.in_force.borrow(), Own { certificate: None, user: own.identity.user.clone() });
+        let kept = own.link(&self.in_force.borrow());
         old.take_credentials_of(&rendered.link);
         let installed = match self.handle.install(rendered.files.clone()).await {
             Ok(installed) => installed,

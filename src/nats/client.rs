@@ -13,12 +13,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::credentials::{self, Identity};
-use super::own_certificate::OwnCertificate;
 use super::pinned::client_config;
-use super::service_user::{INBOX, ServiceUser};
-use crate::settings::{
-    Authentication, ClientCertificate, Credentials, ExternalServer, OWN_USER, Password, Settings, redact_urls,
-};
+use crate::settings::{ClientCertificate, Credentials, ExternalServer, Settings, redact_urls};
 
 /// How to reach the server that this program serves.
 #[derive(Clone)]
@@ -29,6 +25,8 @@ pub struct Connector {
     /// not try old ones again and again.
     identity: Arc<RwLock<Identity>>,
     tls: Tls,
+    /// Where answers to requests go.
+    inbox: String,
     /// Whether servers that a server names are connected to as well.
     discovers: bool,
     timeout: Duration,
@@ -45,17 +43,21 @@ enum Tls {
         leaf: CertificateDer<'static>,
         /// Where it lies; a renewed one is expected as soon as it lies there.
         path: PathBuf,
-        certificate: Option<OwnCertificate>,
+        certificate: Option<ClientCertificate>,
     },
     /// A server that authorities vouch for.
     Remote { required: bool, authorities: Option<PathBuf>, certificate: Option<ClientCertificate> },
 }
 
-/// What we are known by to our own server.
-#[derive(Clone, Default)]
-pub struct Own {
-    pub certificate: Option<OwnCertificate>,
-    pub user: Option<ServiceUser>,
+/// As whom a connection logs in.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// What a server of our own is shown.
+    pub credentials: Option<Credentials>,
+    /// For a server of our own that asks for one.
+    pub certificate: Option<ClientCertificate>,
+    /// Prefix of the subjects that answers to requests go to.
+    pub inbox: String,
 }
 
 /// A client, and how to learn what became of it.
@@ -144,31 +146,27 @@ impl ConnectError {
 }
 
 impl Connector {
-    /// The server of the settings; `own` is what we are known by where it is one of our own.
-    pub fn new(settings: &Settings, own: Own) -> Self {
+    /// The server of the settings. One that others run is shown what the settings say of it instead of
+    /// the credentials and the certificate of `login`.
+    pub fn new(settings: &Settings, login: Login) -> Self {
         match &settings.external {
-            Some(external) => Self::remote(external, settings),
-            None => Self::own(settings, own),
+            Some(external) => Self::remote(external, settings, login.inbox),
+            None => Self::own(settings, login),
         }
     }
 
-    fn own(settings: &Settings, own: Own) -> Self {
-        let identity = match (&settings.authentication, own.user) {
-            (Authentication::Open, _) => Identity::Nobody,
-            (Authentication::Token(token), _) => Identity::Known(Credentials::Token(token.clone())),
-            (Authentication::Users(_), Some(user)) => Identity::user(OWN_USER, user.password),
-            // The broker runs elsewhere, or as another user.
-            (Authentication::Users(_), None) => first_user(settings),
-        };
+    fn own(settings: &Settings, login: Login) -> Self {
+        let identity = login.credentials.map_or(Identity::Nobody, Identity::Known);
         let tls = settings.tls.as_ref().map(|tls| Tls::Own {
             leaf: tls.leaf.clone(),
             path: tls.cert.clone(),
-            certificate: own.certificate,
+            certificate: login.certificate,
         });
         Self {
             servers: vec![format!("{}:{}", settings.server.host.to_reach(), settings.server.port)],
             identity: Arc::new(RwLock::new(identity)),
             tls: tls.unwrap_or(Tls::None),
+            inbox: login.inbox,
             // Addresses that a cluster advertises may not be reachable, and only our own server counts.
             discovers: false,
             timeout: settings.supervision.connect_timeout,
@@ -176,7 +174,7 @@ impl Connector {
         }
     }
 
-    fn remote(external: &ExternalServer, settings: &Settings) -> Self {
+    fn remote(external: &ExternalServer, settings: &Settings, inbox: String) -> Self {
         let known = settings.credentials.clone().map(Identity::Known);
         let file = external.credentials_file.clone().map(Identity::File);
         let identity = known.or(file).or_else(|| external.urls.iter().find_map(|url| Identity::in_url(url)));
@@ -188,6 +186,7 @@ impl Connector {
                 authorities: external.authorities.clone(),
                 certificate: external.certificate.clone(),
             },
+            inbox,
             // They come without a scheme, which matters here.
             discovers: !external.urls.iter().any(|url| url.starts_with("ws")),
             timeout: settings.supervision.connect_timeout,
@@ -195,10 +194,10 @@ impl Connector {
         }
     }
 
-    /// A server that a command names, by its URL, which may hold credentials; else those of the
-    /// settings hold.
-    pub fn elsewhere(url: &str, settings: &Settings) -> Self {
-        let here = Self::new(settings, Own::default());
+    /// A server that a command names, by its URL, which may hold credentials; else those that the one
+    /// of the settings is shown hold.
+    pub fn elsewhere(url: &str, settings: &Settings, login: Login) -> Self {
+        let here = Self::new(settings, login);
         let identity = Identity::in_url(url).map(|identity| Arc::new(RwLock::new(identity)));
         let tls = match here.tls {
             Tls::Own { .. } => Tls::None,
@@ -231,7 +230,7 @@ impl Connector {
         let credentials = move |nonce: Vec<u8>| credentials::answer(identity.clone(), nonce);
         let mut options = ConnectOptions::with_auth_callback(credentials)
             .name("unified-nats")
-            .custom_inbox_prefix(INBOX)
+            .custom_inbox_prefix(&self.inbox)
             .connection_timeout(patience)
             // async-nats takes 0 for "for ever".
             .max_reconnects(self.max_reconnects.map(|most| most.max(1)))
@@ -303,16 +302,6 @@ impl Tls {
             }
         }
     }
-}
-
-/// Somebody who may do everything and whose password is known.
-fn first_user(settings: &Settings) -> Identity {
-    let Authentication::Users(users) = &settings.authentication else { return Identity::Nobody };
-    let known = users.iter().filter(|user| user.permissions.is_none()).find_map(|user| match &user.password {
-        Password::Plain(password) => Some(Identity::user(&user.name, password.clone())),
-        Password::Hash(_) | Password::Nkey => None,
-    });
-    known.unwrap_or(Identity::Nobody)
 }
 
 /// A round trip to the server.

@@ -4,11 +4,9 @@ mod client;
 mod credentials;
 mod jetstream;
 mod monitor;
-mod own_certificate;
 mod pinned;
-mod service_user;
 
-pub use client::{ConnectError, Connection, Connector, Own, PermissionViolations, ping};
+pub use client::{ConnectError, Connection, Connector, Login, PermissionViolations, ping};
 pub use jetstream::{
     API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
     Streams, major_minor, parse_answer,
@@ -16,5 +14,3 @@ pub use jetstream::{
 pub use monitor::{
     Connz, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, Varz, direct_client, get, parse_healthz, parse_json,
 };
-pub use own_certificate::{IssuedCertificate, OwnCertificate};
-pub use service_user::{NoRandomness, Rights, ServiceUser};

@@ -10,14 +10,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublic
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::own_certificate::OwnCertificate;
+use crate::settings::ClientCertificate;
 use crate::signatures;
 
-/// Expects `leaf`, or what lies at `path` now; shows `own` where the server asks for one.
+/// Expects `leaf`, or what lies at `path` now; shows `shown` where the server asks for one.
 pub fn client_config(
     leaf: &CertificateDer<'static>,
     path: &Path,
-    own: Option<&OwnCertificate>,
+    shown: Option<&ClientCertificate>,
 ) -> Result<ClientConfig, String> {
     let on_disk = CertificateDer::from_pem_file(path).ok();
     let expected = on_disk.into_iter().chain([leaf.clone()]).collect();
@@ -26,13 +26,13 @@ pub fn client_config(
         .map_err(|error| error.to_string())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ExactCertificate { expected }));
-    let Some(own) = own else {
+    let Some(shown) = shown else {
         return Ok(builder.with_no_client_auth());
     };
     let chain: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(&own.cert).map_err(|error| error.to_string())?.collect();
+        CertificateDer::pem_file_iter(&shown.cert).map_err(|error| error.to_string())?.collect();
     let chain = chain.map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_file(&shown.key).map_err(|error| error.to_string())?;
     builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
 }
 

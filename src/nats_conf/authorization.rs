@@ -5,8 +5,7 @@ use serde::Serialize;
 use super::quote::quote;
 use super::{RenderError, Secrets};
 use crate::domain::{Secret, format_span};
-use crate::nats::{Rights, ServiceUser};
-use crate::settings::{Authentication, Grant, OWN_USER, Password, Permissions, REDACTED, Responses, Rule, User};
+use crate::settings::{Authentication, Grant, Password, Permissions, REDACTED, Responses, Rule, User};
 
 #[derive(Default, Serialize)]
 pub struct Authorization {
@@ -39,15 +38,14 @@ struct RuleEntry {
 /// [`None`] where anybody may come.
 pub fn authorize(
     authentication: &Authentication,
-    own_user: Option<&ServiceUser>,
+    service_users: &[User],
     secrets: Secrets,
 ) -> Result<Option<Authorization>, RenderError> {
     Ok(match authentication {
         Authentication::Open => None,
         Authentication::Users(users) => {
-            let users = users.iter().map(|user| user_entry(user, secrets));
-            let own = own_user.map(|own| own_entry(own, secrets));
-            Some(Authorization { users: users.chain(own).collect::<Result<_, _>>()?, token: None })
+            let users = users.iter().chain(service_users).map(|user| user_entry(user, secrets));
+            Some(Authorization { users: users.collect::<Result<_, _>>()?, token: None })
         }
         Authentication::Token(token) => {
             Some(Authorization { token: Some(credential(token, secrets)?), ..Authorization::default() })
@@ -63,17 +61,6 @@ fn user_entry(user: &User, secrets: Secrets) -> Result<UserEntry, RenderError> {
         Password::Nkey => None,
     };
     Ok(UserEntry { user: quote(&user.name), password, permissions: user.permissions.as_ref().map(permissions_entry) })
-}
-
-fn own_entry(own: &ServiceUser, secrets: Secrets) -> Result<UserEntry, RenderError> {
-    let Rights { publish, subscribe } = Rights::least();
-    let only = |subjects: Vec<String>| RuleEntry { allow: Some(list(&subjects)), deny: None };
-    let permissions = PermissionsEntry { publish: only(publish), subscribe: only(subscribe), allow_responses: None };
-    Ok(UserEntry {
-        user: quote(OWN_USER),
-        password: Some(credential(&own.password, secrets)?),
-        permissions: Some(permissions),
-    })
 }
 
 fn permissions_entry(permissions: &Permissions) -> PermissionsEntry {

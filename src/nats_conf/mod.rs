@@ -17,8 +17,7 @@ pub use quote::quote;
 pub use refusal::RenderError;
 
 use crate::domain::format_span;
-use crate::nats::ServiceUser;
-use crate::settings::{ClusterSettings, REDACTED, Settings, SyncInterval};
+use crate::settings::{ClusterSettings, REDACTED, Settings, SyncInterval, User};
 use authorization::{Authorization, authorize};
 use fragment::Fragment;
 
@@ -32,8 +31,8 @@ pub struct RenderContext {
     /// Stands in for NATS_TLS_CA: the operator's authorities and the one that signed our own
     /// client certificate.
     pub ca_bundle: Option<PathBuf>,
-    /// A user of our own beside those of the settings.
-    pub own_user: Option<ServiceUser>,
+    /// Users of our own, who come after those of the settings where users are asked for.
+    pub service_users: Vec<User>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +163,7 @@ impl Model {
                 },
                 domain: jetstream.domain.as_ref().map(|domain| quote(domain.as_str())),
             }),
-            authorization: authorize(&settings.authentication, surroundings.own_user.as_ref(), secrets)?,
+            authorization: authorize(&settings.authentication, &surroundings.service_users, secrets)?,
             tls: settings.tls.as_ref().map(|tls| Tls {
                 cert_file: path(&tls.cert),
                 key_file: path(&tls.key),
@@ -292,7 +291,7 @@ mod tests {
             leaf: vec![].into(),
         });
         let ca_bundle = Some("/run/unified-nats/client-ca.pem".into());
-        let surroundings = RenderContext { host_name: "node1".into(), ca_bundle, own_user: None };
+        let surroundings = RenderContext { host_name: "node1".into(), ca_bundle, service_users: vec![] };
         insta::assert_snapshot!(render(&settings, &surroundings, Secrets::Written).unwrap());
     }
 
@@ -315,8 +314,17 @@ users:
         std::fs::write(&path, users).unwrap();
         let pairs = [("NATS_AUTH_ENABLED", "true"), ("NATS_USERS_FILE", path.to_str().unwrap())];
         let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;
-        let own_user = Some(ServiceUser { password: crate::domain::Secret::new("tell-nobody".into()) });
-        render(&settings, &RenderContext { own_user, ..RenderContext::default() }, secrets).unwrap()
+        let only = |subject: &str| {
+            let grant = crate::settings::Grant { subject: subject.parse().unwrap(), queue: None };
+            crate::settings::Rule { allow: Some(vec![grant]), deny: vec![] }
+        };
+        let (publish, subscribe) = (only("$JS.API.>"), only("_INBOX.ours.>"));
+        let ours = User {
+            name: "_unified_nats".into(),
+            password: crate::settings::Password::Plain(crate::domain::Secret::new("tell-nobody".into())),
+            permissions: Some(crate::settings::Permissions { publish, subscribe, allow_responses: None }),
+        };
+        render(&settings, &RenderContext { service_users: vec![ours], ..RenderContext::default() }, secrets).unwrap()
     }
 
     #[test]

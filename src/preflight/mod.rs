@@ -16,15 +16,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::domain::Role;
 use crate::files::remove_leftovers;
-use crate::nats::{Connector, Own, OwnCertificate, ServiceUser};
+use crate::identity::{self, Identity, login_as_operator};
+use crate::nats::Connector;
 use crate::nats_conf;
 use crate::settings::{Effective, Loaded, Problems, Settings, variables};
 use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer, Reaper};
 pub use directories::config_file_candidates;
 pub use phases::Phases;
 use rendering::nats_conf_fault;
-pub use rendering::{Identity, Rendered, candidate, host_name, render};
+pub use rendering::{Rendered, candidate, host_name, render};
 pub use resources::Resources;
 pub use start_error::StartError;
 pub use store::Store;
@@ -120,7 +122,8 @@ fn prepare_external(
     mut phases: Phases,
 ) -> Result<Prepared, StartError> {
     let listener = ports::bind_api(&settings)?;
-    let (link, resources) = (Connector::new(&settings, Own::default()), Resources::secure(&settings));
+    let (link, resources) =
+        (Connector::new(&settings, login_as_operator(Role::Control, &settings)), Resources::secure(&settings));
     phases.reached("preparation");
     Ok(Prepared {
         settings,
@@ -188,9 +191,7 @@ fn clear_leftovers(config_file: &Path) {
         return;
     };
     let conf_candidate = format!("{conf}.candidate");
-    remove_leftovers(directory, |name| {
-        name == conf || name == conf_candidate || ServiceUser::is_file(name) || OwnCertificate::is_file(name)
-    });
+    remove_leftovers(directory, |name| name == conf || name == conf_candidate || identity::is_file(name));
     // A process that was killed during a check of nats-server's could not remove it.
     let _ = std::fs::remove_file(candidate(config_file));
 }

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use super::start_error::StartError;
+use crate::domain::Role;
 use crate::files::FileContent;
-use crate::nats::{Connector, IssuedCertificate, Own, OwnCertificate, ServiceUser};
+use crate::identity::Identity;
+use crate::nats::Connector;
 use crate::nats_conf::{self, RenderContext, Secrets};
-use crate::settings::{Authentication, Problems, Settings};
+use crate::settings::{Problems, Settings};
 
 /// A configuration, and how to reach a server that runs with it.
 pub struct Rendered {
@@ -18,52 +18,20 @@ pub struct Rendered {
     pub identity: Identity,
 }
 
-/// Whom we are known as to our own server; made once, where it is asked for.
-#[derive(Clone, Default)]
-pub struct Identity {
-    pub user: Option<ServiceUser>,
-    certificate: Option<IssuedCertificate>,
-}
-
-impl Identity {
-    /// With what these settings ask for.
-    fn completed(mut self, settings: &Settings) -> anyhow::Result<Self> {
-        if self.user.is_none() && matches!(settings.authentication, Authentication::Users(_)) {
-            self.user = Some(ServiceUser::make()?);
-        }
-        if self.certificate.is_none() && operator_ca(settings).is_some() {
-            let issued = IssuedCertificate::issue();
-            self.certificate = Some(issued.context("cannot make a client certificate for our own connection")?);
-        }
-        Ok(self)
-    }
-}
-
 /// Reads files that the settings name, but writes none.
 pub fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Result<Rendered, StartError> {
-    let (directory, port) = (config_file.parent().unwrap_or(Path::new("/")), settings.server.port);
-    let identity = identity.completed(settings)?;
-    let mut files: Vec<_> = identity.user.iter().map(|user| user.file(directory, port)).collect();
-    let mut certificate = None;
-    if let (Some(issued), Some(ca)) = (&identity.certificate, operator_ca(settings)) {
-        let own = OwnCertificate::beside(directory, port);
-        files.extend(own.files(issued, ca).with_context(|| format!("cannot read {}", ca.display()))?);
-        certificate = Some(own);
-    }
+    let directory = config_file.parent().unwrap_or(Path::new("/"));
+    let identity = identity.completed(settings).map_err(anyhow::Error::from)?;
+    let mut files = identity.files(settings, directory).map_err(anyhow::Error::from)?;
     let surroundings = RenderContext {
         host_name: host_name(),
-        ca_bundle: certificate.as_ref().map(|own| own.bundle.clone()),
-        own_user: identity.user.clone(),
+        ca_bundle: identity.ca_bundle(settings, directory),
+        service_users: identity.users().map_err(anyhow::Error::from)?,
     };
     let conf = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
     files.push(FileContent::new(config_file.to_owned(), conf));
-    let link = Connector::new(settings, Own { certificate, user: identity.user.clone() });
+    let link = Connector::new(settings, identity.login(Role::Control, settings, directory));
     Ok(Rendered { files, link, identity })
-}
-
-/// The authorities that clients are verified against, where they are.
-fn operator_ca(settings: &Settings) -> Option<&Path> {
-    settings.tls.as_ref().filter(|tls| tls.verify)?.ca.as_deref()
 }
 
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.

@@ -56,7 +56,7 @@ pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
-pub use users::{OWN_USER, Password, User};
+pub use users::{Password, User};
 
 use crate::domain::{ServerName, Subject};
 

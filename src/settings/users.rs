@@ -23,9 +23,6 @@ pub enum Password {
     Nkey,
 }
 
-/// The user that the program itself connects as.
-pub const OWN_USER: &str = "_unified_nats";
-
 /// The longest name and password: clients send both in one line, which nats-server bounds.
 const LONGEST: usize = 1024;
 

@@ -13,8 +13,10 @@ pub use plan::plan;
 use std::time::Duration;
 
 use super::exit::Code;
-use super::{Flags, block_on, loaded_or_printed, own};
+use super::{Flags, block_on, loaded_or_printed, login};
+use crate::domain::Role;
 use crate::errors::in_one_line;
+use crate::identity::login_as_operator;
 use crate::nats::{Connector, JetStream};
 use crate::settings::{Purpose, Settings};
 use crate::streams::Desired;
@@ -43,8 +45,8 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
         return Code::Failed;
     }
     let link = match nats_url {
-        Some(url) => Connector::elsewhere(url, &settings),
-        None => Connector::new(&settings, own(&settings)),
+        Some(url) => Connector::elsewhere(url, &settings, login_as_operator(Role::Control, &settings)),
+        None => Connector::new(&settings, login(&settings)),
     };
     let session = async {
         let connection = link.connect(timeout).await.map_err(|error| {

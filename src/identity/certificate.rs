@@ -14,6 +14,7 @@ use rcgen::{
 
 use crate::domain::Secret;
 use crate::files::FileContent;
+use crate::settings::ClientCertificate;
 
 /// Files of the certificate, beside nats.conf.
 #[derive(Clone, Debug)]
@@ -40,6 +41,11 @@ impl OwnCertificate {
             key: directory.join(format!("client-{port}.key")),
             bundle: directory.join(format!("client-ca-{port}.pem")),
         }
+    }
+
+    /// What of it is shown to the server.
+    pub fn shown(self) -> ClientCertificate {
+        ClientCertificate { cert: self.cert, key: self.key }
     }
 
     /// Whether a file of that name is one of these.
