@@ -2,7 +2,6 @@ use super::args::SelfTestArguments;
 use super::check::print;
 use super::exit::Code;
 use super::{Flags, block_on, loaded_or_printed, login};
-use crate::domain::Role;
 use crate::health::{Check, Outcome, Report, SelfTest};
 use crate::identity::login_as_operator;
 use crate::nats::{Connector, Monitor};
@@ -15,7 +14,7 @@ pub fn selftest(flags: &Flags, arguments: &SelfTestArguments) -> Code {
         Err(code) => return code,
     };
     let link = match &arguments.nats_url {
-        Some(url) => Connector::elsewhere(url, &settings, login_as_operator(Role::Control, &settings)),
+        Some(url) => Connector::elsewhere(url, &settings, login_as_operator(&settings)),
         None => Connector::new(&settings, login(&settings)),
     };
     let monitor = match (&arguments.http_url, &arguments.nats_url) {

@@ -12,8 +12,8 @@
 //! | an external server | with the credentials of the settings | what its operator grants to them |
 //!
 //! NATS_TLS_VERIFY comes on top: then all roles show the one certificate that is issued here, which
-//! names no user. Beyond subjects nothing is restricted: who may create a consumer or take a snapshot
-//! names the subject that nats-server delivers to, and the server publishes there.
+//! names no user. Subjects are all that is restricted: who may create a consumer or take a snapshot names
+//! the subject that nats-server delivers to.
 
 mod certificate;
 mod rights;
@@ -84,12 +84,13 @@ impl Identity {
 
     /// How that role logs in to the server of the settings, whose nats.conf lies in `directory`.
     pub fn login(&self, role: Role, settings: &Settings, directory: &Path) -> Login {
-        let credentials = match (&settings.authentication, &self.users) {
-            (Authentication::Users(_), Some(users)) => Some(users.credentials(role)),
-            _ => of_operator(settings),
+        let login = match (&settings.authentication, &self.users) {
+            (Authentication::Users(_), Some(users)) => {
+                Login { credentials: Some(users.credentials(role)), certificate: None, inbox: role.inbox().to_owned() }
+            }
+            _ => login_as_operator(settings),
         };
-        let certificate = self.own_certificate(settings, directory).map(OwnCertificate::shown);
-        Login { credentials, certificate, inbox: role.inbox().to_owned() }
+        Login { certificate: self.own_certificate(settings, directory).map(OwnCertificate::shown), ..login }
     }
 
     fn own_certificate(&self, settings: &Settings, directory: &Path) -> Option<OwnCertificate> {
@@ -98,9 +99,10 @@ impl Identity {
     }
 }
 
-/// How a role logs in where it is no user: to a server that others run.
-pub fn login_as_operator(role: Role, settings: &Settings) -> Login {
-    Login { credentials: of_operator(settings), certificate: None, inbox: role.inbox().to_owned() }
+/// How all roles log in where they are no users, as to a server that others run. Answers go below what
+/// every operator grants to clients that make requests.
+pub fn login_as_operator(settings: &Settings) -> Login {
+    Login { credentials: of_operator(settings), certificate: None, inbox: Role::Control.inbox().to_owned() }
 }
 
 /// How a command logs in: as the control of the running broker, as far as it may read what lies beside
@@ -112,13 +114,10 @@ pub fn login_of_commands(settings: &Settings, directories: &[&Path]) -> Login {
     let certificate = certificates.filter(|_| asks_for_certificates).find(|own| own.cert.is_file());
     let asks_for_users = matches!(settings.authentication, Authentication::Users(_));
     let control = || directories.iter().find_map(|directory| service_users::control_beside(directory, port));
-    let control = asks_for_users.then(control).flatten();
-    Login {
-        // The broker runs elsewhere, or as another user.
-        credentials: control.or_else(|| of_operator(settings)),
-        certificate: certificate.map(OwnCertificate::shown),
-        inbox: Role::Control.inbox().to_owned(),
-    }
+    // Or else the broker runs elsewhere, or as another user.
+    let login = login_as_operator(settings);
+    let credentials = asks_for_users.then(control).flatten().or(login.credentials);
+    Login { credentials, certificate: certificate.map(OwnCertificate::shown), inbox: login.inbox }
 }
 
 /// Whether a file of that name beside nats.conf is one of ours.
@@ -146,3 +145,6 @@ fn of_operator(settings: &Settings) -> Option<Credentials> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,12 +73,13 @@ pub fn of(role: Role) -> Result<Permissions, SubjectError> {
             let families = DataType::ALL.iter().flat_map(|family| family.subjects(SubjectStyle::Both));
             let probes = families.map(|filter| format!("{}._selftest.>", filter.trim_end_matches(".>")));
             let publish = only(["$JS.API.>".to_owned()].into_iter().chain(probes))?;
-            let others = Role::ALL.into_iter().filter(|other| *other != role);
-            // Theirs lie below its own.
-            let deny = grants(others.map(|other| format!("{}.>", other.inbox())))?;
-            (publish, Rule { deny, ..only([inbox, API_ADVISORIES.to_owned()])? })
+            (publish, only([inbox, API_ADVISORIES.to_owned()])?)
         }
-        Role::Data => (Rule { allow: None, deny: grants(CLOSED_TO_DATA)? }, only([inbox])?),
+        Role::Data => {
+            let inboxes = Role::ALL.map(|role| format!("{}.>", role.inbox()));
+            let closed = CLOSED_TO_DATA.into_iter().chain(inboxes.iter().map(String::as_str));
+            (Rule { allow: None, deny: grants(closed)? }, only([inbox])?)
+        }
         Role::Backup => (only(BACKUP)?, only([inbox])?),
     };
     Ok(Permissions { publish, subscribe, allow_responses: None })
@@ -91,4 +92,114 @@ fn only<T: AsRef<str>>(subjects: impl IntoIterator<Item = T>) -> Result<Rule, Su
 fn grants<T: AsRef<str>>(subjects: impl IntoIterator<Item = T>) -> Result<Vec<Grant>, SubjectError> {
     let grant = |subject: T| Ok(Grant { subject: subject.as_ref().parse::<Subject>()?, queue: None });
     subjects.into_iter().map(grant).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn covers(grants: &[Grant], subject: &str) -> bool {
+        let subject: Subject = subject.parse().unwrap();
+        grants.iter().any(|grant| grant.subject.covers(&subject))
+    }
+
+    fn allows(rule: &Rule, subject: &str) -> bool {
+        rule.allow.as_ref().is_none_or(|allow| covers(allow, subject)) && !covers(&rule.deny, subject)
+    }
+
+    fn may_publish(role: Role, subject: &str) -> bool {
+        allows(&of(role).unwrap().publish, subject)
+    }
+
+    /// Subjects of each kind, and who may publish to them.
+    #[test]
+    fn each_role_may_publish_to_what_its_work_takes_and_to_nothing_else() {
+        use Role::{Backup, Control, Data};
+        let cases: [(&[&str], &[Role]); 8] = [
+            (&["trade-data.binance.BTC", "orders.new", "$KV.bucket.key", "trade._x"], &[Data]),
+            (&["trade-data._selftest.x", "trade._selftest.x"], &[Control, Data]),
+            (
+                &[
+                    "$JS.API.STREAM.NAMES",
+                    "$JS.API.STREAM.LIST",
+                    "$JS.API.STREAM.INFO.S",
+                    "$JS.API.CONSUMER.NAMES.S",
+                    "$JS.API.CONSUMER.LIST.S",
+                    "$JS.API.CONSUMER.INFO.S.C",
+                ],
+                &[Control, Data, Backup],
+            ),
+            (
+                &[
+                    "$JS.API.STREAM.MSG.GET.S",
+                    "$JS.API.DIRECT.GET.S",
+                    "$JS.API.DIRECT.GET.S.trade.x",
+                    "$JS.API.CONSUMER.CREATE.S",
+                    "$JS.API.CONSUMER.CREATE.S.C.trade.>",
+                    "$JS.API.CONSUMER.DURABLE.CREATE.S.C",
+                    "$JS.API.CONSUMER.MSG.NEXT.S.C",
+                    "$JS.API.CONSUMER.DELETE.S.C",
+                ],
+                &[Control, Data],
+            ),
+            (&["$JS.ACK.S.C.1.2.3.4.5", "$JS.ACK.API.C.1.2.3.4.5", "$JS.FC.S.C.x"], &[Data]),
+            (&["$JS.API.STREAM.SNAPSHOT.S", "$JS.API.STREAM.RESTORE.S"], &[Control, Backup]),
+            (&["$JS.SNAPSHOT.ACK.S.x", "$JS.SNAPSHOT.RESTORE.S.x"], &[Backup]),
+            (
+                &[
+                    "$SYS.REQ.SERVER.PING",
+                    "_INBOX._unified_nats.x.y",
+                    "_unified_nats_data.x",
+                    "_unified_nats_backup.x",
+                    "_INBOX.x",
+                    "$JS.EVENT.ADVISORY.API",
+                    "$JS.hub.API.STREAM.DELETE.S",
+                    "$JS.hub.API.STREAM.SNAPSHOT.S",
+                    "$JS.hub.API.INFO",
+                    "$JS.hub.API.CONSUMER.DELETE.S.C",
+                ],
+                &[],
+            ),
+        ];
+        for (subjects, roles) in cases {
+            for subject in subjects {
+                let may: Vec<_> = Role::ALL.into_iter().filter(|role| may_publish(*role, subject)).collect();
+                assert_eq!(may, roles, "{subject}");
+            }
+        }
+        for request in CLOSED_TO_DATA.iter().filter(|request| request.starts_with("$JS.API.")) {
+            let request = request.replace('>', "S");
+            assert!(may_publish(Control, &request) && !may_publish(Data, &request), "{request}");
+        }
+    }
+
+    #[test]
+    fn control_may_publish_to_the_api_and_as_a_probe_alone() {
+        let publish = of(Role::Control).unwrap().publish;
+        let allowed: Vec<_> = publish.allow.unwrap().iter().map(Grant::to_string).collect();
+        assert!(
+            ["$JS.API.>", "trade-data._selftest.>", "trade._selftest.>"]
+                .iter()
+                .all(|it| allowed.contains(&(*it).into()))
+        );
+        assert!(
+            allowed.iter().all(|subject| subject == "$JS.API.>" || subject.ends_with("._selftest.>")),
+            "{allowed:?}"
+        );
+    }
+
+    #[test]
+    fn each_role_hears_its_own_answers_alone() {
+        for role in Role::ALL {
+            let subscribe = of(role).unwrap().subscribe;
+            for other in Role::ALL {
+                let answer = format!("{}.x.y", other.inbox());
+                assert_eq!(allows(&subscribe, &answer), other == role, "{role:?}: {answer}");
+            }
+            for subject in ["trade-data.>", "_INBOX.x", "$JS.EVENT.ADVISORY.CONSUMER.CREATED.S.C", ">", "$SYS.x"] {
+                assert!(!allows(&subscribe, subject), "{role:?}: {subject}");
+            }
+            assert_eq!(allows(&subscribe, API_ADVISORIES), role == Role::Control);
+        }
+    }
 }

@@ -231,7 +231,7 @@ impl Reload {
                 self.own = Some(EmbeddedServer { files, identity, ..own });
                 link
             }
-            None => Connector::new(&settings, login_as_operator(Role::Control, &settings)),
+            None => Connector::new(&settings, login_as_operator(&settings)),
         };
         self.effective = effective;
         self.desired.send_replace(Arc::new(Desired::of(&settings)));

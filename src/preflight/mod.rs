@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::domain::Role;
 use crate::files::remove_leftovers;
 use crate::identity::{self, Identity, login_as_operator};
 use crate::nats::Connector;
@@ -122,8 +121,7 @@ fn prepare_external(
     mut phases: Phases,
 ) -> Result<Prepared, StartError> {
     let listener = ports::bind_api(&settings)?;
-    let (link, resources) =
-        (Connector::new(&settings, login_as_operator(Role::Control, &settings)), Resources::secure(&settings));
+    let (link, resources) = (Connector::new(&settings, login_as_operator(&settings)), Resources::secure(&settings));
     phases.reached("preparation");
     Ok(Prepared {
         settings,

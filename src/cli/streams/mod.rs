@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use super::exit::Code;
 use super::{Flags, block_on, loaded_or_printed, login};
-use crate::domain::Role;
 use crate::errors::in_one_line;
 use crate::identity::login_as_operator;
 use crate::nats::{Connector, JetStream};
@@ -45,7 +44,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
         return Code::Failed;
     }
     let link = match nats_url {
-        Some(url) => Connector::elsewhere(url, &settings, login_as_operator(Role::Control, &settings)),
+        Some(url) => Connector::elsewhere(url, &settings, login_as_operator(&settings)),
         None => Connector::new(&settings, login(&settings)),
     };
     let session = async {

@@ -128,7 +128,8 @@ fn subjects_that_the_program_lives_on_are_not_mapped_away() {
         "$SYS.REQ.>",
         "_INBOX.>",
         "_INBOX._unified_nats.x",
-        "_INBOX._unified_nats.data.>",
+        "_unified_nats_data.>",
+        "_unified_nats_backup.x",
         "$JS.ACK.*.*",
     ] {
         for text in [format!("mappings {{ \"{subject}\": \"zz.>\" }}"), format!("maps = {{ '{subject}' : x }}")] {
