@@ -16,6 +16,7 @@ mod flood;
 mod fragments;
 mod hangs;
 mod hung_disks;
+mod identity;
 mod integrity;
 mod left;
 mod lifecycle;

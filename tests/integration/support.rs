@@ -143,6 +143,13 @@ impl Broker {
         unshare
     }
 
+    /// Its settings as the program reads them.
+    pub fn loaded(&self) -> unified_nats::settings::Settings {
+        let pairs: Vec<_> = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let loaded = unified_nats::settings::Settings::load(&pairs.as_slice(), &[]);
+        loaded.unwrap_or_else(|problems| panic!("{problems}")).settings
+    }
+
     pub fn output(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
