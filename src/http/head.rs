@@ -8,24 +8,41 @@ use std::task::{Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// A head that is longer is for the server to refuse.
-const LONGEST: usize = 16 << 10;
+/// A head that is longer is refused.
+pub const LONGEST: usize = 16 << 10;
 /// Read at a time; most heads are shorter.
 const PIECE: usize = 1 << 10;
 
-/// Reads until the head is whole, or cannot become one; gives all that came. Empty where the client has
-/// gone without a word.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+/// What came of reading a head.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Head {
+    /// All that came; the head is whole, or cannot become one.
+    Come(Vec<u8>),
+    TooLong,
+    /// The client has gone before its end.
+    Gone,
+}
+
+/// Reads until the head is whole, or cannot become one. Empty lines before it are not a part of it.
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Head> {
     let mut bytes = Vec::new();
     loop {
         let seen = bytes.len();
         if read_piece(stream, &mut bytes).await? == 0 {
-            return Ok(vec![]);
+            return Ok(Head::Gone);
         }
+        if seen == 0 {
+            let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            bytes.drain(..empty);
+        }
+        let Some(first) = bytes.first() else { continue };
         // The end may have begun in what came before.
         let is_whole = has_empty_line(&bytes[seen.saturating_sub(3)..]);
-        if is_whole || bytes.len() >= LONGEST || !bytes[0].is_ascii_uppercase() {
-            return Ok(bytes);
+        if is_whole || !first.is_ascii_uppercase() {
+            return Ok(Head::Come(bytes));
+        }
+        if bytes.len() >= LONGEST {
+            return Ok(Head::TooLong);
         }
     }
 }
@@ -47,11 +64,15 @@ fn has_empty_line(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
 }
 
-/// The path that is asked for, without its query.
+/// The path that is asked for, without its query, and without the authority that a proxy sends before it.
 pub fn path(head: &[u8]) -> Option<&str> {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     let (_method, target) = (words.next()?, words.next()?);
+    let target = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => &rest[rest.find('/')?..],
+        _ => target,
+    };
     target.split('?').next()
 }
 
@@ -62,7 +83,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     /// What is read of `pieces`, which come one after the other.
-    fn read_of(pieces: &[&[u8]]) -> Vec<u8> {
+    fn read_of(pieces: &[&[u8]]) -> Head {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let (mut client, mut server) = tokio::io::duplex(1 << 20);
@@ -80,26 +101,38 @@ mod tests {
     #[test]
     fn a_head_ends_with_an_empty_line() {
         let head = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
-        assert_eq!(read_of(&[head]), head);
-        assert_eq!(read_of(&[b"GET / HTTP/1.0\n\n"]), b"GET / HTTP/1.0\n\n");
-        let cut = &head[..head.len() - 1];
-        assert_eq!(read_of(&[cut]), b"", "the client has gone before its end");
-        assert_eq!(read_of(&[]), b"");
+        assert_eq!(read_of(&[head]), Head::Come(head.to_vec()));
+        assert_eq!(read_of(&[b"GET / HTTP/1.0\n\n"]), Head::Come(b"GET / HTTP/1.0\n\n".to_vec()));
+        assert_eq!(read_of(&[&head[..head.len() - 1]]), Head::Gone);
+        assert_eq!(read_of(&[]), Head::Gone);
+    }
+
+    #[test]
+    fn empty_lines_before_it_begin_no_head() {
+        let head = b"GET /livez HTTP/1.1\r\n\r\n";
+        for empty in [&b"\r\n"[..], b"\r", b"\n\n", b"\r\n\r\n\r\n"] {
+            assert_eq!(read_of(&[&[empty, head].concat()]), Head::Come(head.to_vec()), "{empty:?}");
+            assert_eq!(read_of(&[empty, empty, head]), Head::Come(head.to_vec()), "{empty:?}");
+            assert_eq!(read_of(&[empty]), Head::Gone, "{empty:?}");
+        }
     }
 
     #[test]
     fn what_cannot_become_a_head_is_given_at_once() {
-        for junk in [&b"\x16\x03\x01"[..], b"\r\n", b"{", "é".as_bytes()] {
-            assert_eq!(read_of(&[junk]), junk);
+        for junk in [&b"\x16\x03\x01"[..], b"{", "é".as_bytes()] {
+            assert_eq!(read_of(&[junk]), Head::Come(junk.to_vec()));
         }
         let long = [b"GET /", "a".repeat(LONGEST).as_bytes()].concat();
-        assert!(read_of(&[&long]).len() >= LONGEST);
+        assert_eq!(read_of(&[&long]), Head::TooLong);
     }
 
     #[test]
     fn the_path_stands_in_the_first_line() {
         assert_eq!(path(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"), Some("/livez"));
         assert_eq!(path(b"HEAD /readyz?verbose=1 HTTP/1.1\r\n\r\n"), Some("/readyz"));
+        assert_eq!(path(b"GET http://broker:8086/livez?x HTTP/1.1\r\n\r\n"), Some("/livez"));
+        assert_eq!(path(b"GET http://broker:8086 HTTP/1.1\r\n\r\n"), None);
+        assert_eq!(path(b"GET /to?url=http://x/livez HTTP/1.1\r\n\r\n"), Some("/to"));
         assert_eq!(path(b"GET\r\n\r\n"), None);
         assert_eq!(path(b"\xff /livez HTTP/1.1\r\n\r\n"), None);
         assert_eq!(path(b""), None);
@@ -116,7 +149,7 @@ mod tests {
                 from = cut;
             }
             pieces.push(&head[from..]);
-            prop_assert_eq!(read_of(&pieces), head);
+            prop_assert_eq!(read_of(&pieces), Head::Come(head.to_vec()));
         }
     }
 }

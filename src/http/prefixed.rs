@@ -1,11 +1,16 @@
-//! A connection of which some bytes have been read already.
+//! A connection of which some bytes have been read already, and whose client must take what it asked for.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// Time for a client to take some of its answer; one that takes nothing would keep its place for ever.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Gives those bytes first, then the rest.
 pub struct Prefixed {
@@ -13,11 +18,24 @@ pub struct Prefixed {
     /// How many of them have been given.
     given: usize,
     stream: TcpStream,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Prefixed {
     pub fn new(prefix: Vec<u8>, stream: TcpStream) -> Self {
-        Self { prefix, given: 0, stream }
+        Self { prefix, given: 0, stream, stalled: None }
+    }
+
+    /// That write, for so long as the client may let it wait.
+    fn until_deadline<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.stalled = None;
+            return write;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_DEADLINE)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing of its answer")))
     }
 }
 
@@ -40,7 +58,9 @@ impl AsyncRead for Prefixed {
 
 impl AsyncWrite for Prefixed {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let write = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.until_deadline(context, write)
     }
 
     fn poll_write_vectored(
@@ -48,7 +68,9 @@ impl AsyncWrite for Prefixed {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+        let this = self.get_mut();
+        let write = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.until_deadline(context, write)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -88,5 +110,22 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_the_answer_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut server = Prefixed::new(vec![], listener.accept().await.unwrap().0);
+        let sends = async {
+            let piece = [0; 1 << 16];
+            loop {
+                if let Err(error) = server.write_all(&piece).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::time::timeout(WRITE_DEADLINE * 2, sends).await.unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

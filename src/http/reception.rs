@@ -31,7 +31,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::head;
+use super::head::{self, Head};
 use super::prefixed::Prefixed;
 
 /// Time for the head of a request, the wait for it included.
@@ -166,10 +166,11 @@ impl Desk {
             head = timeout_at(deadline, head::read(&mut stream)) => head,
             () = self.shutdown.cancelled() => return,
         };
-        let Ok(Ok(head)) = head else { return };
-        if head.is_empty() {
-            return;
-        }
+        let head = match head {
+            Ok(Ok(Head::Come(head))) => head,
+            Ok(Ok(Head::TooLong)) => return refuse(stream, TOO_LONG).await,
+            Ok(Ok(Head::Gone) | Err(_)) | Err(_) => return,
+        };
         if head::path(&head).is_some_and(|path| self.is_probe(path)) {
             // On the heap: those that only wait shall stay small.
             return Box::pin(self.serve_here(Prefixed::new(head, stream))).await;
@@ -178,7 +179,7 @@ impl Desk {
             place = timeout_at(deadline, self.places.clone().acquire_owned()) => place,
             () = self.shutdown.cancelled() => return,
         };
-        let Ok(Ok(place)) = place else { return refuse(stream).await };
+        let Ok(Ok(place)) = place else { return refuse(stream, BUSY).await };
         // Each runtime waits for its own connections.
         let Ok(stream) = stream.into_std() else { return };
         let (router, shutdown) = (self.routes.all.clone(), self.shutdown.clone());
@@ -229,6 +230,8 @@ where
 {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).keep_alive(is_kept);
+    // A head, and what was sent behind it; much more is hyper's default, for each connection.
+    server.max_buf_size(2 * head::LONGEST);
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -243,11 +246,15 @@ where
 }
 
 /// Nobody had time for it.
-async fn refuse(mut stream: TcpStream) {
-    const BUSY: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const BUSY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const TOO_LONG: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Says that the request is not served.
+async fn refuse(mut stream: TcpStream, answer: &[u8]) {
     // So little fits into the socket at once, and a client that has gone needs no answer.
-    let _ = tokio::time::timeout(PAUSE, stream.write_all(BUSY)).await;
+    let _ = tokio::time::timeout(PAUSE, stream.write_all(answer)).await;
 }
 
 /// The next connection, whatever it takes.

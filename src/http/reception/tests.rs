@@ -259,3 +259,34 @@ async fn a_client_that_goes_takes_its_request_along() {
     let mut second = door.connect().await;
     assert!(is(&ask(&mut second, "/").await, 200, "here"), "its place is free");
 }
+
+#[tokio::test]
+async fn neither_empty_lines_nor_a_long_head_take_a_place() {
+    let door = Door::open(1, 8).await;
+    let long = format!("GET /{}", "a".repeat(head::LONGEST));
+    for sent in [&b"\r\n"[..], b"\n", long.as_bytes()] {
+        let mut idle = door.connect().await;
+        idle.write_all(sent).await.unwrap();
+        let mut other = door.connect().await;
+        let answer = timeout(HEAD_DEADLINE / 2, ask(&mut other, "/")).await;
+        assert!(answer.is_ok_and(|answer| is(&answer, 200, "here")), "behind {} bytes", sent.len());
+        idle.write_all(b"\r\n").await.unwrap_or_default();
+    }
+    let mut early = door.connect().await;
+    early.write_all(b"\r\n").await.unwrap();
+    assert!(is(&ask(&mut early, "/").await, 200, "here"), "an empty line before a request does no harm");
+}
+
+#[tokio::test]
+async fn no_connection_keeps_more_than_a_head() {
+    let door = Door::open(8, 8).await;
+    for path in ["/", "/probe"] {
+        let mut stream = door.connect().await;
+        assert!(ask(&mut stream, path).await.is_some());
+        let long = format!("GET {path} HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(8 * head::LONGEST));
+        // The server may close while the rest is on its way.
+        let _ = stream.write_all(long.as_bytes()).await;
+        let answered = answer(&mut stream).await;
+        assert!(!is(&answered, 200, ""), "{path}: {answered:?}");
+    }
+}
