@@ -55,8 +55,13 @@ impl Document<'_> {
             Some((_, name)) => format!("did you mean {name}?"),
             None => format!("use one of {}", known.join(", ")),
         };
-        let path = join(path, &entry.key);
-        self.problem(entry.at, &path, &shown(&entry.key), "is not a key that may stand here", &remedy);
+        // Behind a `=` stands a value, which may be a secret.
+        let key = match entry.key.split_once('=') {
+            Some((name, _)) => format!("{name}=…"),
+            None => entry.key.clone(),
+        };
+        let path = join(path, &key);
+        self.problem(entry.at, &path, &shown(&key), "is not a key that may stand here", &remedy);
     }
 
     /// The entries of a map; nothing counts as an empty one.
@@ -65,7 +70,15 @@ impl Document<'_> {
             yaml::Value::Map(entries) => entries,
             yaml::Value::Null => &[],
             _ => {
-                self.problem(node.at, path, &found(node), "must be a map", "write `key: value` lines below it");
+                // A whole file that is no map may be one of secrets, as a .env file is.
+                let (found, remedy) = match path {
+                    "" => (
+                        kind(node).to_owned(),
+                        "write `key: value` lines; a file of NAME=value lines is for the environment",
+                    ),
+                    _ => (found(node), "write `key: value` lines below it"),
+                };
+                self.problem(node.at, path, &found, "must be a map", remedy);
                 &[]
             }
         }
@@ -203,10 +216,18 @@ pub fn join(path: &str, key: &str) -> String {
 /// What stands there, as shown to people.
 pub fn found(node: &Node) -> String {
     match &node.value {
-        yaml::Value::Null => "nothing".into(),
         yaml::Value::Scalar { text, .. } => shown(text),
-        yaml::Value::List(_) => "a list".into(),
-        yaml::Value::Map(_) => "a map".into(),
+        _ => kind(node).into(),
+    }
+}
+
+/// The same of what may hold a secret: nothing of a text is shown.
+pub fn kind(node: &Node) -> &'static str {
+    match &node.value {
+        yaml::Value::Null => "nothing",
+        yaml::Value::Scalar { .. } => "a text",
+        yaml::Value::List(_) => "a list",
+        yaml::Value::Map(_) => "a map",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Users of a server of our own, and what each of them may do.
 
-use super::document::{Document, found, join, scalar};
+use super::document::{Document, found, join, kind, scalar};
 use super::permissions::{self, Permissions};
 use super::values::is_bcrypt;
 use crate::domain::{Role, Secret};
@@ -34,7 +34,7 @@ pub fn read(document: &mut Document, node: &Node, path: &str) -> Vec<User> {
         document.problem(
             node.at,
             path,
-            &found(node),
+            kind(node),
             "must be a list of users",
             "write `- user: NAME` with `password:` and `permissions:` below it",
         );
@@ -46,6 +46,12 @@ pub fn read(document: &mut Document, node: &Node, path: &str) -> Vec<User> {
 
 fn read_user(document: &mut Document, node: &Node, path: &str) -> Option<User> {
     let (mut name, mut password, mut nkey, mut permissions) = (None, None, None, None);
+    // Nothing of it is shown: it may be a name and a password in one.
+    if matches!(node.value, yaml::Value::Scalar { .. }) {
+        let remedy = "write `- user: NAME` with `password:` and `permissions:` below it";
+        document.problem(node.at, path, kind(node), "must be a map", remedy);
+        return None;
+    }
     for entry in document.entries(node, path) {
         let path = &join(path, &entry.key);
         match entry.key.as_str() {

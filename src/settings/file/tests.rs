@@ -151,6 +151,23 @@ fn what_is_wrong_is_told_with_its_place() {
     }
 }
 
+#[test]
+fn nothing_is_shown_of_texts_that_may_be_secrets() {
+    for text in [
+        "NATS_AUTH_PASSWORD=tell",
+        "NATS_AUTH_USERNAME=bob\nNATS_AUTH_PASSWORD=tell\n",
+        "NATS_AUTH_PASSWORD=tell: x",
+        "nats: {\"password=tell\": 1}",
+        "tell",
+        "users: bob:tell",
+        "users: [\"bob:tell\"]",
+    ] {
+        let (_, _, problems) = read(text);
+        assert_eq!(problems.len(), 1, "{text}: {problems:?}");
+        assert!(!problems[0].contains("tell"), "{text}: {problems:?}");
+    }
+}
+
 fn load(text: &str, pairs: &[(&str, &str)]) -> Result<Loaded, Problems> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("settings.yml");
