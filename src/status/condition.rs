@@ -22,6 +22,8 @@ pub enum ConditionStatus {
     Unknown,
 }
 
+/// Whether a server can be launched: what has to be so before is so.
+pub const LAUNCH: &str = "launch";
 /// The reload of settings, and the state of streams as declared: found by no server's health.
 pub const SETTINGS: &str = "settings";
 pub const DRIFT: &str = "drift";

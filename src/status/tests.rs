@@ -151,7 +151,28 @@ fn what_no_server_in_service_shows_is_unknown() {
     (external.integrity, external.drift) = (None, None);
     let status = BrokerStatus::after(None, &external, at(1));
     let kinds: Vec<_> = status.conditions.iter().map(|condition| condition.kind).collect();
-    assert_eq!(kinds, ["storage", "responsive", "in_service", "health_check", "settings"]);
+    assert_eq!(kinds, ["storage", "responsive", "in_service", "health_check", "launch", "settings"]);
+}
+
+#[test]
+fn what_keeps_a_server_from_being_launched_is_a_failed_condition() {
+    let hindered = State::Preparing { next: Generation(2), hindrance: Some("no such file".into()) };
+    let status = BrokerStatus::after(None, &inputs(hindered), at(1));
+    let launch = condition(&status, "launch");
+    assert_eq!((launch.status, launch.reason.as_deref()), (ConditionStatus::Failed, Some("no such file")));
+    let status = BrokerStatus::after(Some(&status), &inputs(ready()), at(2));
+    assert_eq!(condition(&status, "launch").status, ConditionStatus::Ok);
+}
+
+#[test]
+fn other_words_for_the_same_failure_are_no_event() {
+    let mut silent = inputs(degraded("x"));
+    silent.supervisor.conditions.set(ConditionKind::Answers, "no answer of /healthz?js-server-only=true".into());
+    let first = BrokerStatus::after(None, &silent, at(1));
+    silent.supervisor.conditions.set(ConditionKind::Answers, "no answer of /healthz".into());
+    let second = BrokerStatus::after(Some(&first), &silent, at(2));
+    assert_eq!(second.events, first.events);
+    assert_eq!(condition(&second, "responsive").reason.as_deref(), Some("no answer of /healthz"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::condition::{DRIFT, SETTINGS, name};
+use super::condition::{DRIFT, LAUNCH, SETTINGS, name};
 use super::{BrokerStatus, CheckStatus, Condition, ConditionStatus, Counters, EventKind, Events};
 use crate::health::{HealthReport, Outcome};
 use crate::integrity::{Integrity, Reading};
@@ -89,9 +89,10 @@ impl BrokerStatus {
         }
         let known = |kind: &str| before.and_then(|before| before.conditions.iter().find(|other| other.kind == kind));
         for condition in &self.conditions {
-            let was = known(condition.kind).map(|was| (was.status, &was.reason));
+            let was = known(condition.kind).map(|was| was.status);
             match condition.status {
-                ConditionStatus::Failed if was != Some((condition.status, &condition.reason)) => {
+                // The words of a reason may change from one probe to the next.
+                ConditionStatus::Failed if was != Some(condition.status) => {
                     events.push(
                         now,
                         EventKind::Condition,
@@ -99,7 +100,7 @@ impl BrokerStatus {
                         condition.reason.clone(),
                     );
                 }
-                ConditionStatus::Ok if was.is_some_and(|(status, _)| status == ConditionStatus::Failed) => {
+                ConditionStatus::Ok if was == Some(ConditionStatus::Failed) => {
                     events.push(now, EventKind::Condition, format!("{} ok", condition.kind), None);
                 }
                 _ => {}
@@ -148,7 +149,13 @@ fn conditions(inputs: &Inputs, before: Option<&BrokerStatus>, now: SystemTime) -
         (name(kind), status, reason)
     };
     let applies = |kind: &ConditionKind| *kind != ConditionKind::Integrity || inputs.integrity.is_some();
+    let launch = match &inputs.supervisor.state {
+        State::Preparing { hindrance: Some(reason), .. } => (LAUNCH, ConditionStatus::Failed, Some(reason.clone())),
+        state if state.generation().is_some() => (LAUNCH, ConditionStatus::Ok, None),
+        _ => (LAUNCH, ConditionStatus::Unknown, None),
+    };
     let mut found: Vec<_> = ConditionKind::ALL.into_iter().filter(applies).map(of_concern).collect();
+    found.push(launch);
     let with_reason = |reason: Option<String>| {
         let status = if reason.is_some() { ConditionStatus::Failed } else { ConditionStatus::Ok };
         (status, reason)

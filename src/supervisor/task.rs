@@ -234,8 +234,25 @@ impl<L: Launch> Supervisor<L> {
         };
         let (next, actions) = self.state.clone().after(event.clone(), &mut context);
         self.restarts_by.count(&self.state, &event, &next);
+        self.announce(&next, &event);
         self.enter(next);
         self.act(actions);
+    }
+
+    /// Says that another state is entered, and why: what has happened where the state itself gives no
+    /// reason.
+    fn announce(&self, next: &State, event: &Event) {
+        if next.name() == self.state.name() {
+            return;
+        }
+        let ended = || match event {
+            Event::Exited { exit, .. } => Some(format!("nats-server ended with {exit}")),
+            Event::LaunchFailed(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        let reason = next.reason().map(str::to_owned).or_else(ended);
+        // Nobody may listen.
+        let _ = self.transitions.send(Transition { at: SystemTime::now(), state: next.name(), reason });
     }
 
     fn enter(&mut self, next: State) {
@@ -271,20 +288,16 @@ impl<L: Launch> Supervisor<L> {
                 _ => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
             }
         }
-        if next.name() != self.state.name() || next.reason() != self.state.reason() {
-            let reason = next.reason().map(str::to_owned);
-            // Nobody may listen.
-            let _ = self.transitions.send(Transition { at: SystemTime::now(), state: next.name(), reason });
-        }
         self.ever_ready |= next.is_ready();
         self.state = next;
         self.publish();
     }
 
     fn publish(&self) {
+        // Of the last server that was launched.
         let generation = self.state.generation().or(match self.state {
             State::Restarting { last, .. } => Some(last),
-            State::Preparing { next, .. } => Some(next),
+            State::Preparing { next, .. } => Some(Generation(next.0.saturating_sub(1).max(1))),
             _ => None,
         });
         self.snapshots.send_modify(|snapshot| {
