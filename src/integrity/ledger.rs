@@ -27,6 +27,8 @@ pub struct IntegrityLedger {
     pub accepted_directories: BTreeSet<String>,
     /// Streams whose files were touched while no server ran; until they are compared.
     pub touched: BTreeSet<String>,
+    /// Of those the ones that could not be asked for when all others were compared.
+    pub unasked: BTreeSet<String>,
     /// Streams whose last server stopped in order; until they are compared.
     pub indexed: BTreeSet<String>,
     /// What those that were touched held by the account of the server that stopped in order; until the
@@ -169,7 +171,8 @@ impl IntegrityLedger {
             self.baselines.insert(name, baseline);
         }
         for (name, baseline) in baselines {
-            let touched = circumstances.restarted && !circumstances.clustered && self.touched.contains(&name);
+            let touched = circumstances.restarted && self.touched.contains(&name) || self.unasked.contains(&name);
+            let touched = touched && !circumstances.clustered;
             let deliberate = !touched && !declared.contains(&name.as_str());
             let in_memory = circumstances.restarted && !is_on_disk(&baseline.config);
             if !deliberate && !in_memory {
@@ -181,7 +184,9 @@ impl IntegrityLedger {
         let found =
             found.into_iter().filter_map(|(stream, missing)| self.note_counted(&stream, missing, circumstances.now));
         let found = found.collect();
+        self.unasked.retain(|name| streams.unknown.contains(name));
         if circumstances.restarted {
+            self.unasked.extend(self.touched.iter().filter(|name| streams.unknown.contains(name)).cloned());
             self.touched.clear();
             self.indexed.clear();
             self.left.clear();

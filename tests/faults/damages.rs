@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::kinds::{KINDS, Kind, MESSAGES, fill, wait_until_seen};
 use crate::harness::{Run, dose, is_full, wait_within};
-use crate::support::{Broker, block_on};
+use crate::support::{Broker, block_on, wait_for};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
@@ -269,6 +269,13 @@ impl Sound {
 
     fn put_in_place(&self, broker: &Broker, killed: bool) {
         fs::remove_dir_all(broker.store()).unwrap();
-        copy(if killed { &self.killed } else { &self.stopped }, &broker.store());
+        let from = if killed { &self.killed } else { &self.stopped };
+        if killed {
+            // Damage within a second of the last sign of life cannot be told from the server's own end.
+            let alive = from.join(".unified-nats-alive").metadata().unwrap().modified().unwrap();
+            let is_old = || alive.elapsed().is_ok_and(|age| age > Duration::from_secs(1));
+            wait_for("the last sign of life is old", || is_old().then_some(()));
+        }
+        copy(from, &broker.store());
     }
 }

@@ -279,3 +279,14 @@ fn changed_blocks_and_what_they_cost_are_one_loss() {
     let another = ledger.compare(&all(&[stream(1, 240, 0)]), &["A"], running());
     assert_eq!(another.len(), 1, "another cause is another loss");
 }
+
+#[test]
+fn a_stream_that_could_not_be_asked_for_at_the_start_is_missed_later() {
+    let mut ledger = ledger(&[stream(1, 10, 0)]);
+    ledger.touched.insert("A".into());
+    let away = Streams { known: vec![], unknown: vec!["A".into()] };
+    assert_eq!(ledger.compare(&away, &[], restarted()), [], "it may come");
+    let found = ledger.compare(&all(&[]), &[], running());
+    assert_eq!(found.len(), 1, "nobody but damage has taken it");
+    assert_eq!(ledger.compare(&all(&[]), &[], running()), []);
+}
