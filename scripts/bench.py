@@ -856,7 +856,8 @@ class Bench:
 
     def measure_flood(self):
         """Probes, recovery, memory and a stop while clients flood the API port."""
-        ours = Ours(self, "flood")
+        # It dies more often than a broker may.
+        ours = Ours(self, "flood", RESTART_MAX="1000")
         ours.wipe()
         ours.start()
         ours.publish()

@@ -37,7 +37,7 @@ use super::prefixed::Prefixed;
 /// Time for the head of a request, the wait for it included.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Connections that are kept alive at the workers, and at the door: each keeps about 9 KB.
-const KEPT: usize = 512;
+const KEPT: usize = 384;
 const KEPT_HERE: usize = 64;
 /// Between two attempts to accept where none can succeed, as without descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
