@@ -245,9 +245,10 @@ where
     }
 }
 
-/// Nobody had time for it.
+/// Sent to a client for whose request no place became free in time.
 const BUSY: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// Sent to a client whose head has no end within what is read of one.
 const TOO_LONG: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 

@@ -139,7 +139,7 @@ fn verdict(state: &State, integrity: Option<Outcome>) -> Verdict {
 fn conditions(inputs: &Inputs, before: Option<&BrokerStatus>, now: SystemTime) -> Vec<Condition> {
     let failed = &inputs.supervisor.conditions;
     let is_shown = matches!(inputs.supervisor.state, State::Ready { .. } | State::Degraded { .. });
-    let of_concern = |kind: ConditionKind| {
+    let of_kind = |kind: ConditionKind| {
         let reason = failed.of(kind).map(str::to_owned);
         let status = match (&reason, is_shown) {
             (Some(_), _) => ConditionStatus::Failed,
@@ -154,7 +154,7 @@ fn conditions(inputs: &Inputs, before: Option<&BrokerStatus>, now: SystemTime) -
         state if state.generation().is_some() => (LAUNCH, ConditionStatus::Ok, None),
         _ => (LAUNCH, ConditionStatus::Unknown, None),
     };
-    let mut found: Vec<_> = ConditionKind::ALL.into_iter().filter(applies).map(of_concern).collect();
+    let mut found: Vec<_> = ConditionKind::ALL.into_iter().filter(applies).map(of_kind).collect();
     found.push(launch);
     let with_reason = |reason: Option<String>| {
         let status = if reason.is_some() { ConditionStatus::Failed } else { ConditionStatus::Ok };
