@@ -28,7 +28,7 @@ const LAST_WRITE: Duration = Duration::from_millis(250);
 
 /// Runs the broker until it is stopped or cannot go on.
 pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), StartError> {
-    let Prepared { settings, store, listener, server, link, log_file, phases, reaper, resources, effective, reread } =
+    let Prepared { settings, store, listener, server, connectors, log_file, phases, reaper, resources, effective, reread } =
         prepared;
     let settings = Arc::new(settings);
     for listener in &settings.unauthenticated_listeners {
@@ -50,14 +50,14 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     let config_file = embedded.as_ref().map(|embedded| embedded.config_file().to_owned());
     let directory = held(&settings, store.as_deref());
     let integrity = IntegrityMonitor::open(&settings, directory.clone());
-    let wires = Wires::new(settings.clone(), link.clone());
+    let wires = Wires::new(settings.clone(), connectors.clone());
     let (views, published, sources) = wires.status(&handle, &integrity);
     tasks.start("status", status::keep(sources, published));
     tasks.start("pulse", lifecycle::give_pulse(wires.pulse.0.clone()));
     let (reloads, requests) = mpsc::channel(1);
     let last_check = LastCheck { integrity: integrity.clone(), client: wires.client.1.clone() };
     tasks.start("signals", signals.run(handle.clone(), reaper, last_check, reloads));
-    start_probes(&mut tasks, &wires, &handle, &integrity, link, store.clone());
+    start_probes(&mut tasks, &wires, &handle, &integrity, connectors.control, store.clone());
     let sign_of_life = start_integrity(&mut tasks, &wires, &handle, &integrity, directory)?;
     let bring_up = wires.bring_up(&handle, &integrity, store, phases);
     tasks.start("bring-up", bring_up.run_until_over());

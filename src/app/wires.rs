@@ -12,7 +12,7 @@ use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::integrity::IntegrityMonitor;
 use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
-use crate::nats::Connector;
+use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
 use crate::settings::{Effective, Settings};
@@ -32,21 +32,21 @@ pub struct Wires {
     /// Something has changed that is worth a health check before its time.
     pub recheck: Arc<Notify>,
     pub pulse: Wire<Instant>,
-    connector: Wire<Connector>,
+    connectors: Wire<Connectors>,
     desired: Wire<Arc<Desired>>,
     drift: Wire<Drift>,
     reloads: Wire<Reloads>,
 }
 
 impl Wires {
-    pub fn new(settings: Arc<Settings>, connector: Connector) -> Self {
+    pub fn new(settings: Arc<Settings>, connectors: Connectors) -> Self {
         Self {
             client: channel(None),
             reports: channel(None),
             in_force: channel(settings.clone()),
             recheck: Arc::default(),
             pulse: channel(Instant::now()),
-            connector: channel(connector),
+            connectors: channel(connectors),
             desired: channel(Arc::new(Desired::of(&settings))),
             drift: channel(Drift::default()),
             reloads: channel(Reloads::default()),
@@ -83,7 +83,7 @@ impl Wires {
             settings: self.settings.clone(),
             in_force: self.in_force.1.clone(),
             desired: self.desired.1.clone(),
-            link: self.connector.1.clone(),
+            connectors: self.connectors.1.clone(),
             notices: handle.notices(),
             handle: handle.clone(),
             integrity: integrity.clone(),
@@ -111,7 +111,7 @@ impl Wires {
             in_force: self.in_force.0.clone(),
             own,
             handle: handle.clone(),
-            link: self.connector.0.clone(),
+            connectors: self.connectors.0.clone(),
             desired: self.desired.0.clone(),
             requests,
             reloaded: self.reloads.0.clone(),

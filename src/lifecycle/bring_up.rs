@@ -13,7 +13,7 @@ use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::health::cluster;
 use crate::integrity::IntegrityMonitor;
-use crate::nats::{ApiError, Connection, Connector, JetStream, Monitor};
+use crate::nats::{ApiError, Connection, Connectors, JetStream, Monitor};
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Store};
 use crate::settings::Settings;
@@ -28,7 +28,7 @@ pub struct BringUp {
     /// The streams that should be; others after a reload.
     pub desired: watch::Receiver<Arc<Desired>>,
     /// How to reach the server; another one after a reload.
-    pub link: watch::Receiver<Connector>,
+    pub connectors: watch::Receiver<Connectors>,
     pub handle: Handle,
     pub integrity: IntegrityMonitor,
     /// Of our own server: nothing is created in any other.
@@ -98,13 +98,13 @@ impl BringUp {
             self.settings = self.in_force.borrow_and_update().clone();
             self.handle.answers(generation).await;
             self.phases.reached("server");
-            let mut link = self.link.clone();
+            let mut connectors = self.connectors.clone();
             let lost = tokio::select! {
                 () = self.hold(generation, &connection, launched) => false,
                 () = connection.lost() => true,
                 // What came back may be another server, or the same one with other streams.
                 () = connection.reconnected(), if self.settings.external.is_some() => false,
-                _ = link.changed() => false,
+                _ = connectors.changed() => false,
             };
             self.start_over();
             if lost {
@@ -237,8 +237,8 @@ impl BringUp {
         let last_pause = if self.settings.external.is_none() { LAST_PAUSE } else { LAST_APPLY_PAUSE };
         let mut pause = FIRST_PAUSE;
         loop {
-            let link = self.link.borrow_and_update().clone();
-            let error = match link.connect(self.settings.supervision.connect_timeout).await {
+            let connector = self.connectors.borrow_and_update().control.clone();
+            let error = match connector.connect(self.settings.supervision.connect_timeout).await {
                 Ok(connection) => return connection,
                 Err(error) => error,
             };
@@ -251,7 +251,7 @@ impl BringUp {
             }
             tokio::select! {
                 () = ready_line(&mut self.notices) => {}
-                _ = self.link.changed() => {}
+                _ = self.connectors.changed() => {}
                 () = sleep(pause) => pause = (pause * 2).min(last_pause),
             }
         }

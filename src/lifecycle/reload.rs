@@ -15,10 +15,9 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::domain::Role;
 use crate::files::FileContent;
 use crate::identity::{Identity, login_as_operator};
-use crate::nats::{Connector, Monitor};
+use crate::nats::{Connectors, Monitor};
 use crate::nats_conf;
 use crate::off_thread::OffThread;
 use crate::preflight::{Rendered, Reread, StartError, render};
@@ -38,7 +37,7 @@ pub struct Reload {
     pub own: Option<EmbeddedServer>,
     pub handle: Handle,
     /// For who connects to the server.
-    pub link: watch::Sender<Connector>,
+    pub connectors: watch::Sender<Connectors>,
     /// For who looks after the streams.
     pub desired: watch::Sender<Arc<Desired>>,
     pub requests: mpsc::Receiver<()>,
@@ -83,9 +82,9 @@ impl EmbeddedServer {
     }
 
     /// How we reach it while these settings are in force.
-    fn link(&self, settings: &Settings) -> Connector {
+    fn connectors(&self, settings: &Settings) -> Connectors {
         let directory = self.config_file.parent().unwrap_or(Path::new("/"));
-        Connector::new(settings, self.identity.login(Role::Control, settings, directory))
+        Connectors::new(settings, |role| self.identity.login(role, settings, directory))
     }
 }
 
@@ -221,23 +220,23 @@ impl Reload {
         if !fixed.is_empty() {
             return Err(Refusal::NotReloadable(fixed));
         }
-        let link = match self.own.take() {
+        let connectors = match self.own.take() {
             Some(own) => {
                 let rendered = self.reload_server(&own, &settings).await;
-                let Ok(Rendered { files, link, identity }) = rendered else {
+                let Ok(Rendered { files, connectors, identity }) = rendered else {
                     self.own = Some(own);
                     return Err(rendered.err().unwrap_or(Refusal::NoServer));
                 };
                 self.own = Some(EmbeddedServer { files, identity, ..own });
-                link
+                connectors
             }
-            None => Connector::new(&settings, login_as_operator(&settings)),
+            None => Connectors::new(&settings, |_| login_as_operator(&settings)),
         };
         self.effective = effective;
         self.desired.send_replace(Arc::new(Desired::of(&settings)));
         self.in_force.send_replace(Arc::new(settings));
         // Whoever connects does so anew, and brings the streams up to date.
-        self.link.send_replace(link);
+        self.connectors.send_replace(connectors);
         Ok(changed)
     }
 
@@ -266,9 +265,9 @@ impl Reload {
         }
         let notices = self.handle.notices();
         // The server sends those away that came with old credentials, and they come back at once.
-        let old = self.link.borrow().clone();
-        let kept = own.link(&self.in_force.borrow());
-        old.take_credentials_of(&rendered.link);
+        let old = self.connectors.borrow().clone();
+        let kept = own.connectors(&self.in_force.borrow());
+        old.take_credentials_of(&rendered.connectors);
         let installed = match self.handle.install(rendered.files.clone()).await {
             Ok(installed) => installed,
             Err(error) => {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::credentials::{self, Identity};
 use super::pinned::client_config;
+use crate::domain::Role;
 use crate::settings::{ClientCertificate, Credentials, ExternalServer, Settings, redact_urls};
 
 /// How to reach the server that this program serves.
@@ -112,6 +113,11 @@ impl Connection {
         }
     }
 
+    /// Waits until the connection breaks, whether it comes back or not.
+    pub async fn broken(&self) {
+        self.disconnected.notified().await;
+    }
+
     /// Waits until the connection was lost and is there again.
     pub async fn reconnected(&self) {
         self.reconnected.notified().await;
@@ -142,6 +148,29 @@ impl ConnectError {
             }
             _ => false,
         }
+    }
+}
+
+/// A connector for each role that connects from this process.
+#[derive(Clone)]
+pub struct Connectors {
+    /// Provisions, watches, and changes streams for clients of ours.
+    pub control: Connector,
+    /// Publishes and consumes for clients of ours.
+    pub data: Connector,
+}
+
+impl Connectors {
+    /// To the server of the settings, logging in as `login` says for each role.
+    pub fn new(settings: &Settings, login: impl Fn(Role) -> Login) -> Self {
+        let connector = |role| Connector::new(settings, login(role));
+        Self { control: connector(Role::Control), data: connector(Role::Data) }
+    }
+
+    /// Has connections that are made over `self` ask for what `other` asks for from now on.
+    pub fn take_credentials_of(&self, other: &Self) {
+        self.control.take_credentials_of(&other.control);
+        self.data.take_credentials_of(&other.data);
     }
 }
 
@@ -206,8 +235,7 @@ impl Connector {
         Self { servers: vec![url.to_owned()], identity: identity.unwrap_or(here.identity), tls, ..here }
     }
 
-    /// Has connections that are made over `self` ask for what `other` asks for from now on.
-    pub fn take_credentials_of(&self, other: &Self) {
+    fn take_credentials_of(&self, other: &Self) {
         // Without a panic no lock is poisoned.
         if let (Ok(mut ours), Ok(theirs)) = (self.identity.write(), other.identity.read()) {
             ours.clone_from(&theirs);

@@ -6,7 +6,7 @@ mod jetstream;
 mod monitor;
 mod pinned;
 
-pub use client::{ConnectError, Connection, Connector, Login, PermissionViolations, ping};
+pub use client::{ConnectError, Connection, Connector, Connectors, Login, PermissionViolations, ping};
 pub use jetstream::{
     API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
     Streams, major_minor, parse_answer,

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use crate::files::remove_leftovers;
 use crate::identity::{self, Identity, login_as_operator};
-use crate::nats::Connector;
+use crate::nats::Connectors;
 use crate::nats_conf;
 use crate::settings::{Effective, Loaded, Problems, Settings, variables};
 use crate::supervisor::{Condition, ConfigFiles, Executable, LogFile, NatsServer, Reaper};
@@ -40,7 +40,7 @@ pub struct Prepared {
     pub store: Option<Arc<Store>>,
     pub listener: TcpListener,
     pub server: Server,
-    pub link: Connector,
+    pub connectors: Connectors,
     pub log_file: Option<LogFile>,
     pub phases: Phases,
     pub reaper: Reaper,
@@ -108,9 +108,21 @@ pub fn prepare(
         reaper: reaper.clone(),
         inherited: lock,
     };
-    let link = rendered.link.clone();
+    let connectors = rendered.connectors.clone();
     let server = Server::Embedded(Box::new((server, rendered)));
-    Ok(Prepared { settings, store, listener, server, link, log_file, phases, reaper, resources, effective, reread })
+    Ok(Prepared {
+        settings,
+        store,
+        listener,
+        server,
+        connectors,
+        log_file,
+        phases,
+        reaper,
+        resources,
+        effective,
+        reread,
+    })
 }
 
 /// With a server that others run nothing is spawned and nothing written.
@@ -121,14 +133,15 @@ fn prepare_external(
     mut phases: Phases,
 ) -> Result<Prepared, StartError> {
     let listener = ports::bind_api(&settings)?;
-    let (link, resources) = (Connector::new(&settings, login_as_operator(&settings)), Resources::secure(&settings));
+    let connectors = Connectors::new(&settings, |_| login_as_operator(&settings));
+    let resources = Resources::secure(&settings);
     phases.reached("preparation");
     Ok(Prepared {
         settings,
         store: None,
         listener,
         server: Server::External,
-        link,
+        connectors,
         log_file: None,
         phases,
         reaper: Reaper::default(),

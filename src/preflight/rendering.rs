@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::start_error::StartError;
-use crate::domain::Role;
 use crate::files::FileContent;
 use crate::identity::Identity;
-use crate::nats::Connector;
+use crate::nats::Connectors;
 use crate::nats_conf::{self, RenderContext, Secrets};
 use crate::settings::{Problems, Settings};
 
@@ -14,7 +13,7 @@ use crate::settings::{Problems, Settings};
 pub struct Rendered {
     /// nats.conf last: it names the others.
     pub files: Vec<FileContent>,
-    pub link: Connector,
+    pub connectors: Connectors,
     pub identity: Identity,
 }
 
@@ -30,8 +29,8 @@ pub fn render(settings: &Settings, config_file: &Path, identity: Identity) -> Re
     };
     let conf = nats_conf::render(settings, &surroundings, Secrets::Written).map_err(nats_conf_fault)?;
     files.push(FileContent::new(config_file.to_owned(), conf));
-    let link = Connector::new(settings, identity.login(Role::Control, settings, directory));
-    Ok(Rendered { files, link, identity })
+    let connectors = Connectors::new(settings, |role| identity.login(role, settings, directory));
+    Ok(Rendered { files, connectors, identity })
 }
 
 /// What is wrong with a fragment is a problem of the settings; everything else is ours.
