@@ -4,11 +4,19 @@
 //! ([`reception`]), answers probes itself and hands every other connection on, and a runtime for those
 //! and their requests. Nothing there can delay the control side, and whoever floods the port with
 //! connections delays neither the probes nor the broker.
+//!
+//! What every request has beside its handler is here as well: who asks ([`auth`]), a deadline and an id
+//! ([`exchange`]), bodies as typed values ([`body`]), answers in one envelope ([`envelope`]).
 
+pub mod auth;
+pub mod body;
 mod data_side;
+pub mod envelope;
+mod exchange;
 mod head;
 mod prefixed;
 mod reception;
 
 pub use data_side::{DataSide, is_here};
+pub use exchange::{Deadline, RequestId, exchange};
 pub use reception::{Bounds, Routes};
