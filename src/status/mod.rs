@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Generation;
 use crate::health::{Observations, Outcome};
 use crate::supervisor::Restarts;
 pub use condition::{Condition, ConditionStatus};
@@ -37,6 +38,8 @@ pub struct BrokerStatus {
     /// It has been ready since the program started.
     pub ever_ready: bool,
     pub pid: Option<i32>,
+    /// Which of the servers that were launched runs now, if one does.
+    pub generation: Option<Generation>,
     pub counters: Counters,
     /// One of each type that applies.
     pub conditions: Vec<Condition>,

@@ -1,0 +1,61 @@
+use crate::nats::ApiError;
+
+/// Why an operation was not done, or is not known to have been.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nothing was sent.
+    #[error("not connected to nats-server, which is {state}{}", .reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default())]
+    NotConnected { state: &'static str, reason: Option<String> },
+    /// Nothing was sent that could have been done.
+    #[error("nats-server is not ready yet: {0}")]
+    NotReady(String),
+    /// No stream captures the subject, so that the message was not stored.
+    #[error("no stream captures the subject {subject}: nothing was stored")]
+    NotCaptured { subject: String },
+    #[error("there is no stream {0}")]
+    NoStream(String),
+    #[error("stream {stream} has no consumer {consumer}")]
+    NoConsumer { stream: String, consumer: String },
+    #[error("{0}")]
+    NoMessage(String),
+    /// It was sent, and nothing was heard of it.
+    #[error("{}", unconfirmed(.subject, .msg_id.as_deref()))]
+    Unconfirmed { subject: String, msg_id: Option<String> },
+    /// A request that changes nothing, or that may be repeated.
+    #[error("no answer in time: {0}")]
+    Late(String),
+    /// nats-server does not let the user do that.
+    #[error("nats-server does not let this user {action} {subject}")]
+    Denied { action: &'static str, subject: String },
+    #[error("the message takes {size} bytes with its headers, and nats-server takes {most} at most (NATS_MAX_PAYLOAD)")]
+    TooLarge { size: usize, most: usize },
+    #[error("{0}")]
+    Invalid(String),
+    /// What is there, or was planned, does not go together with it.
+    #[error("{0}")]
+    Conflict(String),
+    /// nats-server says no.
+    #[error("{0}")]
+    Refused(ApiError),
+    #[error("{0}")]
+    Server(ApiError),
+}
+
+fn unconfirmed(subject: &str, msg_id: Option<&str>) -> String {
+    let way_out = match msg_id {
+        Some(id) => format!("send it again with the same message id {id:?}, then it is stored once"),
+        None => "it had no message id, so that sending it again may store it twice".to_owned(),
+    };
+    format!("no acknowledgement of the message to {subject} came in time; it may have been stored: {way_out}")
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused { .. } => Self::Refused(error),
+            ApiError::Timeout { .. } => Self::Late(error.to_string()),
+            ApiError::NoResponders { .. } => Self::NotReady(error.to_string()),
+            ApiError::Transport { .. } | ApiError::Unreadable { .. } => Self::Server(error),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Storing messages. What is answered as stored was acknowledged by JetStream; what is answered as not
+//! stored was not, and everything else is said to be unknown.
+
+use async_nats::HeaderMap;
+use async_nats::client::Request;
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{Broker, Failure, Session};
+use crate::domain::Subject;
+use crate::nats::{JetStream, parse_answer};
+
+/// A message to be stored.
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub subject: Subject,
+    pub payload: Bytes,
+    /// What the client gave, the message id and expectations not among them.
+    pub headers: HeaderMap,
+    /// With the same id within the stream's duplicate window it is stored once.
+    pub msg_id: Option<String>,
+    pub expects: Expectations,
+}
+
+/// What must hold of the stream for the message to be stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expectations {
+    pub stream: Option<String>,
+    pub last_sequence: Option<u64>,
+    pub last_sequence_of_subject: Option<u64>,
+    pub last_msg_id: Option<String>,
+}
+
+/// What JetStream acknowledged.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Stored {
+    pub stream: String,
+    #[serde(rename = "seq")]
+    pub sequence: u64,
+    /// A message of the same id had been stored before; this one was not.
+    #[serde(default)]
+    pub duplicate: bool,
+}
+
+/// What became of one attempt.
+enum Attempt {
+    Done(Result<Stored, Failure>),
+    /// Nothing was stored, and another attempt may be.
+    NotTaken(Failure),
+    /// It may have been stored.
+    Unknown,
+}
+
+/// Pause before another attempt at a server that is not ready.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+impl Message {
+    /// With its message id and expectations, as nats-server reads them.
+    fn all_headers(&self) -> Option<HeaderMap> {
+        use async_nats::header::{
+            NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+            NATS_EXPECTED_STREAM, NATS_MESSAGE_ID,
+        };
+        let Expectations { stream, last_sequence, last_sequence_of_subject, last_msg_id } = &self.expects;
+        let more = [
+            (NATS_MESSAGE_ID, self.msg_id.clone()),
+            (NATS_EXPECTED_STREAM, stream.clone()),
+            (NATS_EXPECTED_LAST_SEQUENCE, last_sequence.map(|sequence| sequence.to_string())),
+            (NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last_sequence_of_subject.map(|sequence| sequence.to_string())),
+            (NATS_EXPECTED_LAST_MESSAGE_ID, last_msg_id.clone()),
+        ];
+        if self.headers.is_empty() && more.iter().all(|(_, value)| value.is_none()) {
+            return None;
+        }
+        let mut headers = self.headers.clone();
+        for (name, value) in more {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+        Some(headers)
+    }
+}
+
+impl Broker {
+    /// Stores a message, and answers once JetStream has acknowledged it.
+    ///
+    /// While no server is there it waits for one until the deadline. A message with an id is sent again
+    /// where nothing was heard of it; one without is not, because it could then be stored twice.
+    pub async fn publish(&self, message: &Message, deadline: Instant) -> Result<Stored, Failure> {
+        let headers = message.all_headers();
+        let mut sent = false;
+        loop {
+            let session = match self.data(deadline).await {
+                Ok(session) => session,
+                Err(_) if sent => return Err(message.unconfirmed()),
+                Err(failure) => return Err(failure),
+            };
+            match self.attempt(&session, message, headers.clone(), deadline).await {
+                Attempt::Done(outcome) => return outcome,
+                Attempt::Unknown if message.msg_id.is_none() => return Err(message.unconfirmed()),
+                Attempt::Unknown => sent = true,
+                Attempt::NotTaken(failure) => {
+                    if Instant::now() + PAUSE >= deadline {
+                        return Err(if sent { message.unconfirmed() } else { failure });
+                    }
+                    sleep_until(Instant::now() + PAUSE).await;
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(message.unconfirmed());
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        session: &Session,
+        message: &Message,
+        headers: Option<HeaderMap>,
+        deadline: Instant,
+    ) -> Attempt {
+        use async_nats::RequestErrorKind::{InvalidSubject, MaxPayloadExceeded, NoResponders};
+        let mut request = Request::new().payload(message.payload.clone()).timeout(None);
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let subject = message.subject.as_str().to_owned();
+        let answer = tokio::select! {
+            answer = timeout_at(deadline, session.client().send_request(subject, request)) => answer,
+            () = session.gone() => return Attempt::Unknown,
+        };
+        match answer {
+            Ok(Ok(answer)) => match parse_answer::<Stored>(&answer.payload) {
+                Ok(Ok(stored)) => Attempt::Done(Ok(stored)),
+                Ok(Err(refusal)) if refusal.is_transient() => Attempt::NotTaken(refusal.into()),
+                Ok(Err(refusal)) => Attempt::Done(Err(refusal.into())),
+                // Somebody else answers on that subject.
+                Err(_) => self.not_captured(session, message, deadline).await,
+            },
+            Ok(Err(error)) => match error.kind() {
+                NoResponders => self.not_captured(session, message, deadline).await,
+                MaxPayloadExceeded => Attempt::Done(Err(Failure::TooLarge {
+                    size: message.payload.len(),
+                    most: session.client().max_payload(),
+                })),
+                InvalidSubject => Attempt::Done(Err(Failure::Invalid(error.to_string()))),
+                _ => Attempt::Unknown,
+            },
+            Err(_) => Attempt::Unknown,
+        }
+    }
+
+    /// Nobody took the message. Only a server that is ready and has no stream for the subject means that;
+    /// one that is just starting answers like that, too.
+    async fn not_captured(&self, session: &Session, message: &Message, deadline: Instant) -> Attempt {
+        let subject = message.subject.as_str();
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let jetstream = JetStream::new(session.client().clone(), patience);
+        let streams = tokio::select! {
+            streams = jetstream.streams_with_subject(subject) => streams,
+            () = session.gone() => return Attempt::NotTaken(self.not_connected()),
+        };
+        match streams {
+            Ok(streams) if streams.is_empty() && self.status.borrow().is_ready => {
+                Attempt::Done(Err(Failure::NotCaptured { subject: subject.to_owned() }))
+            }
+            Ok(_) => {
+                let reason = format!("nobody takes messages to {subject} just now");
+                Attempt::NotTaken(Failure::NotReady(reason))
+            }
+            Err(error) => Attempt::NotTaken(error.into()),
+        }
+    }
+}
+
+impl Message {
+    fn unconfirmed(&self) -> Failure {
+        Failure::Unconfirmed { subject: self.subject.as_str().to_owned(), msg_id: self.msg_id.clone() }
+    }
+}
