@@ -5,13 +5,13 @@
 //! [`nats_conf`] writes nats.conf from them. [`app`] puts the running program together:
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
 //! has to change, [`nats`] speaks to the server, [`identity`] knows as whom, [`health`]
-//! looks at it, [`integrity`] knows what the store must hold, [`api`] answers probes.
+//! looks at it, [`integrity`] knows what the store must hold, [`rest`] answers clients over HTTP.
 //! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write; [`ticks`] says when.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
 
-pub mod api;
 pub mod app;
+pub mod broker;
 pub mod cli;
 pub mod domain;
 pub mod errors;
@@ -27,6 +27,7 @@ pub mod nats;
 pub mod nats_conf;
 pub mod off_thread;
 pub mod preflight;
+pub mod rest;
 pub mod settings;
 pub mod signatures;
 pub mod status;

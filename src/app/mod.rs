@@ -10,13 +10,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::mpsc;
 
-use crate::api;
 use crate::files::HeldDirectory;
 use crate::integrity::{IntegrityMonitor, SignOfLife};
-use crate::lifecycle::{self, EmbeddedServer, LastCheck, LivenessProbe, Signals};
+use crate::lifecycle::{self, ApiPort, EmbeddedServer, LastCheck, LivenessProbe, Signals};
 use crate::logging::Log;
 use crate::nats::{Connector, Monitor};
 use crate::preflight::{Prepared, Server, StartError, Store};
+use crate::rest;
 use crate::settings::Settings;
 use crate::status;
 use crate::supervisor::{External, Handle, RestartPolicy, Supervisor};
@@ -28,8 +28,19 @@ const LAST_WRITE: Duration = Duration::from_millis(250);
 
 /// Runs the broker until it is stopped or cannot go on.
 pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), StartError> {
-    let Prepared { settings, store, listener, server, connectors, log_file, phases, reaper, resources, effective, reread } =
-        prepared;
+    let Prepared {
+        settings,
+        store,
+        listener,
+        server,
+        connectors,
+        log_file,
+        phases,
+        reaper,
+        resources,
+        effective,
+        reread,
+    } = prepared;
     let settings = Arc::new(settings);
     for listener in &settings.unauthenticated_listeners {
         tracing::warn!("{}", listener.describe());
@@ -66,8 +77,10 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (threads, routes) = (settings.api.threads, api::routes(views));
-    tasks.start("api", lifecycle::serve_api(listener, threads, routes, bounds, handle.clone(), timing.close));
+    let (api, links) = wires.api(views);
+    let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
+    let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, shutdown };
+    tasks.start("api", port.serve(handle.clone(), timing.close));
 
     let outcome = tasks.until_over(&handle).await;
     drop(sign_of_life);

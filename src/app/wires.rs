@@ -6,8 +6,9 @@ use std::time::Instant;
 use async_nats::Client;
 use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
-use crate::api::Views;
+use crate::broker::{Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::integrity::IntegrityMonitor;
@@ -15,6 +16,7 @@ use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
+use crate::rest::{Api, Views};
 use crate::settings::{Effective, Settings};
 use crate::status::{BrokerStatus, Reloads, Sources};
 use crate::streams::{Desired, Drift};
@@ -70,6 +72,12 @@ impl Wires {
         let published = sources.publish();
         let environment = self.settings.api.environment;
         (Views { status: published.subscribe(), pulse: self.pulse.1.clone(), environment }, published, sources)
+    }
+
+    /// What the API answers with, and the connections that it needs for that.
+    pub fn api(&self, views: Views) -> (Api, Links) {
+        let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
+        (Api { broker, views, settings: self.in_force.1.clone(), shutdown: CancellationToken::new() }, links)
     }
 
     pub fn bring_up(

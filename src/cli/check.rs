@@ -3,9 +3,9 @@ use super::exit::Code;
 use super::{Flags, block_on, loaded_or_printed, login};
 use std::time::Duration;
 
-use crate::api::ApiClient;
 use crate::health::{Check, CheckScope, HealthCheck, Outcome, Report};
 use crate::nats::Connector;
+use crate::rest::ApiClient;
 use crate::settings::{Purpose, Settings};
 use crate::status::CheckStatus;
 

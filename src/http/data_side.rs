@@ -25,13 +25,22 @@ pub struct DataSide {
 
 impl DataSide {
     /// Starts so many workers.
-    pub fn start(threads: usize) -> io::Result<Self> {
+    ///
+    /// Closing it cancels `shutdown`.
+    pub fn start(threads: usize, shutdown: CancellationToken) -> io::Result<Self> {
         let workers = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name(format!("{THREADS}worker"))
             .enable_all()
             .build()?;
-        Ok(Self { workers: Some(workers), doors: vec![], shutdown: CancellationToken::new() })
+        Ok(Self { workers: Some(workers), doors: vec![], shutdown })
+    }
+
+    /// Runs that on the workers, for as long as they are there.
+    pub fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(workers) = &self.workers {
+            workers.spawn(work);
+        }
     }
 
     /// Serves that port from now on.
@@ -114,7 +123,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut side = DataSide::start(2).unwrap();
+        let mut side = DataSide::start(2, CancellationToken::new()).unwrap();
         let router = Router::new().route("/probe", get(names_its_thread)).route("/", get(names_its_thread));
         let routes = Routes { probes: router.clone(), probe_paths: &["/probe"], all: router };
         side.open(listener, routes, Bounds { busy: 8, waiting: 8 }).unwrap();
@@ -127,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_door_that_cannot_open_is_noticed() {
-        let mut side = DataSide::start(1).unwrap();
+        let mut side = DataSide::start(1, CancellationToken::new()).unwrap();
         // One that blocks is refused.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let routes = Routes { probes: Router::new(), probe_paths: &[], all: Router::new() };

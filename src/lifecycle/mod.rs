@@ -15,7 +15,7 @@ mod reload;
 pub mod signals;
 mod timing;
 
-pub use api_port::serve as serve_api;
+pub use api_port::ApiPort;
 pub use bring_up::BringUp;
 pub use external_probe::probe as probe_external;
 pub use hand_over::watch as watch_hand_over;

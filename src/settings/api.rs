@@ -1,15 +1,21 @@
 //! The API port, which carries the probes.
 
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 use super::reader::{Host, Reader};
 use super::server::SOME_TIME;
 use super::values::number_in;
 use super::variables::*;
-use crate::domain::Secret;
+use crate::domain::{ByteSize, Secret};
 
 #[derive(Clone, Debug)]
 pub struct ApiSettings {
+    pub enabled: bool,
+    pub token: Option<Secret>,
+    pub read_token: Option<Secret>,
+    pub max_body: ByteSize,
+    pub request_timeout: Duration,
     pub host: Host,
     pub port: NonZeroU16,
     pub max_connections: usize,
@@ -21,12 +27,6 @@ pub struct ApiSettings {
 
 impl ApiSettings {
     pub fn read(reader: &mut Reader) -> Self {
-        reader.bool(&API_ENABLED);
-        for variable in [&API_TOKEN, &API_READ_TOKEN] {
-            reader.optional(variable, parse_bearer);
-        }
-        reader.size(&API_MAX_BODY, 1..=i64::MAX as u64);
-        reader.span(&API_REQUEST_TIMEOUT, SOME_TIME);
         reader.number(&API_RATE_LIMIT, 0..=i64::from(i32::MAX));
         reader.optional(&API_CORS_ORIGINS, |text| match text {
             "*" => Ok(()),
@@ -34,6 +34,11 @@ impl ApiSettings {
         });
         let stages = ["development", "testing", "staging", "production"].map(|stage| (stage, stage));
         Self {
+            enabled: reader.bool(&API_ENABLED),
+            token: reader.optional(&API_TOKEN, parse_bearer),
+            read_token: reader.optional(&API_READ_TOKEN, parse_bearer),
+            max_body: reader.size(&API_MAX_BODY, 1..=i64::MAX as u64),
+            request_timeout: reader.span(&API_REQUEST_TIMEOUT, SOME_TIME),
             host: reader.host(&API_HOST, None),
             port: reader.port(&API_PORT),
             max_connections: reader.number(&API_MAX_CONNECTIONS, 1..=i64::from(i32::MAX)) as usize,

@@ -1,7 +1,4 @@
-//! What the API port answers: the probes. Also how our own commands ask for that.
-
-mod answer;
-mod client;
+//! The probes: answered at the door, whatever else goes on, from the status alone.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,10 +12,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::http::Routes;
+use super::health::{Health, State};
 use crate::status::{BrokerStatus, Verdict};
-pub use answer::{Health, State};
-pub use client::ApiClient;
 
 /// What the handlers may look at.
 #[derive(Clone)]
@@ -30,18 +25,17 @@ pub struct Views {
     pub environment: &'static str,
 }
 
-/// What is answered at the door, whatever else goes on.
-const PROBES: &[&str] = &["/livez", "/readyz", "/startupz", "/health"];
+/// What is answered at the door.
+pub const PROBES: &[&str] = &["/livez", "/readyz", "/startupz", "/health"];
 
-pub fn routes(views: Views) -> Routes {
-    let probes = Router::new()
+pub fn routes(views: Views) -> Router {
+    Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/startupz", get(startupz))
         .route("/health", get(health))
         .with_state(views)
-        .layer(CatchPanicLayer::new());
-    Routes { all: probes.clone(), probes, probe_paths: PROBES }
+        .layer(CatchPanicLayer::new())
 }
 
 /// A control side that has not been seen for so long is asked to show itself.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::answer::{Health, State};
+use super::health::{Health, State};
 use crate::nats::{direct_client, get};
 use crate::settings::ApiSettings;
 

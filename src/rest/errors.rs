@@ -1,0 +1,100 @@
+//! What could not be done, as clients hear it.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::broker::Failure;
+use crate::http::envelope::{Code, Problem};
+use crate::nats::ApiError;
+
+/// What an operation was about; a refusal of JetStream means something else for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    Message,
+    #[allow(dead_code)]
+    Stream,
+    Other,
+}
+
+/// Seconds after which a server that restarts is usually there again.
+const SOON: u64 = 1;
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        of(failure, About::Other)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
+    }
+}
+
+pub fn of(failure: Failure, about: About) -> Problem {
+    use StatusCode as S;
+    let message = failure.to_string();
+    let problem = |status, code| Problem::new(status, code, message.clone());
+    match failure {
+        Failure::NotConnected { .. } => problem(S::SERVICE_UNAVAILABLE, Code::NatsConnectionError).retry_after(SOON),
+        Failure::NotReady(_) => problem(S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable).retry_after(SOON),
+        Failure::NotCaptured { subject } => {
+            problem(S::NOT_FOUND, Code::StreamNotFound).with_details(json!({ "subject": subject }))
+        }
+        Failure::NoStream(stream) => {
+            problem(S::NOT_FOUND, Code::StreamNotFound).with_details(json!({ "stream": stream }))
+        }
+        Failure::NoConsumer { stream, consumer } => {
+            problem(S::NOT_FOUND, Code::NotFound).with_details(json!({ "stream": stream, "consumer": consumer }))
+        }
+        Failure::NoMessage(_) => problem(S::NOT_FOUND, Code::NotFound),
+        Failure::Unconfirmed { subject, msg_id } => problem(S::GATEWAY_TIMEOUT, Code::Timeout)
+            .with_details(json!({ "subject": subject, "msg_id": msg_id, "may_have_been_stored": true })),
+        Failure::Late(_) => problem(S::GATEWAY_TIMEOUT, Code::Timeout),
+        Failure::Denied { subject, .. } => {
+            problem(S::FORBIDDEN, Code::Forbidden).with_details(json!({ "subject": subject }))
+        }
+        Failure::TooLarge { size, most } => {
+            problem(S::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge).with_details(json!({ "size": size, "limit": most }))
+        }
+        Failure::Invalid(_) => problem(S::BAD_REQUEST, invalid(about)),
+        Failure::Conflict(_) => problem(S::CONFLICT, Code::StreamCreationError),
+        Failure::Refused(ApiError::Refused { err_code, .. }) => {
+            let (status, code) = refused(err_code, about);
+            problem(status, code).with_details(json!({ "jetstream_error": err_code }))
+        }
+        Failure::Refused(_) | Failure::Server(_) => problem(S::INTERNAL_SERVER_ERROR, Code::NatsServerError),
+    }
+}
+
+fn invalid(about: About) -> Code {
+    match about {
+        About::Message => Code::InvalidMessageData,
+        About::Stream => Code::InvalidStreamData,
+        About::Other => Code::InvalidParameters,
+    }
+}
+
+/// By the number of the error (server/errors.json of nats-server).
+fn refused(err_code: u64, about: About) -> (StatusCode, Code) {
+    use StatusCode as S;
+    match err_code {
+        // The last sequence, message id or stream is another than was expected.
+        10060 | 10070 | 10071 | 10164 => (S::PRECONDITION_FAILED, Code::PreconditionFailed),
+        // The message is longer than its stream takes.
+        10054 | 10097 => (S::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
+        // Memory, storage, or a stream that discards new messages are full.
+        10023 | 10028 | 10047 | 10077 | 10122 => (S::INSUFFICIENT_STORAGE, Code::InsufficientStorage),
+        10037 => (S::NOT_FOUND, Code::NotFound),
+        10014 | 10149 => (S::NOT_FOUND, Code::NotFound),
+        10059 => (S::NOT_FOUND, Code::StreamNotFound),
+        // A name in use, with another configuration; subjects that overlap.
+        10058 | 10065 | 10148 | 10013 => (S::CONFLICT, Code::StreamCreationError),
+        10008 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
+        _ => match about {
+            About::Message => (S::INTERNAL_SERVER_ERROR, Code::MessagePublishError),
+            About::Stream | About::Other => (S::INTERNAL_SERVER_ERROR, Code::JetStreamError),
+        },
+    }
+}
