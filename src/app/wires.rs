@@ -77,7 +77,16 @@ impl Wires {
     /// What the API answers with, and the connections that it needs for that.
     pub fn api(&self, views: Views) -> (Api, Links) {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
-        (Api { broker, views, settings: self.in_force.1.clone(), shutdown: CancellationToken::new() }, links)
+        (
+            Api {
+                broker,
+                views,
+                started: Instant::now(),
+                settings: self.in_force.1.clone(),
+                shutdown: CancellationToken::new(),
+            },
+            links,
+        )
     }
 
     pub fn bring_up(

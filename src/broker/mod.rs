@@ -7,16 +7,22 @@
 
 mod failure;
 mod link;
+mod overview;
 mod publish;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 pub use failure::Failure;
 pub use link::{Links, Session};
+pub use overview::Overview;
 pub use publish::{Expectations, Message, Stored};
+
+use link::Sessions;
+use overview::LastOverview;
 
 use crate::nats::{Connectors, JetStream};
 use crate::status::BrokerStatus;
@@ -24,16 +30,30 @@ use crate::status::BrokerStatus;
 /// Operations on the server that runs.
 #[derive(Clone)]
 pub struct Broker {
-    data: watch::Receiver<Option<Session>>,
-    control: watch::Receiver<Option<Session>>,
+    data: Sessions,
+    control: Sessions,
     status: watch::Receiver<Arc<BrokerStatus>>,
+    last_overview: LastOverview,
+    failed_connects: Arc<AtomicU64>,
 }
 
 impl Broker {
     /// The handle, and the connections that somebody has to keep ([`Links::run`]).
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
-        (Self { data: links.data(), control: links.control(), status }, links)
+        let broker = Self {
+            data: links.data(),
+            control: links.control(),
+            status,
+            last_overview: LastOverview::default(),
+            failed_connects: links.failed_connects(),
+        };
+        (broker, links)
+    }
+
+    /// Connections to the server that could not be made since the program started.
+    pub fn failed_connects(&self) -> u64 {
+        self.failed_connects.load(Ordering::Relaxed)
     }
 
     pub fn status(&self) -> Arc<BrokerStatus> {
@@ -56,17 +76,12 @@ impl Broker {
         Ok(JetStream::new(session.client().clone(), deadline.saturating_duration_since(Instant::now())))
     }
 
-    async fn session(&self, of: &watch::Receiver<Option<Session>>, deadline: Instant) -> Result<Session, Failure> {
-        let is_usable = |session: &Option<Session>| session.as_ref().is_some_and(|session| !session.is_gone());
-        if let Some(session) = of.borrow().clone().filter(|session| !session.is_gone()) {
+    async fn session(&self, sessions: &Sessions, deadline: Instant) -> Result<Session, Failure> {
+        if let Some(session) = sessions.now() {
             return Ok(session);
         }
-        let mut sessions = of.clone();
-        let found = match timeout_at(deadline, sessions.wait_for(is_usable)).await {
-            Ok(Ok(session)) => session.clone(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        found.ok_or_else(|| self.not_connected())
+        let next = timeout_at(deadline, sessions.next()).await;
+        next.ok().flatten().ok_or_else(|| self.not_connected())
     }
 
     fn not_connected(&self) -> Failure {

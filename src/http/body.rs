@@ -115,8 +115,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Err(rejection) => {
                 let text = rejection.body_text();
                 let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                // The name of the field may stand before it.
+                let unknown = reason.find("unknown field `").map_or(reason, |at| &reason[at..]);
                 let problem = |message| Problem::new(StatusCode::BAD_REQUEST, Code::InvalidParameters, message);
-                let Some((field, expected)) = unknown_field(reason) else {
+                let Some((field, expected)) = unknown_field(unknown) else {
                     return Err(problem(format!("the query is not as expected: {reason}")));
                 };
                 let nearest = nearest(field, &expected);

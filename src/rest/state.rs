@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::FromRef;
 use tokio::sync::watch;
@@ -13,6 +14,7 @@ use crate::settings::Settings;
 pub struct Api {
     pub broker: Broker,
     pub views: Views,
+    pub started: Instant,
     /// Others after a reload.
     pub settings: watch::Receiver<Arc<Settings>>,
     /// The port closes: answers that have no end come to it.

@@ -38,7 +38,7 @@ pub struct BrokerStatus {
     /// It has been ready since the program started.
     pub ever_ready: bool,
     pub pid: Option<i32>,
-    /// Which of the servers that were launched runs now, if one does.
+    /// Which of the servers that were launched runs now and has answered, if one has.
     pub generation: Option<Generation>,
     pub counters: Counters,
     /// One of each type that applies.

@@ -62,7 +62,9 @@ impl BrokerStatus {
             is_ready: state.is_ready(),
             ever_ready: inputs.supervisor.ever_ready,
             pid: inputs.supervisor.pid.map(nix::unistd::Pid::as_raw),
-            generation: state.generation().filter(|_| inputs.supervisor.running),
+            generation: state
+                .generation()
+                .filter(|_| inputs.supervisor.running && !matches!(state, State::Starting { .. })),
             counters: Counters {
                 restarts: inputs.supervisor.restarts,
                 restarts_by: inputs.supervisor.restarts_by,
