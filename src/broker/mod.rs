@@ -5,9 +5,11 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod atomic;
 mod failure;
 mod link;
 mod overview;
+mod pipeline;
 mod publish;
 
 use std::sync::Arc;
@@ -16,9 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+pub use atomic::LARGEST as LARGEST_ATOMIC_BATCH;
 pub use failure::Failure;
 pub use link::{Links, Session};
 pub use overview::Overview;
+pub use pipeline::Sent;
 pub use publish::{Expectations, Message, Stored};
 
 use link::Sessions;

@@ -92,6 +92,8 @@ fn refused(err_code: u64, about: About) -> (StatusCode, Code) {
         // A name in use, with another configuration; subjects that overlap.
         10058 | 10065 | 10148 | 10013 => (S::CONFLICT, Code::StreamCreationError),
         10008 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
+        // A time to live that cannot be read, is too short, or is not for this stream.
+        10165 | 10166 if about == About::Message => (S::BAD_REQUEST, Code::InvalidMessageData),
         _ => match about {
             About::Message => (S::INTERNAL_SERVER_ERROR, Code::MessagePublishError),
             About::Stream | About::Other => (S::INTERNAL_SERVER_ERROR, Code::JetStreamError),

@@ -3,11 +3,14 @@
 //! One file per resource. Handlers are thin: they read a request into typed values, have [`Broker`] do
 //! it, and answer in the envelope. Everything about the broker itself is read from its status.
 
+mod batch;
 mod client;
 mod errors;
 mod health;
+mod message;
 mod probes;
 mod publish;
+mod raw;
 mod router;
 mod state;
 mod status;

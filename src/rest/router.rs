@@ -13,11 +13,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{probes, publish, status};
+use super::{batch, probes, publish, raw, status};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
 use crate::http::{Routes, exchange};
+use crate::settings::variables::API_MAX_BODY;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -28,7 +29,11 @@ struct Document;
 
 /// Every resource, each with its part of the OpenAPI document.
 fn resources() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(Document::openapi()).merge(status::routes()).merge(publish::routes())
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(status::routes())
+        .merge(publish::routes())
+        .merge(batch::routes())
+        .merge(raw::routes())
 }
 
 /// The API as OpenAPI 3.1 describes it.
@@ -43,7 +48,8 @@ pub fn routes(api: Api) -> Routes {
     if !settings.api.enabled {
         return Routes { all: probes.clone(), probes, probe_paths: probes::PROBES };
     }
-    let most = MaxBody(usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX));
+    let bytes = usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX);
+    let most = MaxBody { bytes, variable: API_MAX_BODY.name };
     let (router, _) = resources().split_for_parts();
     let all: Router = router
         .fallback(unknown_path)

@@ -41,9 +41,11 @@ impl ApiError {
     pub fn is_transient(&self) -> bool {
         /// "JetStream system temporarily unavailable": a cluster without a leader.
         const UNAVAILABLE: u64 = 10008;
+        /// "too many requests": more wait to be stored than the server holds.
+        const TOO_MANY: u64 = 10167;
         match self {
             Self::Timeout { .. } | Self::NoResponders { .. } | Self::Transport { .. } => true,
-            Self::Refused { .. } => self.is(UNAVAILABLE),
+            Self::Refused { .. } => self.is(UNAVAILABLE) || self.is(TOO_MANY),
             Self::Unreadable { .. } => false,
         }
     }
