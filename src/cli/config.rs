@@ -106,7 +106,7 @@ pub fn reference(arguments: &Reference) -> Code {
             .map(|v| {
                 json!({
                     "name": v.name, "section": v.section, "default": v.default.fixed(),
-                    "allowed": v.allowed, "doc": v.doc, "secret": v.secret,
+                    "allowed": v.allowed(), "doc": v.doc, "secret": v.secret, "reloads": v.reloads.describe(),
                 })
             })
             .collect();

@@ -6,8 +6,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::reader::{Host, Reader, parse_url};
-use super::server::SOME_TIME;
-use super::values::number_in;
 use super::variables::*;
 use crate::domain::{ByteSize, Secret};
 
@@ -92,13 +90,13 @@ impl ApiSettings {
             port: reader.port(&API_PORT),
             token: reader.optional(&API_TOKEN, parse_bearer),
             read_token: reader.optional(&API_READ_TOKEN, parse_bearer),
-            max_body: reader.size(&API_MAX_BODY, 1..=i64::MAX as u64),
-            max_connections: reader.number(&API_MAX_CONNECTIONS, 1..=i64::from(i32::MAX)) as usize,
+            max_body: reader.size(&API_MAX_BODY),
+            max_connections: reader.number(&API_MAX_CONNECTIONS) as usize,
             threads: reader
-                .optional(&API_THREADS, |text| number_in(text, &(1..=64)))
+                .optional(&API_THREADS, |text| API_THREADS.own_range().number(text))
                 .map_or_else(usual_threads, |n| n as usize),
-            request_timeout: reader.span(&API_REQUEST_TIMEOUT, SOME_TIME),
-            rate_limit: NonZeroU32::new(reader.number(&API_RATE_LIMIT, 0..=i64::from(i32::MAX)) as u32),
+            request_timeout: reader.span(&API_REQUEST_TIMEOUT),
+            rate_limit: NonZeroU32::new(reader.number(&API_RATE_LIMIT) as u32),
             cors: reader.optional(&API_CORS_ORIGINS, parse_origins).unwrap_or(CorsOrigins::Listed(vec![])),
             environment: reader.choice(&ENVIRONMENT, &stages),
             strict: reader.bool(&SECURITY_STRICT),

@@ -374,7 +374,7 @@ impl Walk<'_> {
     ) {
         match scalar(&entry.value) {
             Ok(text) => self.set(variable, value(text), entry),
-            Err(_) => self.refuse(entry, path, &format!("must be {}", variable.allowed)),
+            Err(_) => self.refuse(entry, path, &format!("must be {}", variable.allowed())),
         }
     }
 
@@ -385,7 +385,7 @@ impl Walk<'_> {
         };
         match texts {
             Some(texts) => self.set(variable, texts.join(","), entry),
-            None => self.refuse(entry, path, &format!("must be a list: {}", variable.allowed)),
+            None => self.refuse(entry, path, &format!("must be a list: {}", variable.allowed())),
         }
     }
 

@@ -17,6 +17,7 @@ mod origin;
 mod permissions;
 mod planned;
 mod problem;
+mod range;
 mod reader;
 mod redaction;
 pub mod reference;

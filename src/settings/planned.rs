@@ -2,12 +2,9 @@
 //! passes today passes tomorrow, and named in one warning when they are set to something else than
 //! their default.
 
-use std::time::Duration;
-
 use super::reader::{Reader, parse_url};
-use super::server::SOME_TIME;
 use super::source::Collected;
-use super::values::{number_in, parse_bool};
+use super::values::parse_bool;
 use super::variables::{self, *};
 use crate::domain::{DataType, parse_span};
 
@@ -21,7 +18,7 @@ pub fn read(reader: &mut Reader) -> EnabledPorts {
         reader.text(variable);
     }
     reader.optional(&MB_ENABLE_AUTH, parse_bool);
-    reader.size(&GRPC_MAX_MESSAGE_SIZE, 1..=i64::from(i32::MAX) as u64);
+    reader.size(&GRPC_MAX_MESSAGE_SIZE);
     reader.url(&OTEL_EXPORTER_OTLP_ENDPOINT, &["http", "https"]);
     reader.host(&GRPC_HOST, None);
     reader.host(&PROMETHEUS_HOST, None);
@@ -64,8 +61,8 @@ fn read_alerts(reader: &mut Reader) {
     for variable in [&ALERT_MEMORY_RATIO, &ALERT_DISK_RATIO, &ALERT_CONNECTIONS_RATIO, &ALERT_STREAM_RATIO] {
         reader.ratio(variable);
     }
-    reader.number(&ALERT_CONSUMER_LAG, 0..=i64::MAX);
-    reader.span(&ALERT_MIN_INTERVAL, Duration::ZERO);
+    reader.number(&ALERT_CONSUMER_LAG);
+    reader.span(&ALERT_MIN_INTERVAL);
     if reader.is_set(&ALERT_EMAIL) && !reader.is_set(&ALERT_SMTP_URL) {
         reader.warnings.push("ALERT_EMAIL is set without ALERT_SMTP_URL: no mail can be sent".into());
     }
@@ -83,8 +80,8 @@ fn parse_family_spans(text: &str) -> Result<(), String> {
 
 fn read_backup(reader: &mut Reader) {
     reader.bool(&BACKUP_ENABLED);
-    reader.span(&BACKUP_INTERVAL, SOME_TIME);
-    reader.optional(&BACKUP_RETENTION_DAYS, |text| number_in(text, &(1..=36500)));
+    reader.span(&BACKUP_INTERVAL);
+    reader.number(&BACKUP_RETENTION_DAYS);
     reader.path(&BACKUP_DIR);
     for variable in [&BACKUP_S3_BUCKET, &BACKUP_S3_REGION, &BACKUP_S3_PREFIX] {
         reader.text(variable);

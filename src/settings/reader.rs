@@ -2,16 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::oddity::oddity;
 use super::problem::{Problems, shown};
 use super::redaction::shown_value;
-use super::values::{digits, is_bcrypt, number_in, parse_bool};
+use super::values::{is_bcrypt, parse_bool};
 use super::variables::{ALL, Environment, Variable};
-use crate::domain::{ByteSize, Secret, parse_span};
+use crate::domain::{ByteSize, Secret};
 
 pub struct Reader<'a> {
     pub environment: &'a Environment,
@@ -83,7 +82,7 @@ impl Reader<'_> {
             Some(default) => format!("correct it, or unset it for the default {default}"),
             None => "correct it, or unset it".to_owned(),
         };
-        self.problems.add(variable.name, found, format!("must be {}{reason}", variable.allowed), remedy);
+        self.problems.add(variable.name, found, format!("must be {}{reason}", variable.allowed()), remedy);
     }
 
     /// Whether a problem with this variable, or with the file it comes from, is known already.
@@ -122,33 +121,23 @@ impl Reader<'_> {
     }
 
     pub fn port(&mut self, variable: &Variable) -> NonZeroU16 {
-        self.required(variable, |text| digits(text)?.parse().map_err(|_| String::new()))
+        self.required(variable, |text| variable.own_range().port(text))
     }
 
-    pub fn number(&mut self, variable: &Variable, range: RangeInclusive<i64>) -> i64 {
-        self.required(variable, |text| number_in(text, &range))
+    pub fn number(&mut self, variable: &Variable) -> i64 {
+        self.required(variable, |text| variable.own_range().number(text))
     }
 
     pub fn ratio(&mut self, variable: &Variable) -> f64 {
-        self.required(variable, |text| {
-            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            let value = text.parse().ok().filter(|v| plain && (0.0..=1.0).contains(v));
-            value.ok_or_else(String::new)
-        })
+        self.required(variable, |text| variable.own_range().ratio(text))
     }
 
-    pub fn size(&mut self, variable: &Variable, range: RangeInclusive<u64>) -> ByteSize {
-        self.required(variable, |text| {
-            let size: ByteSize = text.parse()?;
-            if range.contains(&size.bytes()) { Ok(size) } else { Err("it is out of range".into()) }
-        })
+    pub fn size(&mut self, variable: &Variable) -> ByteSize {
+        self.required(variable, |text| variable.own_range().size(text))
     }
 
-    pub fn span(&mut self, variable: &Variable, least: Duration) -> Duration {
-        self.required(variable, |text| {
-            let span = parse_span(text)?;
-            if span < least { Err("it is too short".into()) } else { Ok(span) }
-        })
+    pub fn span(&mut self, variable: &Variable) -> Duration {
+        self.required(variable, |text| variable.own_range().span(text))
     }
 
     pub fn choice<T: Copy>(&mut self, variable: &Variable, choices: &[(&str, T)]) -> T {
