@@ -5,7 +5,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::reader::{Host, Reader, parse_url};
+use super::host::Host;
+use super::reader::Reader;
+use super::url::parse_url;
+use super::values::listed;
 use super::variables::*;
 use crate::domain::{ByteSize, Secret};
 
@@ -138,7 +141,7 @@ fn parse_bearer(text: &str) -> Result<Secret, String> {
 fn parse_origins(text: &str) -> Result<CorsOrigins, String> {
     match text {
         "*" => Ok(CorsOrigins::Any),
-        _ => text.split(',').map(|origin| origin.trim().parse()).collect::<Result<_, _>>().map(CorsOrigins::Listed),
+        _ => listed(text, str::parse).map(CorsOrigins::Listed),
     }
 }
 

@@ -9,9 +9,11 @@ pub mod declared;
 mod document;
 mod external;
 mod file;
+mod host;
 mod jetstream;
 mod logs;
 mod market_data;
+mod names;
 mod oddity;
 mod origin;
 mod permissions;
@@ -23,6 +25,7 @@ mod redaction;
 pub mod reference;
 mod refined;
 mod reservations;
+mod secret_file;
 mod server;
 mod source;
 mod stream_checks;
@@ -30,6 +33,7 @@ mod streams;
 mod supervision;
 mod tls;
 mod together;
+mod url;
 mod users;
 mod values;
 pub mod variables;
@@ -42,6 +46,7 @@ pub use auth::{Authentication, Credentials};
 pub use cluster::ClusterSettings;
 pub use external::{ClientCertificate, ExternalServer};
 pub use file::{ReadFile, read_streams};
+pub use host::Host;
 pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
@@ -49,14 +54,15 @@ pub use origin::Origin;
 pub use permissions::{Grant, Permissions, Responses, Rule};
 pub(crate) use problem::shown;
 pub use problem::{Problem, Problems};
-pub use reader::Host;
 use reader::Reader;
+use redaction::redact;
 pub use redaction::{REDACTED, redact_urls};
 pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
 pub use tls::TlsSettings;
+pub use url::Url;
 pub use users::{Password, User};
 
 use crate::domain::{ServerName, Subject};
@@ -374,7 +380,7 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
             let set = (variable.value)(environment);
             let value = match (set, variable.default) {
                 (Some(_), _) if variable.secret => Some(REDACTED.to_owned()),
-                (Some(value), _) => Some(redact_urls(value)),
+                (Some(value), _) => Some(redact(value)),
                 (None, variables::DefaultValue::Fixed(value)) => Some(value.to_owned()),
                 (None, variables::DefaultValue::Derived(words)) => Some(format!("({words})")),
                 (None, variables::DefaultValue::Unset) => None,

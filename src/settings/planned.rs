@@ -2,8 +2,9 @@
 //! passes today passes tomorrow, and named in one warning when they are set to something else than
 //! their default.
 
-use super::reader::{Reader, parse_url};
+use super::reader::Reader;
 use super::source::Collected;
+use super::url::parse_url;
 use super::values::parse_bool;
 use super::variables::{self, *};
 use crate::domain::{DataType, parse_span};

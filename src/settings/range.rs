@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::values::{digits, number_in};
-use crate::domain::{ByteSize, format_span, parse_span};
+use crate::domain::{ByteSize, Ratio, format_span, parse_span};
 
 /// The kind of a value and its bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,10 @@ impl Range {
         if span < least { Err("it is too short".into()) } else { Ok(span) }
     }
 
-    pub fn ratio(self, text: &str) -> Result<f64, String> {
+    pub fn ratio(self, text: &str) -> Result<Ratio, String> {
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let value = text.parse().ok().filter(|v| plain && (0.0..=1.0).contains(v));
-        value.ok_or_else(String::new)
+        let ratio = text.parse().ok().filter(|_| plain).and_then(Ratio::new);
+        ratio.ok_or_else(String::new)
     }
 
     pub fn port(self, text: &str) -> Result<NonZeroU16, String> {

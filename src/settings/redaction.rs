@@ -29,14 +29,29 @@ pub fn redact_urls(value: &str) -> String {
     urls.iter().map(redact_one).collect::<Vec<_>>().join(",")
 }
 
+/// A value without the secrets that may be in it: passwords of URLs, and keys that somebody took for the name of
+/// their file.
+pub fn redact(value: &str) -> String {
+    let is_key = value.contains("-----BEGIN ") || value.to_ascii_uppercase().contains("AGE-SECRET-KEY-");
+    if is_key { REDACTED.into() } else { redact_urls(value) }
+}
+
 /// What a password-like value looks like in messages.
 pub fn shown_value(variable: &Variable, value: &str) -> String {
-    if variable.secret { REDACTED.into() } else { shown(&redact_urls(value)) }
+    if variable.secret { REDACTED.into() } else { shown(&redact(value)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_not_shown_whatever_they_were_taken_for() {
+        for key in ["-----BEGIN PRIVATE KEY-----\ntell", "AGE-SECRET-KEY-1TELL", "age1x,age-secret-key-1tell"] {
+            assert_eq!(redact(key), REDACTED);
+        }
+        assert_eq!(redact("/etc/age-keys/key.pem"), "/etc/age-keys/key.pem");
+    }
 
     #[test]
     fn nothing_of_a_password_in_a_url_is_shown_however_the_url_is_written() {

@@ -4,8 +4,9 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::host::Host;
 use super::range::MIB;
-use super::reader::{Host, Reader};
+use super::reader::Reader;
 use super::variables::*;
 use crate::domain::{ByteSize, ServerName};
 

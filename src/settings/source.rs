@@ -8,6 +8,7 @@ use std::path::Path;
 use super::file::SettingsFile;
 use super::origin::Origin;
 use super::problem::{Problems, shown};
+use super::secret_file;
 use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
 
 /// Where variables come from. Tests never touch the real environment.
@@ -45,9 +46,6 @@ pub struct Collected {
     /// What the settings file says besides.
     pub file: SettingsFile,
 }
-
-/// The longest file that a `NAME_FILE` may point to.
-const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: &mut Problems) -> Collected {
     let given: BTreeMap<String, String> = decode(source.variables(), problems);
@@ -149,7 +147,7 @@ fn read_secret_file(
         );
         return;
     }
-    match read_bounded(path) {
+    match secret_file::read(Path::new(path)) {
         Ok(text) if text.is_empty() => problems.add(
             file_variable,
             shown(path),
@@ -166,25 +164,6 @@ fn read_secret_file(
             "name a readable UTF-8 file of at most 64 KiB",
         ),
     }
-}
-
-fn read_bounded(path: &str) -> Result<String, String> {
-    let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is not a regular file".into());
-    }
-    if metadata.len() > MAX_SECRET_FILE {
-        return Err("it is larger than 64 KiB".into());
-    }
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }
 
 /// `tcp://10.0.0.7:4222`, as Kubernetes injects for a Service in the same namespace.
