@@ -1,6 +1,7 @@
 //! Text in, typed settings out. After [`Settings::load`] no text means a port, a size, a span of
 //! time or a path any more, and everything that contradicts something else has been refused.
 
+mod alerts;
 mod api;
 mod auth;
 mod certificates;
@@ -9,10 +10,13 @@ pub mod declared;
 mod document;
 mod external;
 mod file;
+mod grpc;
 mod host;
 mod jetstream;
+mod jwt;
 mod logs;
 mod market_data;
+mod metrics;
 mod names;
 mod oddity;
 mod origin;
@@ -41,15 +45,19 @@ pub mod variables;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub use alerts::{AlertMail, AlertSettings, MailAddress};
 pub use api::{ApiSettings, CorsOrigins, WebOrigin};
 pub use auth::{Authentication, Credentials};
 pub use cluster::ClusterSettings;
 pub use external::{ClientCertificate, ExternalServer};
 pub use file::{ReadFile, read_streams};
+pub use grpc::{GrpcSettings, GrpcTls};
 pub use host::Host;
 pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
+pub use jwt::{JwtAlgorithm, JwtKey, JwtSettings};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
+pub use metrics::{MetricsSettings, ServerIdLabel};
 pub use origin::Origin;
 pub use permissions::{Grant, Permissions, Responses, Rule};
 pub(crate) use problem::shown;
@@ -85,6 +93,9 @@ pub struct Settings {
     pub health: HealthSettings,
     pub logs: LogSettings,
     pub api: ApiSettings,
+    pub grpc: GrpcSettings,
+    pub metrics: MetricsSettings,
+    pub alerts: AlertSettings,
     /// What listens without asking for credentials on an address that is not loopback.
     pub unauthenticated_listeners: Vec<UnauthenticatedListener>,
 }
@@ -207,7 +218,10 @@ impl Settings {
         let health = HealthSettings::read(&mut reader);
         let logs = LogSettings::read(&mut reader);
         let api = ApiSettings::read(&mut reader);
-        let planned_ports = planned::read(&mut reader);
+        let grpc = GrpcSettings::read(&mut reader, purpose);
+        let metrics = MetricsSettings::read(&mut reader);
+        let alerts = AlertSettings::read(&mut reader);
+        planned::read(&mut reader);
         let mut settings = Self {
             unauthenticated_listeners: Vec::new(),
             external,
@@ -223,8 +237,11 @@ impl Settings {
             health,
             logs,
             api,
+            grpc,
+            metrics,
+            alerts,
         };
-        settings.check_ports(&mut reader, &planned_ports);
+        settings.check_ports(&mut reader);
         if settings.external.is_none() {
             settings.find_open_doors(&mut reader);
             settings.check_connect_line(&mut reader);
@@ -271,14 +288,10 @@ impl Settings {
     }
 
     /// Every port in use, with the variable that sets it.
-    fn ports(&self, planned: &planned::EnabledPorts) -> Vec<(&'static str, u16)> {
-        let mut ports: Vec<_> = self.own_ports().collect();
-        for (variable, (enabled, port)) in
-            [(&variables::GRPC_PORT, planned.grpc), (&variables::PROMETHEUS_PORT, planned.prometheus)]
-        {
-            ports.extend(enabled.then_some((variable.name, port)));
-        }
-        ports
+    fn ports(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        let grpc = self.grpc.enabled.then_some((variables::GRPC_PORT.name, self.grpc.port.get()));
+        let metrics = self.metrics.enabled.then_some((variables::PROMETHEUS_PORT.name, self.metrics.port.get()));
+        self.own_ports().chain(grpc).chain(metrics)
     }
 
     /// The same of what this version has.
@@ -298,11 +311,11 @@ impl Settings {
         .filter_map(|(name, port)| Some((name, port?)))
     }
 
-    fn check_ports(&self, reader: &mut Reader, planned: &planned::EnabledPorts) {
+    fn check_ports(&self, reader: &mut Reader) {
         let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
         let wrong: Vec<_> = reader.problems.list.iter().map(|problem| problem.variable.clone()).collect();
         // The default that stands in for a value that cannot be used clashes with nothing.
-        for (variable, port) in self.ports(planned).into_iter().filter(|(name, _)| !wrong.contains(&(*name).into())) {
+        for (variable, port) in self.ports().filter(|(name, _)| !wrong.contains(&(*name).into())) {
             if let Some(other) = seen.insert(port, variable) {
                 reader.problems.add(
                     format!("{other}, {variable}"),

@@ -297,7 +297,7 @@ variables! {
         HEALTH_FAILURE_THRESHOLD(health_failure_threshold) = Fixed("3"), "{range}", "Consecutive failed probes that mean hung" ; numbers(1, MAX_COUNT)
         HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "{range}", "Least time of failed probes that means hung" ; spans(SOME_TIME)
         MONITORING_ENABLED(monitoring_enabled) = Fixed("true"), "true or false", "HTTP monitoring of nats-server; without it health uses NATS itself"
-        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h", "Alert when a family falls silent" ; not_yet_implemented(ALERTS)
+        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h, each family once", "Alert when a family falls silent" ; not_yet_implemented(ALERTS)
         GOMEMLIMIT(gomemlimit) = Derived("80 % of the container's memory limit"), "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"
     }
     "Logs" {
@@ -333,21 +333,26 @@ variables! {
         GRPC_TLS_CERT(grpc_tls_cert) = Unset, "the path of a PEM file", "Certificate of the gRPC port" ; not_yet_implemented(BUS)
         GRPC_TLS_KEY(grpc_tls_key) = Unset, "the path of a PEM file", "Key of the gRPC port" ; not_yet_implemented(BUS)
         GRPC_TLS_CLIENT_CA(grpc_tls_client_ca) = Unset, "the path of a PEM file", "Authorities for gRPC client certificates" ; not_yet_implemented(BUS)
-        GRPC_JWT_PUBLIC_KEY_FILE(grpc_jwt_public_key_file) = Unset, "the path of a PEM file", "Key that signs callers' tokens; set = authentication on" ; not_yet_implemented(BUS)
-        GRPC_JWT_ISSUER(grpc_jwt_issuer) = Unset, "text", "Issuer that tokens must name" ; not_yet_implemented(BUS)
-        GRPC_JWT_AUDIENCE(grpc_jwt_audience) = Unset, "text", "Audience that tokens must name" ; not_yet_implemented(BUS)
-        MB_ENABLE_AUTH(mb_enable_auth) = Unset, "true or false", "Old name; authentication is on when GRPC_JWT_PUBLIC_KEY_FILE is set" ; not_yet_implemented(BUS)
+        GRPC_JWT_PUBLIC_KEY_FILE(grpc_jwt_public_key_file) = Unset, "the path of a PEM file with a PUBLIC KEY: RSA, ECDSA on P-256 or Ed25519", "Key that signs callers' tokens; set = authentication on" ; not_yet_implemented(BUS)
+        GRPC_JWT_SECRET_FILE(grpc_jwt_secret_file) = Unset, "the path of a file with one secret, not together with GRPC_JWT_PUBLIC_KEY_FILE", "Secret that signs callers' tokens with HS256, where no public key does; set = authentication on" ; not_yet_implemented(BUS)
+        GRPC_JWT_ISSUER(grpc_jwt_issuer) = Unset, "at most 1 KiB of text", "Issuer that tokens must name" ; not_yet_implemented(BUS)
+        GRPC_JWT_AUDIENCE(grpc_jwt_audience) = Unset, "at most 1 KiB of text", "Audience that tokens must name" ; not_yet_implemented(BUS)
+        GRPC_SUBSCRIPTION_IDLE(grpc_subscription_idle) = Fixed("10m"), "{range}; 0 = never", "Time without a caller after which subscriptions go that nobody has named" ; spans(Duration::ZERO) ; not_yet_implemented(BUS)
+        MB_ENABLE_AUTH(mb_enable_auth) = Unset, "true or false; true needs a key for tokens", "Old name; authentication is on when GRPC_JWT_PUBLIC_KEY_FILE or GRPC_JWT_SECRET_FILE is set" ; not_yet_implemented(BUS)
     }
     "Metrics and alerts" {
         PROMETHEUS_ENABLED(prometheus_enabled) = Fixed("false"), "true or false", "Metrics on a port of their own" ; not_yet_implemented(METRICS)
         PROMETHEUS_HOST(prometheus_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the metrics port" ; not_yet_implemented(METRICS)
         PROMETHEUS_PORT(prometheus_port) = Fixed("7777"), "{range}", "Port for metrics" ; port ; not_yet_implemented(METRICS)
         PROMETHEUS_PREFIX(prometheus_prefix) = Unset, "letters, digits and _, not starting with a digit", "Prefix instead of gnatsd_ and jetstream_" ; not_yet_implemented(METRICS)
+        PROMETHEUS_SERVER_ID(prometheus_server_id) = Fixed("url"), "url, id or name", "What the label server_id holds: the monitoring address, or the server's id, which changes at every start, or its name" ; not_yet_implemented(METRICS)
+        PROMETHEUS_TOP_SUBJECTS(prometheus_top_subjects) = Fixed("20"), "{range}; 0 = off", "Series of each metric that names the busiest or quietest subjects" ; numbers(0, 1000) ; not_yet_implemented(METRICS)
+        INGEST_TIMESTAMP_FIELDS(ingest_timestamp_fields) = Unset, "a comma-separated list of at most 16 names, such as timestamp,ts,E", "Fields of payloads that say when an exchange sent them; they are sampled for the ingest delay" ; not_yet_implemented(METRICS)
         ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
         ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
         ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; not_yet_implemented(ALERTS)
         ALERT_SMTP_URL(alert_smtp_url) = Unset, "smtp://user:password@host:port or smtps://…", "Mail server for alerts" ; secret ; not_yet_implemented(ALERTS)
-        ALERT_EMAIL_FROM(alert_email_from) = Unset, "an e-mail address", "Sender of alerts" ; not_yet_implemented(ALERTS)
+        ALERT_EMAIL_FROM(alert_email_from) = Derived("ALERT_EMAIL"), "an e-mail address", "Sender of alerts" ; not_yet_implemented(ALERTS)
         ALERT_MEMORY_RATIO(alert_memory_ratio) = Fixed("0.8"), "{range}; 0 = off", "JetStream memory in use" ; ratio ; not_yet_implemented(ALERTS)
         ALERT_DISK_RATIO(alert_disk_ratio) = Fixed("0.9"), "{range}; 0 = off", "JetStream storage in use" ; ratio ; not_yet_implemented(ALERTS)
         ALERT_CONNECTIONS_RATIO(alert_connections_ratio) = Fixed("0.9"), "{range}; 0 = off", "Connections in use" ; ratio ; not_yet_implemented(ALERTS)
