@@ -1,5 +1,6 @@
 //! Small value types without I/O. A value that exists is a valid one.
 
+mod age_recipient;
 mod byte_size;
 mod data_type;
 mod generation;
@@ -12,6 +13,7 @@ mod server_version;
 mod subject;
 mod time_span;
 
+pub use age_recipient::AgeRecipient;
 pub use byte_size::ByteSize;
 pub use data_type::{DataType, SubjectStyle};
 pub use generation::Generation;

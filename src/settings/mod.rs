@@ -4,6 +4,7 @@
 mod alerts;
 mod api;
 mod auth;
+mod backup;
 mod certificates;
 mod cluster;
 pub mod declared;
@@ -35,6 +36,7 @@ mod source;
 mod stream_checks;
 mod streams;
 mod supervision;
+mod telemetry;
 mod tls;
 mod together;
 mod url;
@@ -48,6 +50,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub use alerts::{AlertMail, AlertSettings, MailAddress};
 pub use api::{ApiSettings, CorsOrigins, WebOrigin};
 pub use auth::{Authentication, Credentials};
+pub use backup::{BackupSettings, S3Credentials, S3Target};
 pub use cluster::ClusterSettings;
 pub use external::{ClientCertificate, ExternalServer};
 pub use file::{ReadFile, read_streams};
@@ -69,6 +72,7 @@ pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
+pub use telemetry::{OtlpCollector, OtlpProtocol, TelemetrySettings, TraceSampler};
 pub use tls::TlsSettings;
 pub use url::Url;
 pub use users::{Password, User};
@@ -96,6 +100,8 @@ pub struct Settings {
     pub grpc: GrpcSettings,
     pub metrics: MetricsSettings,
     pub alerts: AlertSettings,
+    pub telemetry: TelemetrySettings,
+    pub backup: BackupSettings,
     /// What listens without asking for credentials on an address that is not loopback.
     pub unauthenticated_listeners: Vec<UnauthenticatedListener>,
 }
@@ -221,7 +227,8 @@ impl Settings {
         let grpc = GrpcSettings::read(&mut reader, purpose);
         let metrics = MetricsSettings::read(&mut reader);
         let alerts = AlertSettings::read(&mut reader);
-        planned::read(&mut reader);
+        let telemetry = TelemetrySettings::read(&mut reader);
+        let backup = BackupSettings::read(&mut reader);
         let mut settings = Self {
             unauthenticated_listeners: Vec::new(),
             external,
@@ -240,6 +247,8 @@ impl Settings {
             grpc,
             metrics,
             alerts,
+            telemetry,
+            backup,
         };
         settings.check_ports(&mut reader);
         if settings.external.is_none() {
