@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::declared::options::{Field, Kind};
-use super::problem::{Problems, shown};
+use super::problem::{Problems, quote};
 use super::values::{number_in, parse_bool};
 use crate::domain::{ByteSize, StreamName, Subject, parse_span};
 use crate::yaml::{self, Entry, Node, Place};
@@ -61,7 +61,7 @@ impl Document<'_> {
             None => entry.key.clone(),
         };
         let path = join(path, &key);
-        self.problem(entry.at, &path, &shown(&key), "is not a key that may stand here", &remedy);
+        self.problem(entry.at, &path, &quote(&key), "is not a key that may stand here", &remedy);
     }
 
     /// The entries of a map; nothing counts as an empty one.
@@ -113,7 +113,7 @@ impl Document<'_> {
         }
         if let Some(line) = into.lines.get(field.name) {
             let rule = format!("is {} under another name, which stands in line {line} already", field.name);
-            self.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
+            self.problem(entry.at, &path, &quote(&entry.key), &rule, "keep one of the two");
         } else if entry.value.value != yaml::Value::Null {
             into.lines.insert(field.name, entry.at.line);
             into.config.extend(self.value(&entry.value, field, &path).map(|value| (field.name.to_owned(), value)));
@@ -216,7 +216,7 @@ pub fn join(path: &str, key: &str) -> String {
 /// What stands there, as shown to people.
 pub fn found(node: &Node) -> String {
     match &node.value {
-        yaml::Value::Scalar { text, .. } => shown(text),
+        yaml::Value::Scalar { text, .. } => quote(text),
         _ => kind(node).into(),
     }
 }

@@ -112,8 +112,8 @@ impl ExternalServer {
         Some(Self { urls, monitor, credentials_file, certificate, authorities, requires_tls })
     }
 
-    /// For messages to people.
-    pub fn shown(&self) -> String {
+    /// The URLs for messages to people, without credentials.
+    pub fn redacted_urls(&self) -> String {
         redact_urls(&self.urls.join(","))
     }
 }

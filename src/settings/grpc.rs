@@ -81,7 +81,7 @@ impl GrpcTls {
         let [cert, key, client_ca] =
             [&GRPC_TLS_CERT, &GRPC_TLS_KEY, &GRPC_TLS_CLIENT_CA].map(|variable| match purpose {
                 Purpose::Run => reader.readable_file(variable),
-                Purpose::Talk | Purpose::Look => reader.path(variable),
+                Purpose::Talk | Purpose::Show => reader.path(variable),
             });
         if reader.is_set(&GRPC_TLS_CERT) != reader.is_set(&GRPC_TLS_KEY) {
             reader.refuse_half(&GRPC_TLS_CERT, &GRPC_TLS_KEY);

@@ -63,7 +63,7 @@ pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Stora
 pub use metrics::{MetricsSettings, ServerIdLabel};
 pub use origin::Origin;
 pub use permissions::{Grant, Permissions, Responses, Rule};
-pub(crate) use problem::shown;
+pub(crate) use problem::quote;
 pub use problem::{Problem, Problems};
 use reader::Reader;
 use redaction::redact;
@@ -114,7 +114,7 @@ pub enum Purpose {
     /// Talking to a broker that runs.
     Talk,
     /// Showing what is set to whoever asks, who may have fewer rights than the broker.
-    Look,
+    Show,
 }
 
 /// Files and directories that only a broker touches. Who talks to it may be somebody who has no rights there.
@@ -131,7 +131,7 @@ pub struct Loaded {
     pub settings: Settings,
     pub warnings: Vec<String>,
     pub effective: Vec<Effective>,
-    /// Of who only looks: what that one may not read or write. What files say is missing then.
+    /// For [`Purpose::Show`]: what whoever asks may not read or write. What files say is missing then.
     pub denied: Vec<Problem>,
 }
 
@@ -260,7 +260,7 @@ impl Settings {
             problems.list.retain(|problem| !OF_THE_BROKER.iter().any(|variable| variable.name == problem.variable));
         }
         let denied = match purpose {
-            Purpose::Look => problems.list.extract_if(.., |problem| problem.is_of_rights()).collect(),
+            Purpose::Show => problems.list.extract_if(.., |problem| problem.is_of_rights()).collect(),
             Purpose::Run | Purpose::Talk => vec![],
         };
         if !problems.is_empty() {

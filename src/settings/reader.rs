@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::host::{Host, parse_host};
 use super::oddity::oddity;
 use super::problem::Problems;
-use super::redaction::shown_value;
+use super::redaction::quote_redacted;
 use super::url::{Url, parse_url};
 use super::values::{is_bcrypt, parse_bool};
 use super::variables::{ALL, Environment, Variable};
@@ -40,7 +40,7 @@ impl Reader<'_> {
             Some(value) => (value, ""),
             None => (variable.default.fixed().unwrap_or_default(), " (the default)"),
         };
-        let found = format!("{}{by_default}", shown_value(variable, value));
+        let found = format!("{}{by_default}", quote_redacted(variable, value));
         let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let remedy = match variable.default.fixed() {
             Some(_) if !by_default.is_empty() => format!("make it usable, or set {} to another", variable.name),

@@ -1,6 +1,6 @@
 //! What is shown in the place of secrets.
 
-use super::problem::shown;
+use super::problem::quote;
 use super::variables::Variable;
 
 pub const REDACTED: &str = "(redacted)";
@@ -37,8 +37,8 @@ pub fn redact(value: &str) -> String {
 }
 
 /// What a password-like value looks like in messages.
-pub fn shown_value(variable: &Variable, value: &str) -> String {
-    if variable.secret { REDACTED.into() } else { shown(&redact(value)) }
+pub fn quote_redacted(variable: &Variable, value: &str) -> String {
+    if variable.secret { REDACTED.into() } else { quote(&redact(value)) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::file::SettingsFile;
 use super::origin::Origin;
-use super::problem::{Problems, shown};
+use super::problem::{Problems, quote};
 use super::secret_file;
 use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
 
@@ -59,7 +59,7 @@ pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: 
                     "{}={} is a Kubernetes service link, not a port: it is ignored and the default {} holds; \
                      set `enableServiceLinks: false` in the pod, or rename the Service",
                     variable.name,
-                    shown(value),
+                    quote(value),
                     variable.default.fixed().unwrap_or("-"),
                 ));
             } else {
@@ -150,7 +150,7 @@ fn read_secret_file(
     match secret_file::read(Path::new(path)) {
         Ok(text) if text.is_empty() => problems.add(
             file_variable,
-            shown(path),
+            quote(path),
             "the file is empty",
             format!("write the value of {} into it, or unset the variable", variable.name),
         ),
@@ -159,7 +159,7 @@ fn read_secret_file(
         }
         Err(reason) => problems.add(
             file_variable,
-            shown(path),
+            quote(path),
             format!("the file cannot be read: {reason}"),
             "name a readable UTF-8 file of at most 64 KiB",
         ),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 
 use super::host::parse_host;
-use super::problem::shown;
+use super::problem::quote;
 use super::redaction::redact_urls;
 
 /// A URL that may hold a user and a password, which are not printed.
@@ -33,7 +33,7 @@ pub fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").ok_or("it has no scheme")?;
     if !schemes.contains(&scheme) {
-        return Err(format!("the scheme {} is not one of {}", shown(scheme), schemes.join(", ")));
+        return Err(format!("the scheme {} is not one of {}", quote(scheme), schemes.join(", ")));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);

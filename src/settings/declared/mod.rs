@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use self::contradictions::{Contradiction, Servers, contradictions};
 use self::options::{CONSUMER, STREAM};
 use super::document::{Document, Fields, join, says_nothing, scalar};
-use super::problem::shown;
+use super::problem::quote;
 use crate::domain::{StreamName, Subject};
 use crate::yaml::{Entry, Node, Place};
 
@@ -146,7 +146,7 @@ impl Declarations {
             Ok(name) => name,
             Err(error) => {
                 let rule = format!("must be a name of letters, digits, - and _, at most 255 (it {error})");
-                return document.problem(entry.at, path, &shown(&entry.key), &rule, "give it another name");
+                return document.problem(entry.at, path, &quote(&entry.key), &rule, "give it another name");
             }
         };
         if let Some(other) = self.streams.iter().find(|other| other.name == name) {
@@ -191,7 +191,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
             document.problem(
                 entry.at,
                 &path,
-                &format!("a consumer of stream {}", shown(other)),
+                &format!("a consumer of stream {}", quote(other)),
                 &rule,
                 "put it below its own",
             );
@@ -199,7 +199,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
         }
         if let Some(first) = seen.insert(entry.key.as_str(), entry.at.line) {
             let rule = format!("stands in line {first} already");
-            document.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
+            document.problem(entry.at, &path, &quote(&entry.key), &rule, "keep one of the two");
             continue;
         }
         let node = exports::unwrapped(&entry.value);
@@ -224,7 +224,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
         document.exported = exported;
         let Ok(name) = entry.key.parse::<StreamName>() else {
             let rule = "must be a name of letters, digits, - and _";
-            document.problem(entry.at, &path, &shown(&entry.key), rule, "give it another name");
+            document.problem(entry.at, &path, &quote(&entry.key), rule, "give it another name");
             continue;
         };
         if !durable && !fields.lines.contains_key("inactive_threshold") {
