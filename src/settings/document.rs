@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::declared::options::{Field, Kind};
 use super::problem::{Problems, quote};
+use super::redaction::redact;
 use super::values::{number_in, parse_bool};
 use crate::domain::{ByteSize, StreamName, Subject, parse_span};
 use crate::yaml::{self, Entry, Node, Place};
@@ -58,7 +59,7 @@ impl Document<'_> {
         // Behind a `=` stands a value, which may be a secret.
         let key = match entry.key.split_once('=') {
             Some((name, _)) => format!("{name}=…"),
-            None => entry.key.clone(),
+            None => redact(&entry.key),
         };
         let path = join(path, &key);
         self.problem(entry.at, &path, &quote(&key), "is not a key that may stand here", &remedy);
@@ -70,15 +71,12 @@ impl Document<'_> {
             yaml::Value::Map(entries) => entries,
             yaml::Value::Null => &[],
             _ => {
-                // A whole file that is no map may be one of secrets, as a .env file is.
-                let (found, remedy) = match path {
-                    "" => (
-                        kind(node).to_owned(),
-                        "write `key: value` lines; a file of NAME=value lines is for the environment",
-                    ),
-                    _ => (found(node), "write `key: value` lines below it"),
+                let remedy = match path {
+                    "" => "write `key: value` lines; a file of NAME=value lines is for the environment",
+                    _ => "write `key: value` lines below it",
                 };
-                self.problem(node.at, path, &found, "must be a map", remedy);
+                // What is no map may be a secret: a line of a .env file, a password that belongs elsewhere.
+                self.problem(node.at, path, kind(node), "must be a map", remedy);
                 &[]
             }
         }
@@ -195,7 +193,7 @@ impl Document<'_> {
                 Ok(value) => _ = labels.insert(entry.key.clone(), value),
                 Err(_) => {
                     let path = join(path, &entry.key);
-                    self.problem(entry.value.at, &path, &found(&entry.value), "must be text", "put it in quotes");
+                    self.problem(entry.value.at, &path, kind(&entry.value), "must be text", "put it in quotes");
                 }
             }
         }
@@ -205,7 +203,11 @@ impl Document<'_> {
     fn refuse(&mut self, node: &Node, field: &Field, path: &str, reason: &str) {
         let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let rule = format!("must be {}{reason}", field.allowed());
-        self.problem(node.at, path, &found(node), &rule, "correct it, or leave it out");
+        let found = match field.kind {
+            Kind::Object(_) | Kind::Objects(_) | Kind::Labels => kind(node).to_owned(),
+            _ => found(node),
+        };
+        self.problem(node.at, path, &found, &rule, "correct it, or leave it out");
     }
 }
 
@@ -213,10 +215,10 @@ pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// What stands there, as shown to people.
+/// What stands there, as shown to people: the text of an option, of which its rule says what it may be.
 pub fn found(node: &Node) -> String {
     match &node.value {
-        yaml::Value::Scalar { text, .. } => quote(text),
+        yaml::Value::Scalar { text, .. } => quote(&redact(text)),
         _ => kind(node).into(),
     }
 }

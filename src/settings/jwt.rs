@@ -171,6 +171,14 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_in_the_place_of_its_file_is_not_shown() {
+        let problems = load(&[("GRPC_JWT_SECRET_FILE", "tell-nobody")]).unwrap_err();
+        assert!(!problems.to_string().contains("tell-nobody"), "{problems}");
+        let problems = load(&[("GRPC_JWT_SECRET_FILE", "/nonexistent/x")]).unwrap_err();
+        assert!(problems.to_string().contains("/nonexistent/x"), "{problems}");
+    }
+
+    #[test]
     fn tokens_are_checked_in_one_way() {
         let problems =
             load(&[("GRPC_JWT_PUBLIC_KEY_FILE", "/etc/hostname"), ("GRPC_JWT_SECRET_FILE", "/etc/hostname")])

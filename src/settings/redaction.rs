@@ -38,7 +38,20 @@ pub fn redact(value: &str) -> String {
 
 /// What a password-like value looks like in messages.
 pub fn quote_redacted(variable: &Variable, value: &str) -> String {
-    if variable.secret { REDACTED.into() } else { quote(&redact(value)) }
+    match variable {
+        Variable { secret: true, .. } => REDACTED.into(),
+        Variable { names_secret: true, .. } => quote_path_of_secret(value),
+        _ => quote(&redact(value)),
+    }
+}
+
+/// The name of a file that holds a secret. What does not look like a path may be the secret itself.
+pub fn quote_path_of_secret(path: &str) -> String {
+    if path.starts_with(['/', '.']) {
+        quote(&redact(path))
+    } else {
+        format!("{REDACTED}, which may be the secret itself")
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::file::SettingsFile;
 use super::origin::Origin;
 use super::problem::{Problems, quote};
+use super::redaction::quote_path_of_secret;
 use super::secret_file;
 use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
 
@@ -150,7 +151,7 @@ fn read_secret_file(
     match secret_file::read(Path::new(path)) {
         Ok(text) if text.is_empty() => problems.add(
             file_variable,
-            quote(path),
+            quote_path_of_secret(path),
             "the file is empty",
             format!("write the value of {} into it, or unset the variable", variable.name),
         ),
@@ -159,7 +160,7 @@ fn read_secret_file(
         }
         Err(reason) => problems.add(
             file_variable,
-            quote(path),
+            quote_path_of_secret(path),
             format!("the file cannot be read: {reason}"),
             "name a readable UTF-8 file of at most 64 KiB",
         ),
@@ -300,6 +301,10 @@ mod tests {
             let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", path.to_str().unwrap())]);
             assert_eq!(problems.list.len(), 1, "{}", path.display());
         }
+        let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "tell-nobody")]);
+        assert!(!problems.to_string().contains("tell-nobody"), "it may be the token itself: {problems}");
+        let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "./missing")]);
+        assert!(problems.to_string().contains("\"./missing\""), "{problems}");
         let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "/dev/zero"), ("NATS_AUTH_TOKEN", "x")]);
         assert_eq!(problems.list[0].rule, "only one of the two may be set");
     }

@@ -33,7 +33,12 @@ pub fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
     let text = text.trim();
     let (scheme, rest) = text.split_once("://").ok_or("it has no scheme")?;
     if !schemes.contains(&scheme) {
-        return Err(format!("the scheme {} is not one of {}", quote(scheme), schemes.join(", ")));
+        // Other than a scheme it may be a user and a password.
+        let found = match scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            true => format!("the scheme {}", quote(scheme)),
+            false => "what stands before ://".to_owned(),
+        };
+        return Err(format!("{found} is not one of {}", schemes.join(", ")));
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
@@ -65,6 +70,15 @@ mod tests {
         for bad in ["a:4222", "http://a", "nats://", "nats://a:0", "nats://a:99999", "nats://a b:1", "nats://:4222"] {
             assert!(parse_url(bad, &["nats"]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_stands_before_a_scheme_is_not_shown() {
+        for url in ["u:tell-nobody://h", "tell-nobody@h://x", "tell-nobody ://h"] {
+            let reason = parse_url(url, &["nats"]).unwrap_err();
+            assert!(!reason.contains("tell-nobody"), "{reason}");
+        }
+        assert!(parse_url("http://h", &["nats"]).unwrap_err().contains("\"http\""));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Variable {
     pub doc: &'static str,
     /// A credential: never shown, and also readable from a file named by `NAME_FILE`.
     pub secret: bool,
+    /// The path of a file with nothing but a secret.
+    pub names_secret: bool,
     /// The part of the product that will act on it, while this version does not have that part.
     pub not_yet_implemented: Option<&'static str>,
     /// Whether a broker that runs takes its change over.
@@ -97,6 +99,7 @@ impl Variable {
             range: None,
             doc,
             secret: false,
+            names_secret: false,
             not_yet_implemented: None,
             reloads: Reloads::Never,
             value,
@@ -130,6 +133,11 @@ impl Variable {
 
     const fn secret(mut self) -> Self {
         self.secret = true;
+        self
+    }
+
+    const fn names_secret(mut self) -> Self {
+        self.names_secret = true;
         self
     }
 
@@ -334,7 +342,7 @@ variables! {
         GRPC_TLS_KEY(grpc_tls_key) = Unset, "the path of a PEM file", "Key of the gRPC port" ; not_yet_implemented(BUS)
         GRPC_TLS_CLIENT_CA(grpc_tls_client_ca) = Unset, "the path of a PEM file", "Authorities for gRPC client certificates" ; not_yet_implemented(BUS)
         GRPC_JWT_PUBLIC_KEY_FILE(grpc_jwt_public_key_file) = Unset, "the path of a PEM file with a PUBLIC KEY: RSA, ECDSA on P-256 or Ed25519", "Key that signs callers' tokens; set = authentication on" ; not_yet_implemented(BUS)
-        GRPC_JWT_SECRET_FILE(grpc_jwt_secret_file) = Unset, "the path of a file with one secret, not together with GRPC_JWT_PUBLIC_KEY_FILE", "Secret that signs callers' tokens with HS256, where no public key does; set = authentication on" ; not_yet_implemented(BUS)
+        GRPC_JWT_SECRET_FILE(grpc_jwt_secret_file) = Unset, "the path of a file with one secret, not together with GRPC_JWT_PUBLIC_KEY_FILE", "Secret that signs callers' tokens with HS256, where no public key does; set = authentication on" ; names_secret ; not_yet_implemented(BUS)
         GRPC_JWT_ISSUER(grpc_jwt_issuer) = Unset, "at most 1 KiB of text", "Issuer that tokens must name" ; not_yet_implemented(BUS)
         GRPC_JWT_AUDIENCE(grpc_jwt_audience) = Unset, "at most 1 KiB of text", "Audience that tokens must name" ; not_yet_implemented(BUS)
         GRPC_SUBSCRIPTION_IDLE(grpc_subscription_idle) = Fixed("10m"), "{range}; 0 = never", "Time without a caller after which subscriptions go that nobody has named" ; spans(Duration::ZERO) ; not_yet_implemented(BUS)

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::settings::document::{found, scalar};
+use crate::settings::document::{kind, scalar};
 use crate::settings::problem::quote;
 use crate::yaml::{Entry, Node, Place, Value};
 
@@ -174,7 +174,7 @@ fn exports_in(document: &Node) -> Result<Option<Found>, NoDeclarations> {
     let exports = items.into_iter().enumerate().map(|(number, item)| {
         Export::of(item).ok_or_else(|| NoDeclarations {
             at: item.at,
-            found: format!("a list with {} as item {}", found(item), number + 1),
+            found: format!("a list with {} as item {}", kind(item), number + 1),
             rule: "must be a map, or a list of whole configurations as NATS tools write them".into(),
             remedy: GIVE_WHOLE_ONES,
         })

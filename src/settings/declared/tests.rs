@@ -419,7 +419,7 @@ fn what_is_given_instead_of_a_stream_is_told() {
         ),
         (
             "[A, B]".into(),
-            "1:2: cannot use a list with \"A\" as item 1: must be a map, or a list of whole configurations",
+            "1:2: cannot use a list with a text as item 1: must be a map, or a list of whole configurations",
         ),
         (format!("[{stream}, {{\"name\": \"x\"}}]"), "cannot use a list with a map as item 2"),
         (format!("{stream}\nstreams: {{}}"), "did not find"),
