@@ -23,6 +23,7 @@ mod monitor;
 mod ranges;
 mod read_through;
 mod recover_streams;
+mod restores;
 mod sign_of_life;
 mod suspected_losses;
 

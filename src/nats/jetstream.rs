@@ -22,6 +22,9 @@ use crate::domain::ServerVersion;
 
 /// Where nats-server tells of each request to its API, with the answer.
 pub const API_ADVISORIES: &str = "$JS.EVENT.ADVISORY.API";
+/// Where it tells that the restore of a stream begins, and that it has ended.
+pub const RESTORE_BEGINS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_CREATE.>";
+pub const RESTORE_ENDS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.>";
 
 /// Requests to `$JS.API`, each with a deadline.
 #[derive(Clone)]
