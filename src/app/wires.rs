@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
-use crate::integrity::IntegrityMonitor;
+use crate::integrity::{IntegrityHandle, StreamRecovery};
 use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
@@ -60,7 +60,7 @@ impl Wires {
     pub fn status(
         &self,
         handle: &Handle,
-        integrity: &IntegrityMonitor,
+        integrity: &IntegrityHandle,
     ) -> (Views, watch::Sender<Arc<BrokerStatus>>, Sources) {
         let mut sources = Sources::new(
             handle,
@@ -92,7 +92,7 @@ impl Wires {
     pub fn bring_up(
         &self,
         handle: &Handle,
-        integrity: &IntegrityMonitor,
+        integrity: &IntegrityHandle,
         store: Option<Arc<Store>>,
         phases: Phases,
     ) -> BringUp {
@@ -104,6 +104,7 @@ impl Wires {
             notices: handle.notices(),
             handle: handle.clone(),
             integrity: integrity.clone(),
+            recovery: StreamRecovery::new(integrity.clone()),
             store,
             at_store: OffThread::default(),
             client: self.client.0.clone(),

@@ -15,7 +15,7 @@ use super::progress::Progress;
 use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
 use crate::health::{Disk, DiskWatch, HangDetector, Probe, Remedy, Responsiveness, StorageWatch, prove_by_writing};
-use crate::integrity::IntegrityMonitor;
+use crate::integrity::IntegrityHandle;
 use crate::nats::{ApiError, Connector, JetStream, Monitor, MonitorError, ping};
 use crate::preflight::Store;
 use crate::settings::Settings;
@@ -33,7 +33,7 @@ pub struct LivenessProbe {
     silence: HangDetector,
     storage: StorageWatch,
     disk: DiskWatch,
-    integrity: IntegrityMonitor,
+    integrity: IntegrityHandle,
     about: About,
     name_told: Option<Instant>,
 }
@@ -81,7 +81,7 @@ impl LivenessProbe {
         link: Connector,
         handle: Handle,
         client: Connected,
-        integrity: IntegrityMonitor,
+        integrity: IntegrityHandle,
         store: Option<Arc<Store>>,
     ) -> Self {
         let health = &settings.health;

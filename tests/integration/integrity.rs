@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use unified_nats::domain::Generation;
 use unified_nats::files::HeldDirectory;
-use unified_nats::integrity::{Integrity, IntegrityMonitor, Reading};
+use unified_nats::integrity::{Integrity, IntegrityHandle, IntegrityMonitor, Reading};
 use unified_nats::settings::Settings;
 
 use crate::support::*;
@@ -259,11 +259,13 @@ fn an_acknowledgement_without_a_broker_waits_for_the_next_one() {
 }
 
 /// A monitor with a book of its own, beside the broker's.
-fn another_keeper(book: &tempfile::TempDir) -> IntegrityMonitor {
+fn another_keeper(book: &tempfile::TempDir) -> IntegrityHandle {
     let environment = [("JETSTREAM_STORE_DIR", book.path().to_str().unwrap())];
     let settings = Settings::load(&environment.as_slice(), &[]).unwrap().settings;
     let store = HeldDirectory::hold(settings.jetstream.store_dir.clone());
-    IntegrityMonitor::open(&settings, std::sync::Arc::new(store))
+    let (monitor, handle) = IntegrityMonitor::open(&settings, std::sync::Arc::new(store));
+    tokio::spawn(monitor.run(async |_, _| {}));
+    handle
 }
 
 #[test]
