@@ -65,6 +65,8 @@ pub struct Counters {
     pub reloads_refused: u64,
     /// Changes to streams and consumers that somebody had changed.
     pub repairs: u64,
+    /// Streams that were restored from snapshots.
+    pub streams_restored: u64,
 }
 
 /// What checks of one name found.

@@ -36,7 +36,7 @@ fn inputs(state: State) -> Inputs {
         supervisor,
         transitions: vec![],
         health: None,
-        integrity: Some(Integrity { losses: vec![], reading }),
+        integrity: Some(Integrity { reading, ..Integrity::default() }),
         drift: Some(Drift::default()),
         reloads: Reloads::default(),
     }
@@ -73,11 +73,11 @@ fn the_verdict_follows_from_the_state_and_the_messages() {
     }
     let mut unread = inputs(ready());
     for reading in [Reading::NotYet, Reading::Failed { streams: vec!["A".into()] }] {
-        unread.integrity = Some(Integrity { losses: vec![], reading });
+        unread.integrity = Some(Integrity { reading, ..Integrity::default() });
         assert_eq!(verdict(&unread), Verdict::Degraded, "not before every stream has been read through");
     }
     let losses = vec![Loss::found_now("A", LossKind::Fewer { were: 2, are: 1, end: None })];
-    unread.integrity = Some(Integrity { losses, reading: Reading::NotYet });
+    unread.integrity = Some(Integrity { losses, ..Integrity::default() });
     let status = BrokerStatus::after(None, &unread, at(1));
     assert_eq!((status.verdict, status.checks["integrity"].status), (Verdict::Degraded, Outcome::Fail));
     unread.integrity = None;
@@ -193,4 +193,26 @@ fn reloads_and_repairs_are_counted_and_told() {
     ] {
         assert!(events.contains(&expected), "{expected:?} is not in {events:?}");
     }
+}
+
+#[test]
+fn each_stream_that_was_restored_is_an_event() {
+    let mut inputs = inputs(ready());
+    let mut status = BrokerStatus::after(None, &inputs, at(1));
+    for streams in [vec!["A", "B"], vec!["A"]] {
+        for stream in &streams {
+            inputs.integrity.as_mut().unwrap().restored.add(at(2), (*stream).to_owned());
+        }
+        let before = status.events.iter().count();
+        status = BrokerStatus::after(Some(&status), &inputs, at(3));
+        let news: Vec<_> = status.events.iter().skip(before).map(|event| (event.kind, event.what.as_str())).collect();
+        let expected: Vec<_> = streams.into_iter().map(|stream| (EventKind::StreamRestored, stream)).collect();
+        assert_eq!(news, expected);
+    }
+    assert_eq!(status.counters.streams_restored, 3);
+    for stream in 0..100 {
+        inputs.integrity.as_mut().unwrap().restored.add(at(4), stream.to_string());
+    }
+    let status = BrokerStatus::after(Some(&status), &inputs, at(5));
+    assert_eq!(status.events.iter().next_back().unwrap().what, "99", "the last of many at once");
 }

@@ -71,6 +71,7 @@ impl BrokerStatus {
                 reloads: inputs.reloads.taken,
                 reloads_refused: inputs.reloads.refused,
                 repairs: inputs.drift.as_ref().map_or(0, |drift| drift.repaired),
+                streams_restored: inputs.integrity.as_ref().map_or(0, |integrity| integrity.restored.count),
             },
             conditions: conditions(inputs, before, now),
             checks: checks(inputs, integrity),
@@ -120,6 +121,9 @@ impl BrokerStatus {
         if self.counters.repairs > counted.repairs {
             let what = inputs.drift.as_ref().and_then(|drift| drift.last.as_ref()).map(|(_, what)| what.clone());
             events.push(now, EventKind::Repair, what.unwrap_or_default(), None);
+        }
+        for (at, stream) in inputs.integrity.iter().flat_map(|seen| seen.restored.since(counted.streams_restored)) {
+            events.push(*at, EventKind::StreamRestored, stream, None);
         }
         if before.is_some_and(|before| before.verdict != self.verdict) {
             let word = format!("{:?}", self.verdict).to_lowercase();

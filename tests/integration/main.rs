@@ -29,6 +29,7 @@ mod plans;
 mod refusals;
 mod reload;
 mod resources;
+mod restores;
 mod security;
 mod selftest;
 mod signals;
