@@ -388,3 +388,6 @@ async fn finished<T>(work: &mut Option<JoinHandle<T>>) -> Option<T> {
     *work = None;
     result.ok()
 }
+
+#[cfg(test)]
+mod tests;
