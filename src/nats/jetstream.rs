@@ -4,7 +4,7 @@
 mod answers;
 mod way_out;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -194,6 +194,22 @@ impl JetStream {
         let request = serde_json::json!({ "subject": subject });
         let names: Names = self.ask("$JS.API.STREAM.NAMES".into(), &request).await?;
         Ok(names.streams.unwrap_or_default())
+    }
+
+    /// How many messages of a stream each subject has. For one that is known to have few: the answer names
+    /// every one of them, up to 100,000.
+    pub async fn messages_by_subject(&self, stream: &str) -> Result<BTreeMap<String, u64>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            state: Counted,
+        }
+        #[derive(Deserialize)]
+        struct Counted {
+            subjects: Option<BTreeMap<String, u64>>,
+        }
+        let request = serde_json::json!({ "subjects_filter": ">" });
+        let answer: Answer = self.ask(format!("$JS.API.STREAM.INFO.{stream}"), &request).await?;
+        Ok(answer.state.subjects.unwrap_or_default())
     }
 
     /// How many messages of a stream match `filter`.

@@ -90,6 +90,8 @@ pub struct StreamState {
     pub first_ts: String,
     pub last_ts: String,
     pub consumer_count: u64,
+    /// Subjects that messages have.
+    pub num_subjects: u64,
     /// Sequences between the first and the last that hold no message.
     pub num_deleted: u64,
     /// Those sequences, where they were asked for.
