@@ -33,7 +33,7 @@ pub async fn examine_streams(
 ) {
     let mut look = None;
     let exist = Check::run("stream", async {
-        let taken = StreamsLook::take(jetstream, desired).await?;
+        let taken = StreamsSnapshot::take(jetstream, desired).await?;
         let exist = taken.exist();
         look = Some(taken);
         exist
@@ -63,13 +63,13 @@ fn belongs(subject: &str, family: DataType) -> bool {
 }
 
 /// One look at all streams.
-struct StreamsLook<'a> {
+struct StreamsSnapshot<'a> {
     desired: &'a Desired,
     existing: Existing,
     plan: Plan,
 }
 
-impl<'a> StreamsLook<'a> {
+impl<'a> StreamsSnapshot<'a> {
     async fn take(jetstream: &JetStream, desired: &'a Desired) -> Result<Self, String> {
         let existing = Existing::read(jetstream, desired).await.map_err(|error| error.to_string())?;
         let plan = plan(desired, &existing);

@@ -19,7 +19,7 @@ use crate::integrity::IntegrityHandle;
 use crate::nats::{ApiError, Connector, JetStream, Monitor, MonitorError, ping};
 use crate::preflight::Store;
 use crate::settings::Settings;
-use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State, names_storage_fault};
+use crate::supervisor::{ConditionKind, Handle, Notice, RestartReason, State, names_storage_fault};
 use crate::ticks;
 
 pub struct LivenessProbe {
@@ -165,7 +165,7 @@ impl LivenessProbe {
         match verdict {
             Responsiveness::Hung(reason) => {
                 self.silence.reset();
-                self.handle.replace(self.about.generation, Replacement::Hung, reason).await;
+                self.handle.restart(self.about.generation, RestartReason::Hung, reason).await;
             }
             Responsiveness::Silent(reason) if in_service => {
                 let reason = format!("nats-server does not answer: {reason}");
@@ -254,11 +254,11 @@ impl LivenessProbe {
         }
         match remedy {
             Remedy::Nothing | Remedy::Verify => self.report(ConditionKind::Storage, None).await,
-            Remedy::Tell(reason) => self.report(ConditionKind::Storage, Some(reason)).await,
+            Remedy::Report(reason) => self.report(ConditionKind::Storage, Some(reason)).await,
             Remedy::Restart(reason) => {
                 self.report(ConditionKind::Storage, Some(reason.clone())).await;
                 let reason = format!("there is room on the disk, but {reason}");
-                self.handle.replace(self.about.generation, Replacement::Mending, reason).await;
+                self.handle.restart(self.about.generation, RestartReason::Recovery, reason).await;
             }
         }
     }
