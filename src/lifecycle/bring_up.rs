@@ -18,7 +18,7 @@ use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Store};
 use crate::settings::Settings;
 use crate::streams::{Desired, DesiredStream, Drift};
-use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State};
+use crate::supervisor::{ConditionKind, Handle, Notice, RestartReason, State};
 
 pub struct BringUp {
     /// What was in force when the server was connected to.
@@ -170,7 +170,7 @@ impl BringUp {
         };
         if !rescued.is_empty() {
             let reason = format!("the consumers of {} come back with a fresh start", rescued.join(", "));
-            self.handle.replace(generation, Replacement::Mending, reason).await;
+            self.handle.restart(generation, RestartReason::Recovery, reason).await;
             std::future::pending().await
         }
     }

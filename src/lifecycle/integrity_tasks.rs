@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::domain::Generation;
 use crate::integrity::{IntegrityHandle, IntegrityMonitor};
 use crate::nats::{API_ADVISORIES, JetStream, RESTORE_BEGINS, RESTORE_ENDS};
-use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, Snapshot, State};
+use crate::supervisor::{ConditionKind, Handle, Notice, RestartReason, Snapshot, State};
 use crate::ticks;
 
 /// The connection to the server that runs now.
@@ -149,7 +149,7 @@ async fn read_once(
         Ok(suspicious) => {
             let streams = suspicious.join(", ");
             let reason = format!("a fresh start may bring back messages of {streams}");
-            handle.replace(generation, Replacement::Mending, reason).await;
+            handle.restart(generation, RestartReason::Recovery, reason).await;
             true
         }
         Err(error) => {

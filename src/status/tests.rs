@@ -64,7 +64,7 @@ fn the_verdict_follows_from_the_state_and_the_messages() {
     }
     for state in [
         State::Preparing { next: generation, hindrance: Some("x".into()) },
-        State::Restarting { last: generation, reason: "x".into() },
+        State::BackingOff { last: generation, reason: "x".into() },
         State::Draining { generation },
         State::Closing { generation },
         State::Stopped,

@@ -147,7 +147,7 @@ impl BrokerStatus {
 fn why_no_answer(supervisor: &Snapshot) -> Option<String> {
     let told = supervisor.conditions.of(ConditionKind::Answers);
     match &supervisor.state {
-        State::Ready { .. } | State::Degraded { .. } | State::Provisioning { .. } | State::Replacing { .. } => {
+        State::Ready { .. } | State::Degraded { .. } | State::Provisioning { .. } | State::Restarting { .. } => {
             told.map(str::to_owned)
         }
         State::Starting { .. } => Some("nats-server does not answer: it is starting".to_owned()),
