@@ -240,7 +240,7 @@ fn checks_of_a_server_that_is_gone_say_that_it_does_not_answer() {
     };
     let hindered = State::Preparing { next: generation, hindrance: Some("no room".into()) };
     for (state, reason) in [
-        (State::Restarting { last: generation, reason: "it was killed".into() }, "it was killed"),
+        (State::BackingOff { last: generation, reason: "it was killed".into() }, "it was killed"),
         (State::Starting { generation }, "it is starting"),
         (hindered, "no room"),
         (State::Stopped, "none runs"),
