@@ -65,7 +65,7 @@ pub enum SpecOrigin {
     Variable(&'static str),
     /// The default of a variable.
     DefaultOf(&'static str),
-    /// A line of a file: `streams.yml:12`.
+    /// A line of a file, `streams.yml:12`, or the body of a request.
     Line(String),
     /// Nobody: what JetStream itself has for something that says nothing about it.
     Nobody,
@@ -161,7 +161,7 @@ impl DesiredStream {
 
     /// A stream of a file.
     pub fn declared(stream: &DeclaredStream) -> Self {
-        let line = |line: usize| SpecOrigin::Line(format!("{}:{line}", stream.file));
+        let line = |line: usize| SpecOrigin::Line(stream.place(line));
         // What a bucket has because it is one, nobody wrote down.
         let of_field = |field: &str| stream.lines.get(field).map_or(SpecOrigin::Nobody, |at| line(*at));
         let mut fields = wanted(STREAM, &stream.config, of_field);
@@ -259,11 +259,10 @@ impl DesiredStream {
 
 impl DesiredConsumer {
     fn of(consumer: &DeclaredConsumer, stream: &DeclaredStream) -> Self {
-        let file = &stream.file;
         let limits = stream.config.get("consumer_limits");
         let line = |field: &str| {
             let line = consumer.lines.get(field).copied().unwrap_or(consumer.line);
-            SpecOrigin::Line(format!("{file}:{line}"))
+            SpecOrigin::Line(stream.place(line))
         };
         let mut fields = wanted(CONSUMER, &consumer.config, line);
         let backoff = consumer.config.get("backoff").and_then(|spans| spans.get(0)).cloned();
