@@ -16,7 +16,7 @@ use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
-use crate::rest::{Api, Views};
+use crate::rest::{Api, Declared, Views};
 use crate::settings::{Effective, Settings};
 use crate::status::{BrokerStatus, Reloads, Sources};
 use crate::streams::{Desired, Drift};
@@ -75,9 +75,13 @@ impl Wires {
     }
 
     /// What the API answers with, and the connections that it needs for that.
-    pub fn api(&self, views: Views) -> (Api, Links) {
+    pub fn api(&self, views: Views, integrity: &IntegrityMonitor) -> (Api, Links) {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
-        (Api { broker, views, settings: self.in_force.1.clone(), shutdown: CancellationToken::new() }, links)
+        let integrity = integrity.clone();
+        let deleting = Arc::new(move |stream: &str| integrity.will_delete(stream));
+        let declared = Declared { desired: self.desired.1.clone(), deleting };
+        let (settings, shutdown) = (self.in_force.1.clone(), CancellationToken::new());
+        (Api { broker, views, settings, declared, shutdown }, links)
     }
 
     pub fn bring_up(

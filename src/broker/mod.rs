@@ -5,9 +5,11 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod asking;
 mod failure;
 mod link;
 mod publish;
+mod streams;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 pub use failure::Failure;
 pub use link::{Links, Session};
 pub use publish::{Expectations, Message, Stored};
+pub use streams::{Difference, Page, Provisioned};
 
 use crate::nats::{Connectors, JetStream};
 use crate::status::BrokerStatus;

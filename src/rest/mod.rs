@@ -6,14 +6,17 @@
 mod client;
 mod errors;
 mod health;
+mod names;
+mod options;
 mod probes;
 mod publish;
 mod router;
 mod state;
 mod status;
+mod streams;
 
 pub use client::ApiClient;
 pub use health::{Health, State};
 pub use probes::Views;
 pub use router::{openapi, routes};
-pub use state::Api;
+pub use state::{Api, Declared};

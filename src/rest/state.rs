@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::probes::Views;
 use crate::broker::Broker;
 use crate::settings::Settings;
+use crate::streams::Desired;
 
 /// What handlers have to do with.
 #[derive(Clone)]
@@ -15,6 +16,7 @@ pub struct Api {
     pub views: Views,
     /// Others after a reload.
     pub settings: watch::Receiver<Arc<Settings>>,
+    pub declared: Declared,
     /// The port closes: answers that have no end come to it.
     pub shutdown: CancellationToken,
 }
@@ -22,6 +24,21 @@ pub struct Api {
 impl Api {
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.borrow().clone()
+    }
+}
+
+/// What settings say about streams.
+#[derive(Clone)]
+pub struct Declared {
+    /// Others after a reload.
+    pub desired: watch::Receiver<Arc<Desired>>,
+    /// Hears of each stream before it is deleted.
+    pub deleting: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl Declared {
+    pub fn desired(&self) -> Arc<Desired> {
+        self.desired.borrow().clone()
     }
 }
 

@@ -40,6 +40,8 @@ pub struct DesiredStream {
     /// No other subjects are left.
     pub strict_subjects: bool,
     pub consumers: Vec<DesiredConsumer>,
+    /// It is made by us, and gets our mark. What clients ask for is theirs.
+    pub is_ours: bool,
 }
 
 /// A consumer as it should be.
@@ -156,6 +158,7 @@ impl DesiredStream {
             retired_subjects,
             strict_subjects: false,
             consumers: vec![],
+            is_ours: true,
         }
     }
 
@@ -174,7 +177,20 @@ impl DesiredStream {
             retired_subjects: vec![],
             strict_subjects: stream.strict_subjects,
             consumers: stream.consumers.iter().map(|consumer| DesiredConsumer::of(consumer, stream)).collect(),
+            is_ours: true,
         }
+    }
+
+    /// A stream that a client asks for. Our mark would have it deleted where nobody declares it.
+    pub fn of_client(stream: &DeclaredStream) -> Self {
+        let mut stream = Self::declared(stream);
+        stream.is_ours = false;
+        for wanted in stream.fields.iter_mut().filter(|wanted| wanted.field.name == "metadata") {
+            if let Some(labels) = wanted.value.as_object_mut() {
+                labels.retain(|name, _| name != MANAGED_BY.0 && name != MARKED_STREAM);
+            }
+        }
+        stream
     }
 
     /// The same stream where a file says more about it: lines count where no variable is set.
@@ -246,7 +262,9 @@ impl DesiredStream {
             config.insert("subjects".into(), self.subjects.iter().map(Subject::as_str).collect());
         }
         config.extend(given(&self.fields));
-        mark(&mut config);
+        if self.is_ours {
+            mark(&mut config);
+        }
         config
     }
 

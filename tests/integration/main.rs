@@ -29,6 +29,8 @@ mod plans;
 mod refusals;
 mod reload;
 mod resources;
+mod rest_calls;
+mod rest_streams;
 mod security;
 mod selftest;
 mod signals;
