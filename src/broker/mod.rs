@@ -8,6 +8,7 @@
 mod asking;
 mod failure;
 mod link;
+mod messages;
 mod publish;
 mod streams;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use failure::Failure;
 pub use link::{Links, Session};
+pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use publish::{Expectations, Message, Stored};
 pub use streams::{Difference, Page, Provisioned};
 

@@ -228,9 +228,8 @@ impl Broker {
     }
 
     async fn planned(&self, desired: &Desired, deadline: Instant) -> Result<(Existing, StreamPlan), Failure> {
-        let existing = self.ask(Over::Control, deadline, |jetstream| async move {
-            Existing::read(&jetstream, desired).await
-        });
+        let existing =
+            self.ask(Over::Control, deadline, |jetstream| async move { Existing::read(&jetstream, desired).await });
         let existing = existing.await?;
         match plan(desired, &existing).streams.into_iter().next() {
             Some(plan) => Ok((existing, plan)),

@@ -6,6 +6,7 @@
 mod client;
 mod errors;
 mod health;
+mod messages;
 mod names;
 mod options;
 mod probes;

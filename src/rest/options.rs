@@ -175,9 +175,7 @@ fn schema(field: &Field) -> RefOr<Schema> {
         Kind::Percent => of(&[Type::Integer, Type::String]).into(),
         Kind::Texts => list(text()),
         Kind::Subjects => list(text()),
-        Kind::Spans => {
-            list(ObjectBuilder::new().schema_type(SchemaType::Array(vec![Type::Number, Type::String])))
-        }
+        Kind::Spans => list(ObjectBuilder::new().schema_type(SchemaType::Array(vec![Type::Number, Type::String]))),
         Kind::Labels => of(&[Type::Object])
             .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(Schema::Object(text().build())))))
             .into(),

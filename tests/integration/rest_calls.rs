@@ -19,7 +19,8 @@ impl Api {
 
     fn send(&self, method: reqwest::Method, path: &str, body: Option<&str>) -> Answer {
         block_on(async {
-            let mut request = http_client().request(method, format!("{}{path}", self.0)).timeout(Duration::from_secs(30));
+            let mut request =
+                http_client().request(method, format!("{}{path}", self.0)).timeout(Duration::from_secs(30));
             if let Some(body) = body {
                 request = request.header("content-type", "application/json").body(body.to_owned());
             }

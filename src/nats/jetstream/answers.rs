@@ -32,7 +32,9 @@ impl ApiError {
     pub const NO_MESSAGE: u64 = 10037;
     /// A consumer of that name exists with another configuration.
     pub const CONSUMER_EXISTS: u64 = 10148;
-    /// A consumer of that name does not exist.
+    /// The stream has no such consumer.
+    pub const NO_CONSUMER: u64 = 10014;
+    /// A consumer that was to be changed does not exist.
     pub const CONSUMER_NOT_FOUND: u64 = 10149;
     /// Consumers have more than the new limits of their stream allow.
     pub const CONSUMERS_VIOLATE_LIMITS: u64 = 10069;

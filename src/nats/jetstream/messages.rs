@@ -66,11 +66,7 @@ const OF_DIRECT_GET: [&str; 7] = [
 
 impl JetStream {
     /// [`None`] when there is no such message.
-    pub async fn get_message(
-        &self,
-        stream: &str,
-        request: &MessageRequest,
-    ) -> Result<Option<StoredMessage>, ApiError> {
+    pub async fn get_message(&self, stream: &str, request: &MessageRequest) -> Result<Option<StoredMessage>, ApiError> {
         #[derive(Deserialize)]
         struct Answer {
             message: Encoded,

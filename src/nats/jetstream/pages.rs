@@ -69,7 +69,7 @@ impl JetStream {
     /// [`None`] when the stream has no such consumer.
     pub async fn consumer_info(&self, stream: &str, name: &str) -> Result<Option<ConsumerInfo>, ApiError> {
         match self.ask(format!("$JS.API.CONSUMER.INFO.{stream}.{name}"), &Value::Null).await {
-            Err(error) if error.is(ApiError::CONSUMER_NOT_FOUND) => Ok(None),
+            Err(error) if error.is(ApiError::NO_CONSUMER) => Ok(None),
             other => other.map(Some),
         }
     }

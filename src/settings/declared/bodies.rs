@@ -368,7 +368,8 @@ mod tests {
     fn consumers_are_asked_for_messages() {
         let around = map(json!({"subjects": ["a.>"], "retention": "workqueue"}));
         let read = |options: Value| consumer("c", &map(options), ("S", &around));
-        let good = read(json!({"ack_wait": 5, "filter_subject": "a.b", "max_deliver": 3, "backoff": [1, 2.5]})).unwrap();
+        let good =
+            read(json!({"ack_wait": 5, "filter_subject": "a.b", "max_deliver": 3, "backoff": [1, 2.5]})).unwrap();
         assert_eq!(good.config["ack_wait"], 5_000_000_000i64);
         assert_eq!(good.config["backoff"], json!([1_000_000_000i64, 2_500_000_000i64]));
         assert_eq!(good.config["filter_subjects"], json!(["a.b"]));
