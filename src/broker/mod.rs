@@ -5,11 +5,14 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod ack_tokens;
 mod asking;
+mod consumers;
 mod failure;
 mod link;
 mod messages;
 mod publish;
+mod pull;
 mod streams;
 
 use std::sync::Arc;
@@ -17,10 +20,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+pub use ack_tokens::{AckTokens, ConsumerId, TokenError};
 pub use failure::Failure;
 pub use link::{Links, Session};
 pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use publish::{Expectations, Message, Stored};
+pub use pull::{Ack, Delivery, DeliveryPlace, Pull, ack_wait, id_of};
 pub use streams::{Difference, Page, Provisioned};
 
 use crate::nats::{Connectors, JetStream};

@@ -66,8 +66,8 @@ pub fn of(failure: Failure, about: About) -> Problem {
         }
         Failure::NoRoom(_) => problem(S::INSUFFICIENT_STORAGE, Code::InsufficientStorage),
         Failure::TooMuch(_) => problem(S::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
-        Failure::Refused(ApiError::Refused { err_code, .. }) => {
-            let (status, code) = refused(err_code, about);
+        Failure::Refused(ApiError::Refused { code, err_code, .. }) => {
+            let (status, code) = refused(code, err_code, about);
             problem(status, code).with_details(json!({ "jetstream_error": err_code }))
         }
         Failure::Refused(_) | Failure::Server(_) => problem(S::INTERNAL_SERVER_ERROR, Code::NatsServerError),
@@ -83,7 +83,7 @@ fn invalid(about: About) -> Code {
 }
 
 /// By the number of the error (server/errors.json of nats-server).
-fn refused(err_code: u64, about: About) -> (StatusCode, Code) {
+fn refused(code: u16, err_code: u64, about: About) -> (StatusCode, Code) {
     use StatusCode as S;
     match err_code {
         // The last sequence, message id or stream is another than was expected.
@@ -100,10 +100,8 @@ fn refused(err_code: u64, about: About) -> (StatusCode, Code) {
         10008 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
         // Filters of a work queue that overlap; more consumers than there may be.
         10099 | 10100 | 10026 => (S::CONFLICT, Code::StreamCreationError),
-        // The configuration is none that this server takes.
-        10025 | 10052 | 10012 | 10081..=10095 | 10101..=10117 | 10138..=10147 if about != About::Message => {
-            (S::BAD_REQUEST, invalid(about))
-        }
+        // The request is none that this server takes.
+        _ if code == 400 && about != About::Message => (S::BAD_REQUEST, invalid(about)),
         _ => match about {
             About::Message => (S::INTERNAL_SERVER_ERROR, Code::MessagePublishError),
             About::Stream | About::Other => (S::INTERNAL_SERVER_ERROR, Code::JetStreamError),
