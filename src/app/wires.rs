@@ -1,5 +1,6 @@
 //! What the tasks of a broker tell each other, and the tasks that are made of little else.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Links};
+use crate::broker::{AckTokens, Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::integrity::IntegrityMonitor;
@@ -75,13 +76,14 @@ impl Wires {
     }
 
     /// What the API answers with, and the connections that it needs for that.
-    pub fn api(&self, views: Views, integrity: &IntegrityMonitor) -> (Api, Links) {
+    pub fn api(&self, views: Views, integrity: &IntegrityMonitor) -> io::Result<(Api, Links)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
         let integrity = integrity.clone();
         let deleting = Arc::new(move |stream: &str| integrity.will_delete(stream));
         let declared = Declared { desired: self.desired.1.clone(), deleting };
         let (settings, shutdown) = (self.in_force.1.clone(), CancellationToken::new());
-        (Api { broker, views, settings, declared, shutdown }, links)
+        let ack_tokens = Arc::new(AckTokens::new()?);
+        Ok((Api { broker, views, settings, declared, ack_tokens, shutdown }, links))
     }
 
     pub fn bring_up(

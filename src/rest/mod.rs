@@ -4,6 +4,8 @@
 //! it, and answer in the envelope. Everything about the broker itself is read from its status.
 
 mod client;
+mod consumers;
+mod deliveries;
 mod errors;
 mod health;
 mod messages;

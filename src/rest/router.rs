@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{messages, probes, publish, status, streams};
+use super::{consumers, deliveries, messages, probes, publish, status, streams};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
@@ -33,6 +33,8 @@ fn resources() -> OpenApiRouter<Api> {
         .merge(publish::routes())
         .merge(streams::routes())
         .merge(messages::routes())
+        .merge(consumers::routes())
+        .merge(deliveries::routes())
 }
 
 /// The API as OpenAPI 3.1 describes it.

@@ -5,7 +5,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probes::Views;
-use crate::broker::Broker;
+use crate::broker::{AckTokens, Broker};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -17,6 +17,7 @@ pub struct Api {
     /// Others after a reload.
     pub settings: watch::Receiver<Arc<Settings>>,
     pub declared: Declared,
+    pub ack_tokens: Arc<AckTokens>,
     /// The port closes: answers that have no end come to it.
     pub shutdown: CancellationToken,
 }

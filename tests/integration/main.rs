@@ -30,6 +30,7 @@ mod refusals;
 mod reload;
 mod resources;
 mod rest_calls;
+mod rest_consumers;
 mod rest_messages;
 mod rest_streams;
 mod security;

@@ -148,6 +148,7 @@ fn bad_bodies_names_and_queries_are_told_in_the_envelope() {
         r#"{"name":"A","subjects":["a.>","a.b"]}"#,
         r#"{"name":"A","subjects":["a"],"max_msgs":"many"}"#,
         r#"{"name":"A","subjects":["a"],"num_replicas":2}"#,
+        r#"{"name":"A","subjects":["a"],"num_replicas":3}"#,
         r#"{"name":"A","subjects":["a"],"duplicate_window":60,"max_age":30}"#,
         "[]",
         "",
