@@ -100,7 +100,8 @@ fn refused(code: u16, err_code: u64, about: About) -> (StatusCode, Code) {
         10008 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
         // Filters of a work queue that overlap; more consumers than there may be.
         10099 | 10100 | 10026 => (S::CONFLICT, Code::StreamCreationError),
-        // The request is none that this server takes.
+        // The request is none that this server takes; two of those it calls its own fault.
+        10052 | 10074 => (S::BAD_REQUEST, invalid(about)),
         _ if code == 400 && about != About::Message => (S::BAD_REQUEST, invalid(about)),
         _ => match about {
             About::Message => (S::INTERNAL_SERVER_ERROR, Code::MessagePublishError),

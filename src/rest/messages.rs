@@ -21,6 +21,7 @@ use crate::nats::{MessageRequest, StoredMessage};
 /// How `message` is written.
 #[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = StoredEncoding)]
 pub enum Encoding {
     /// As it is: the payload is JSON.
     Json,
@@ -30,6 +31,7 @@ pub enum Encoding {
 
 /// A payload for people and programs.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StoredPayload)]
 pub struct Payload {
     #[schema(value_type = Value)]
     message: Box<RawValue>,
@@ -64,6 +66,7 @@ pub fn headers(headers: Vec<(String, String)>) -> Map<String, Value> {
 
 /// A message of a stream.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StoredMessage)]
 pub struct Message {
     stream: String,
     subject: String,

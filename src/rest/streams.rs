@@ -23,6 +23,7 @@ use crate::streams::DesiredStream;
 
 /// A stream in short.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StreamSummary)]
 pub struct Summary {
     name: String,
     subjects: Vec<String>,
@@ -231,6 +232,7 @@ async fn update(
 
 /// What was deleted.
 #[derive(Serialize, ToSchema)]
+#[schema(as = DeletedStream)]
 pub struct Deleted {
     name: String,
     /// The settings declare it, so that it comes back, empty.
@@ -269,6 +271,7 @@ struct PurgeRequest {
 
 /// How many messages went.
 #[derive(Serialize, ToSchema)]
+#[schema(as = PurgedMessages)]
 pub struct Purged {
     purged: u64,
 }
@@ -305,6 +308,7 @@ async fn purge(
 
 /// All streams, in the words of the first generation of clients.
 #[derive(Serialize, ToSchema)]
+#[schema(as = StreamList)]
 pub struct Plain {
     streams: Vec<Summary>,
 }

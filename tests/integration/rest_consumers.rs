@@ -227,3 +227,24 @@ fn a_token_is_good_as_long_as_the_delivery_is_waited_for() {
     api.data(api.post(&format!("{c}/ack"), json!({"token": again["ack"]})));
     assert_eq!(state(&api, &c), (0, 1));
 }
+
+#[test]
+fn a_pull_and_its_tokens_outlive_the_server() {
+    let (mut broker, api) = broker(CURRENT);
+    let c = consumer(&api, json!({"name": "c"}));
+    let messages = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| pull(&api, &c, "?wait=20"));
+        wait_for("it waits", || (api.data(api.get(&c))["num_waiting"].as_u64()? > 0).then_some(()));
+        let old = broker.server_pid();
+        nix::sys::signal::kill(old, nix::sys::signal::Signal::SIGKILL).unwrap();
+        wait_for("another server runs", || (broker.server_pid() != old).then_some(()));
+        broker.wait_until_ready();
+        api.publish("s.a", [json!(1)]);
+        waits.join().unwrap()
+    });
+    assert_eq!((messages.len(), &messages[0]["message"]), (1, &1.into()));
+    let old = broker.server_pid();
+    nix::sys::signal::kill(old, nix::sys::signal::Signal::SIGKILL).unwrap();
+    api.data(api.post(&format!("{c}/ack"), json!({"token": tokens(&messages)[0]})));
+    assert_eq!(state(&api, &c), (0, 1));
+}
