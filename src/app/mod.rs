@@ -78,7 +78,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (api, links) = wires.api(views);
+    let (api, links) = wires.api(views, &integrity).context("cannot make the key of acknowledgements")?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
     let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, shutdown };
     tasks.start("api", port.serve(handle.clone(), timing.close));

@@ -5,12 +5,18 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod ack_tokens;
+mod asking;
 mod atomic;
+mod consumers;
 mod failure;
 mod link;
+mod messages;
 mod overview;
 mod pipeline;
 mod publish;
+mod pull;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +24,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+pub use ack_tokens::{AckTokens, ConsumerId, TokenError};
 pub use atomic::LARGEST as LARGEST_ATOMIC_BATCH;
 pub use failure::Failure;
 pub use link::{Links, Session};
+pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use overview::Overview;
 pub use pipeline::Sent;
 pub use publish::{Expectations, Message, Stored};
+pub use pull::{Ack, Delivery, DeliveryPlace, Pull, ack_wait, id_of};
+pub use streams::{Difference, Page, Provisioned};
 
 use link::Sessions;
 use overview::LastOverview;

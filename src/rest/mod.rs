@@ -5,18 +5,24 @@
 
 mod batch;
 mod client;
+mod consumers;
+mod deliveries;
 mod errors;
 mod health;
 mod message;
+mod messages;
+mod names;
+mod options;
 mod probes;
 mod publish;
 mod raw;
 mod router;
 mod state;
 mod status;
+mod streams;
 
 pub use client::ApiClient;
 pub use health::{Health, State};
 pub use probes::Views;
 pub use router::{openapi, routes};
-pub use state::Api;
+pub use state::{Api, Declared};

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{batch, probes, publish, raw, status};
+use super::{batch, consumers, deliveries, messages, probes, publish, raw, status, streams};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
@@ -34,6 +34,10 @@ fn resources() -> OpenApiRouter<Api> {
         .merge(publish::routes())
         .merge(batch::routes())
         .merge(raw::routes())
+        .merge(streams::routes())
+        .merge(messages::routes())
+        .merge(consumers::routes())
+        .merge(deliveries::routes())
 }
 
 /// The API as OpenAPI 3.1 describes it.

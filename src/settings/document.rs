@@ -40,7 +40,11 @@ impl Document<'_> {
         if self.problems.list.len() >= MOST_PROBLEMS {
             return;
         }
-        let place = format!("{}:{at}: {path}", self.name);
+        let place = match at.line {
+            // What has no lines is known by its fields alone.
+            0 => path.to_owned(),
+            _ => format!("{}:{at}: {path}", self.name),
+        };
         self.problems.add(place, found, rule, remedy);
     }
 

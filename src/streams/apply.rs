@@ -196,6 +196,17 @@ pub(super) fn waves(plans: &[StreamPlan]) -> Vec<Vec<&StreamPlan>> {
     waves
 }
 
+/// Does what the plan of one stream says, once. What is there may have changed since it was made: the
+/// server says so.
+pub async fn apply_one(jetstream: &JetStream, plan: &StreamPlan) -> Result<Option<StreamInfo>, ApplyError> {
+    let mut outcome = carry_out_one(jetstream, plan).await;
+    outcome.done.iter().for_each(log_done);
+    match outcome.failed.is_empty() {
+        true => Ok(outcome.info),
+        false => Err(outcome.failed.swap_remove(0)),
+    }
+}
+
 #[derive(Default)]
 struct Outcome {
     info: Option<StreamInfo>,

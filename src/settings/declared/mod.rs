@@ -1,5 +1,6 @@
 //! Streams, consumers and buckets as files declare them: YAML → JetStream's own fields and units.
 
+pub mod bodies;
 mod buckets;
 pub mod contradictions;
 pub mod derived;
@@ -42,6 +43,14 @@ pub struct DeclaredConsumer {
 }
 
 impl DeclaredStream {
+    /// Where that line stands; what has no lines has its name alone.
+    pub fn place(&self, line: usize) -> String {
+        match line {
+            0 => self.file.to_string(),
+            line => format!("{}:{line}", self.file),
+        }
+    }
+
     /// Whether nothing is said about the stream itself.
     pub fn is_for_its_consumers_alone(&self) -> bool {
         self.config.is_empty() && self.lines.is_empty() && !self.consumers.is_empty()
