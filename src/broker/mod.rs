@@ -5,18 +5,34 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod delivery;
 mod failure;
+mod feed;
 mod link;
+mod point;
+mod position;
 mod publish;
+mod record;
+mod replay;
+mod ring;
+mod tail;
+mod work;
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub use failure::Failure;
 pub use link::{Links, Session};
+pub use point::{Nanos, Point, PointError, Range, UpsideDown};
+pub use position::{Position, PositionError};
 pub use publish::{Expectations, Message, Stored};
+pub use record::Record;
+pub use replay::{Replay, ReplayRequest, Speed};
+pub use ring::Event;
+pub use tail::{End, From, Output, Tail, TailRequest};
+pub use work::{Piece, Settlement, Work};
 
 use crate::nats::{Connectors, JetStream};
 use crate::status::BrokerStatus;
@@ -27,13 +43,16 @@ pub struct Broker {
     data: watch::Receiver<Option<Session>>,
     control: watch::Receiver<Option<Session>>,
     status: watch::Receiver<Arc<BrokerStatus>>,
+    hubs: Arc<tail::Hubs>,
+    replays: Arc<Semaphore>,
 }
 
 impl Broker {
     /// The handle, and the connections that somebody has to keep ([`Links::run`]).
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
-        (Self { data: links.data(), control: links.control(), status }, links)
+        let (hubs, replays) = (tail::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
+        (Self { data: links.data(), control: links.control(), status, hubs, replays }, links)
     }
 
     pub fn status(&self) -> Arc<BrokerStatus> {
