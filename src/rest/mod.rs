@@ -8,9 +8,11 @@ mod errors;
 mod health;
 mod probes;
 mod publish;
+mod replay;
 mod router;
 mod state;
 mod status;
+mod tail;
 
 pub use client::ApiClient;
 pub use health::{Health, State};

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{probes, publish, status};
+use super::{probes, publish, replay, status, tail};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
@@ -28,7 +28,11 @@ struct Document;
 
 /// Every resource, each with its part of the OpenAPI document.
 fn resources() -> OpenApiRouter<Api> {
-    OpenApiRouter::with_openapi(Document::openapi()).merge(status::routes()).merge(publish::routes())
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(status::routes())
+        .merge(publish::routes())
+        .merge(tail::routes())
+        .merge(replay::routes())
 }
 
 /// The API as OpenAPI 3.1 describes it.
