@@ -13,6 +13,7 @@ mod router;
 mod state;
 mod status;
 mod tail;
+mod ws;
 
 pub use client::ApiClient;
 pub use health::{Health, State};

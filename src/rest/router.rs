@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{probes, publish, replay, status, tail};
+use super::{probes, publish, replay, status, tail, ws};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
@@ -33,6 +33,7 @@ fn resources() -> OpenApiRouter<Api> {
         .merge(publish::routes())
         .merge(tail::routes())
         .merge(replay::routes())
+        .merge(ws::routes())
 }
 
 /// The API as OpenAPI 3.1 describes it.
