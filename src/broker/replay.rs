@@ -89,6 +89,9 @@ struct Incomplete {
 /// The client has gone, or takes nothing.
 struct Gone;
 
+/// Whole lines, and [`None`] behind the last. What ends without it was cut.
+pub type Lines = mpsc::Sender<Option<Bytes>>;
+
 impl Broker {
     /// Begins a replay. It may go on for longer than until the deadline, but not for longer than that without
     /// progress.
@@ -148,7 +151,7 @@ impl Broker {
 
 impl Replay {
     /// Sends it, and a last line that says how it ended, unless the client goes.
-    pub async fn run(mut self, lines: mpsc::Sender<Bytes>, shutdown: CancellationToken) {
+    pub async fn run(mut self, lines: Lines, shutdown: CancellationToken) {
         let mut out = Vec::new();
         if let Some(gap) = self.missing {
             write_gap(&mut out, gap);
@@ -171,10 +174,14 @@ impl Replay {
             }),
         };
         write_line(&mut out, &json!({ "end": end }));
-        let _ = lines.send_timeout(out.into(), PATIENCE).await;
+        for piece in [Some(out.into()), None] {
+            if lines.send_timeout(piece, PATIENCE).await.is_err() {
+                return;
+            }
+        }
     }
 
-    async fn all(&mut self, out: &mut Vec<u8>, lines: &mpsc::Sender<Bytes>) -> Result<Result<(), Incomplete>, Gone> {
+    async fn all(&mut self, out: &mut Vec<u8>, lines: &Lines) -> Result<Result<(), Incomplete>, Gone> {
         let Some(mut feed) = self.feed.take() else { return Ok(Ok(())) };
         let mut pace: Option<(Instant, Nanos)> = None;
         let mut removed = None;
@@ -256,14 +263,14 @@ fn write_line(out: &mut Vec<u8>, line: &serde_json::Value) {
     out.push(b'\n');
 }
 
-async fn send(out: &mut Vec<u8>, lines: &mpsc::Sender<Bytes>) -> Result<(), Gone> {
+async fn send(out: &mut Vec<u8>, lines: &Lines) -> Result<(), Gone> {
     if out.is_empty() {
         return Ok(());
     }
     // Taken only once there is room for it: who is interrupted before that still has it.
     let room = timeout(PATIENCE, lines.reserve()).await;
     let Ok(Ok(room)) = room else { return Err(Gone) };
-    room.send(std::mem::replace(out, Vec::with_capacity(CHUNK + CHUNK / 4)).into());
+    room.send(Some(std::mem::replace(out, Vec::with_capacity(CHUNK + CHUNK / 4)).into()));
     Ok(())
 }
 

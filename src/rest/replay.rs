@@ -1,13 +1,11 @@
 //! `GET /api/v1/broker/replay`: a range of a stream as lines of JSON.
 
-use std::convert::Infallible;
-
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -68,11 +66,17 @@ async fn replay(
     let (lines, chunks) = mpsc::channel(1);
     // It ends when the answer is dropped.
     tokio::spawn(replay.run(lines, api.shutdown));
-    let chunks = stream::unfold(chunks, |mut chunks: mpsc::Receiver<Bytes>| async move {
-        chunks.recv().await.map(|chunk| (Ok::<_, Infallible>(chunk), chunks))
+    let chunks = stream::unfold(Some(chunks), |chunks| async move {
+        let mut chunks: mpsc::Receiver<Option<Bytes>> = chunks?;
+        match chunks.recv().await {
+            Some(Some(chunk)) => Some((Ok(chunk), Some(chunks))),
+            Some(None) => None,
+            // Neither shall the connection end as if all was well.
+            None => Some((Err("the replay was cut"), None)),
+        }
     });
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    Ok((headers, Body::from_stream(chunks.fuse())).into_response())
 }
 
 pub fn routes() -> utoipa_axum::router::OpenApiRouter<Api> {

@@ -7,7 +7,7 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -131,7 +131,7 @@ async fn tail(
         is_patient: false,
     };
     let tail = broker.tail(request, deadline).await.map_err(|failure| errors::of(failure, About::Other))?;
-    let body = Body::from_stream(events(tail, api.shutdown));
+    let body = Body::from_stream(events(tail, api.shutdown).fuse());
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
