@@ -1,12 +1,15 @@
 //! GET /api/v1/broker/tail: live messages, exactly.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::sse::Sse;
-use crate::support::{Broker, CURRENT, JetStream, PATIENCE, wait_for};
+use crate::support::{Broker, CURRENT, JetStream, PATIENCE, cannot_run, wait_for};
 
 const SUBJECT: &str = "trade-data.binance.spot.BTCUSDT";
 
@@ -199,4 +202,103 @@ fn gaps_are_told_and_ids_of_others_refused() {
         assert_eq!((end.kind.as_str(), &end.data["reason"]), ("end", &json!("shutting_down")));
     });
     assert_eq!(broker.wait(), Some(0));
+}
+
+/// Memory of the broker itself, which no file backs.
+fn anonymous_kilobytes(broker: &Broker) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A client that asks and reads only when it likes to.
+fn ask(broker: &Broker, query: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", broker.ports.api)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query = query.replace('>', "%3E");
+    write!(stream, "GET /api/v1/broker/tail?{query} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    stream
+}
+
+/// Reads until that text has come; fails where the answer ends before.
+fn read_until(stream: &mut TcpStream, text: &str) {
+    let (mut tail, mut piece) = (String::new(), vec![0; 64 << 10]);
+    loop {
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "the answer ended before {text:?}");
+        tail.push_str(&String::from_utf8_lossy(&piece[..count]));
+        if tail.contains(text) {
+            return;
+        }
+        let keep = tail.len().saturating_sub(text.len() + 8);
+        tail.drain(..tail.char_indices().map(|(at, _)| at).find(|at| *at >= keep).unwrap_or(keep));
+    }
+}
+
+#[test]
+fn a_thousand_readers_of_a_subject_cost_one_consumer_and_little_memory() {
+    const READERS: u64 = 1_000;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    if most < 3 * READERS {
+        return cannot_run("a_thousand_readers", "the hard limit of descriptors is too low");
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, 3 * READERS, most).unwrap();
+    let mut broker = Broker::new();
+    broker.set("API_MAX_CONNECTIONS", READERS + 64);
+    broker.start();
+    run(async {
+        let js = jetstream(&broker).await;
+        js.publish(SUBJECT, "0").await;
+        let before = anonymous_kilobytes(&broker);
+        let mut readers: Vec<_> = (0..READERS).map(|_| ask(&broker, "subject=trade-data.>")).collect();
+        tokio::task::block_in_place(|| readers.iter_mut().for_each(|reader| read_until(reader, "retry: 1000")));
+        assert_eq!(consumers(&js).await.len(), 1);
+        let text = format!("\"{}\"", "x".repeat(200));
+        for _ in 0..100 {
+            js.publish(SUBJECT, &text).await;
+        }
+        js.publish(SUBJECT, "\"the last\"").await;
+        tokio::task::block_in_place(|| readers.iter_mut().for_each(|reader| read_until(reader, "the last")));
+        let more = anonymous_kilobytes(&broker).saturating_sub(before);
+        assert_eq!(consumers(&js).await.len(), 1);
+        assert!(more <= 64 << 10, "{more} kB more");
+        println!("{more} kB more");
+        drop(readers);
+        until("the consumer has gone with them", async || consumers(&js).await.is_empty()).await;
+    });
+}
+
+#[test]
+fn a_reader_that_takes_nothing_is_dropped_and_costs_no_memory() {
+    let mut broker = Broker::new();
+    broker.start();
+    run(async {
+        let js = jetstream(&broker).await;
+        let mut stuck = ask(&broker, "subject=trade-data.>");
+        tokio::task::block_in_place(|| read_until(&mut stuck, "retry: 1000"));
+        let mut reads = Sse::open(&tail_of(&broker, "subject=trade-data.>"), None).await.unwrap();
+        let before = anonymous_kilobytes(&broker);
+        let text = format!("\"{}\"", "x".repeat(256 << 10));
+        let (mut sequence, mut highest) = (0, before);
+        for _ in 0..400 {
+            sequence += 1;
+            assert_eq!(js.publish(SUBJECT, &text).await, sequence);
+            assert_eq!(sequences(&reads.messages(1).await), [sequence], "nobody else notices");
+            highest = highest.max(anonymous_kilobytes(&broker));
+        }
+        assert!(highest - before < 64 << 10, "{} kB more", highest - before);
+        // What was sent before it was too slow is there still; then it is over.
+        let rest = tokio::task::block_in_place(|| {
+            let mut rest = vec![];
+            let ended = stuck.read_to_end(&mut rest);
+            (ended.is_ok(), rest)
+        });
+        assert!(rest.1.len() < 64 << 20, "{} bytes", rest.1.len());
+        let text = String::from_utf8_lossy(&rest.1);
+        assert!(
+            !rest.0 || text.contains("event: gap") && text.contains("reader_too_slow"),
+            "{}",
+            &text[text.len() - 200..]
+        );
+    });
 }
