@@ -38,7 +38,7 @@ impl Broker {
         if jetstream.server_version() < SINCE {
             return invalid(format!("atomic batches need nats-server {}.{} or later", SINCE.0, SINCE.1));
         }
-        let stream = self.stream_of(&jetstream, &last.subject).await?;
+        let stream = self.capturing_stream(&jetstream, &last.subject).await?;
         judge(&stream, messages)?;
 
         let batch = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
@@ -76,7 +76,7 @@ impl Broker {
     }
 
     /// The stream that captures the subject.
-    async fn stream_of(&self, jetstream: &JetStream, subject: &Subject) -> Result<StreamInfo, Failure> {
+    async fn capturing_stream(&self, jetstream: &JetStream, subject: &Subject) -> Result<StreamInfo, Failure> {
         let names = jetstream.streams_with_subject(subject.as_str()).await?;
         let not_captured = || Failure::NotCaptured { subject: subject.as_str().to_owned() };
         let Some(name) = names.first() else {

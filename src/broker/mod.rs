@@ -9,19 +9,28 @@ mod ack_tokens;
 mod asking;
 mod atomic;
 mod consumers;
+mod delivery;
 mod failure;
+mod feed;
 mod link;
 mod messages;
 mod overview;
 mod pipeline;
+mod point;
+mod position;
 mod publish;
 mod pull;
+mod record;
+mod replay;
+mod ring;
 mod streams;
+mod tail;
+mod work;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub use ack_tokens::{AckTokens, ConsumerId, TokenError};
@@ -31,9 +40,16 @@ pub use link::{Links, Session};
 pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use overview::Overview;
 pub use pipeline::Sent;
+pub use point::{Nanos, Point, PointError, Range, UpsideDown};
+pub use position::{Position, PositionError};
 pub use publish::{Expectations, Message, Stored};
 pub use pull::{Ack, Delivery, DeliveryPlace, Pull, ack_wait, id_of};
+pub use record::Record;
+pub use replay::{Replay, ReplayRequest, Speed};
+pub use ring::Event;
 pub use streams::{Difference, Page, Provisioned};
+pub use tail::{End, From, Output, Tail, TailRequest};
+pub use work::{Piece, Settlement, Work};
 
 use link::Sessions;
 use overview::LastOverview;
@@ -49,18 +65,23 @@ pub struct Broker {
     status: watch::Receiver<Arc<BrokerStatus>>,
     last_overview: LastOverview,
     failed_connects: Arc<AtomicU64>,
+    hubs: Arc<tail::Hubs>,
+    replays: Arc<Semaphore>,
 }
 
 impl Broker {
     /// The handle, and the connections that somebody has to keep ([`Links::run`]).
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
+        let (hubs, replays) = (tail::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
         let broker = Self {
             data: links.data(),
             control: links.control(),
             status,
             last_overview: LastOverview::default(),
             failed_connects: links.failed_connects(),
+            hubs,
+            replays,
         };
         (broker, links)
     }

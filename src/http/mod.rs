@@ -20,4 +20,4 @@ mod reception;
 
 pub use data_side::{DataSide, is_here};
 pub use exchange::{Deadline, RequestId, exchange};
-pub use reception::{Bounds, Routes};
+pub use reception::{Bounds, Place, Routes};

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -25,10 +25,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::head::{self, Head};
@@ -62,6 +63,14 @@ pub struct Bounds {
     /// At the door: waiting for a request, or asking for probes only.
     pub waiting: usize,
 }
+
+/// The place of a connection at the workers. Who makes something else of the connection than HTTP keeps
+/// it with that: its bound counts it and a graceful end waits for it until it is dropped.
+#[derive(Clone, Debug)]
+pub struct Place(
+    #[allow(dead_code, reason = "it is held")]
+    Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, TaskTrackerToken)>,
+);
 
 /// What everybody at the door shares.
 struct Desk {
@@ -184,12 +193,20 @@ impl Desk {
         let Ok(stream) = stream.into_std() else { return };
         let (router, shutdown) = (self.routes.all.clone(), self.shutdown.clone());
         let kept = self.kept.clone().try_acquire_owned().ok();
+        let is_kept = kept.is_some();
+        let place = Place(Arc::new((place, kept, self.served.token())));
         let serving = async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                let (stream, service) = (Prefixed::new(head, stream), TowerToHyperService::new(router));
-                Box::pin(serve(stream, service, kept.is_some(), shutdown)).await;
+                let lent = place.clone();
+                let service = service_fn(move |mut request: Request<Incoming>| {
+                    if request.headers().contains_key(header::UPGRADE) {
+                        request.extensions_mut().insert(lent.clone());
+                    }
+                    answer(router.clone(), request)
+                });
+                Box::pin(serve(Prefixed::new(head, stream), service, is_kept, shutdown)).await;
             }
-            drop((place, kept));
+            drop(place);
         };
         self.served.spawn_on(serving, &self.workers);
     }
@@ -227,13 +244,15 @@ async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, 
 async fn serve<S>(stream: Prefixed, service: S, is_kept: bool, shutdown: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S::Future: Send,
 {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).keep_alive(is_kept);
     // A head, and what was sent behind it; much more is hyper's default, for each connection.
     server.max_buf_size(2 * head::LONGEST);
     let farewell = stream.farewell();
-    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+    let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => Some(served),
         () = shutdown.cancelled() => None,

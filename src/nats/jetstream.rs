@@ -356,6 +356,34 @@ impl JetStream {
         Ok(())
     }
 
+    /// Creates a consumer with one filter that goes by itself; gives how many messages wait for it.
+    pub async fn consume(&self, stream: &str, name: &str, filter: &str, config: Value) -> Result<u64, ApiError> {
+        #[derive(Deserialize)]
+        struct Created {
+            #[serde(default)]
+            num_pending: u64,
+        }
+        let request = serde_json::json!({ "stream_name": stream, "config": config, "action": "create" });
+        let subject = format!("$JS.API.CONSUMER.CREATE.{stream}.{name}.{filter}");
+        Ok(self.ask::<Created>(subject, &request).await?.num_pending)
+    }
+
+    /// How far a consumer has come: how many messages it was sent, and how many wait for it.
+    pub async fn consumer_progress(&self, stream: &str, name: &str) -> Result<(u64, u64), ApiError> {
+        #[derive(Deserialize)]
+        struct Progress {
+            delivered: Delivered,
+            #[serde(default)]
+            num_pending: u64,
+        }
+        #[derive(Deserialize)]
+        struct Delivered {
+            consumer_seq: u64,
+        }
+        let progress: Progress = self.ask(format!("$JS.API.CONSUMER.INFO.{stream}.{name}"), &Value::Null).await?;
+        Ok((progress.delivered.consumer_seq, progress.num_pending))
+    }
+
     pub async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
         let _: Value = self.ask(format!("$JS.API.CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
         Ok(())

@@ -16,10 +16,13 @@ mod options;
 mod probes;
 mod publish;
 mod raw;
+mod replay;
 mod router;
 mod state;
 mod status;
 mod streams;
+mod tail;
+mod ws;
 
 pub use client::ApiClient;
 pub use health::{Health, State};

@@ -13,7 +13,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{batch, consumers, deliveries, messages, probes, publish, raw, status, streams};
+use super::{batch, consumers, deliveries, messages, probes, publish, raw, replay, status, streams, tail, ws};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
@@ -38,6 +38,9 @@ fn resources() -> OpenApiRouter<Api> {
         .merge(messages::routes())
         .merge(consumers::routes())
         .merge(deliveries::routes())
+        .merge(tail::routes())
+        .merge(replay::routes())
+        .merge(ws::routes())
 }
 
 /// The API as OpenAPI 3.1 describes it.

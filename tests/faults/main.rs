@@ -22,7 +22,10 @@ mod kill_supervisor;
 mod orphans;
 mod out_of_memory;
 mod ports;
+mod readers;
 mod replaced;
+#[path = "../integration/sse.rs"]
+mod sse;
 mod stalled_logs;
 mod stop_server;
 mod subject_limits;
@@ -30,3 +33,6 @@ mod subject_limits;
 #[allow(dead_code, reason = "the integration tests need more of it")]
 mod support;
 mod terminate;
+#[path = "../integration/ws_client.rs"]
+#[allow(dead_code, reason = "the integration tests need more of it")]
+mod ws_client;

@@ -1,0 +1,176 @@
+//! Messages of a consumer that somebody made, each to be settled by its client.
+
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::delivery::{Delivery, Place};
+use super::record::Record;
+use super::{Broker, Failure, Session};
+use crate::nats::{ApiError, JetStream};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(4);
+const EXPIRES: Duration = Duration::from_secs(30);
+/// On its way at most.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    Ack,
+    /// It is to come again, after so long.
+    Nak(Option<Duration>),
+    /// It is not to come again.
+    Term,
+    /// More time is needed.
+    Progress,
+}
+
+/// One who takes messages of a consumer.
+pub struct Work {
+    broker: Broker,
+    stream: String,
+    consumer: String,
+    pull: Option<Pull>,
+}
+
+struct Pull {
+    session: Session,
+    messages: Subscriber,
+    heard: Instant,
+    /// Asked for and not come.
+    left: usize,
+}
+
+/// A message, and where it is settled.
+#[derive(Debug)]
+pub struct Piece {
+    pub record: Record,
+    pub reply: String,
+}
+
+impl Broker {
+    /// Finds the consumer.
+    pub async fn work(&self, stream: &str, consumer: &str, deadline: Instant) -> Result<Work, Failure> {
+        let session = self.data(deadline).await?;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let jetstream = JetStream::new(session.client().clone(), patience);
+        let names = || (stream.to_owned(), consumer.to_owned());
+        match jetstream.consumer_progress(stream, consumer).await {
+            Ok(_) => {
+                let (stream, consumer) = names();
+                Ok(Work { broker: self.clone(), stream, consumer, pull: None })
+            }
+            Err(error) if error.is(ApiError::CONSUMER_NOT_FOUND) => {
+                let (stream, consumer) = names();
+                Err(Failure::NoConsumer { stream, consumer })
+            }
+            Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Err(Failure::NoStream(stream.to_owned())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Settles a message, and hears that nats-server knows of it. More time is not answered.
+    pub async fn settle(&self, reply: &str, how: Settlement, deadline: Instant) -> Result<(), Failure> {
+        let payload = match how {
+            Settlement::Ack => "+ACK".to_owned(),
+            Settlement::Nak(None) => "-NAK".to_owned(),
+            Settlement::Nak(Some(delay)) => format!("-NAK {{\"delay\":{}}}", delay.as_nanos()),
+            Settlement::Term => "+TERM".to_owned(),
+            Settlement::Progress => "+WPI".to_owned(),
+        };
+        loop {
+            let session = self.data(deadline).await?;
+            let late = || Failure::Late("the settlement of a message was not confirmed".into());
+            let request = session.client().request(reply.to_owned(), payload.clone().into());
+            tokio::select! {
+                answer = timeout_at(deadline, request) => match answer {
+                    Ok(Ok(_)) => return Ok(()),
+                    // Its consumer is not there yet, or the connection broke.
+                    Ok(Err(error)) if Instant::now() + PAUSE >= deadline => {
+                        return Err(Failure::NotReady(error.to_string()));
+                    }
+                    Ok(Err(_)) => sleep(PAUSE).await,
+                    Err(_) => return Err(late()),
+                },
+                () = session.gone() => {}
+            }
+        }
+    }
+}
+
+impl Work {
+    /// The next message, of so many that are wanted. It waits for one for as long as it takes.
+    pub async fn next(&mut self, wanted: usize) -> Result<Piece, Failure> {
+        loop {
+            if self.pull.as_ref().is_none_or(|pull| pull.left == 0) {
+                match self.begin(wanted).await {
+                    Ok(pull) => self.pull = Some(pull),
+                    Err(failure) => {
+                        tracing::debug!("cannot pull from {}/{} yet: {failure}", self.stream, self.consumer);
+                        sleep(PAUSE).await;
+                        continue;
+                    }
+                }
+            }
+            let Some(pull) = &mut self.pull else { continue };
+            let silence = SILENCE.saturating_sub(pull.heard.elapsed());
+            let message = tokio::select! {
+                message = timeout(silence, pull.messages.next()) => message.ok().flatten(),
+                () = pull.session.gone() => None,
+            };
+            let Some(message) = message else {
+                self.pull = None;
+                continue;
+            };
+            pull.heard = Instant::now();
+            let reply = message.reply.clone();
+            match Delivery::of(message) {
+                Delivery::Message(Place { sequence, time, .. }, message) => {
+                    pull.left -= 1;
+                    let async_nats::Message { subject, payload, headers, .. } = message;
+                    let record = Record { subject, payload, headers, sequence, time };
+                    return Ok(Piece { record, reply: reply.map(|reply| reply.to_string()).unwrap_or_default() });
+                }
+                Delivery::Heartbeat => {}
+                Delivery::Over { .. } => self.pull = None,
+                Delivery::Ended(words) if words.contains("consumer deleted") || words.contains("push based") => {
+                    let (stream, consumer) = (self.stream.clone(), self.consumer.clone());
+                    return Err(match words.contains("push") {
+                        true => Failure::Invalid(format!("consumer {consumer} of {stream} is not for pulling")),
+                        false => Failure::NoConsumer { stream, consumer },
+                    });
+                }
+                Delivery::Ended(_) => {
+                    self.pull = None;
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Asks for so many; what an earlier request had asked for is not awaited any more.
+    async fn begin(&self, wanted: usize) -> Result<Pull, Failure> {
+        let session = self.broker.data(Instant::now() + PATIENCE).await?;
+        let not_ready = |error: String| Failure::NotReady(error);
+        let inbox = session.client().new_inbox();
+        let messages = session.client().subscribe(inbox.clone()).await;
+        let messages = messages.map_err(|error| not_ready(error.to_string()))?;
+        let request = json!({
+            "batch": wanted.max(1),
+            "max_bytes": MOST_BYTES.max(2 * session.client().max_payload() as u64),
+            "expires": EXPIRES.as_nanos() as u64,
+            "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
+        });
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.consumer);
+        let published = session.client().publish_with_reply(subject, inbox, request.to_string().into()).await;
+        published.map_err(|error| not_ready(error.to_string()))?;
+        Ok(Pull { session, messages, heard: Instant::now(), left: wanted.max(1) })
+    }
+}
