@@ -36,7 +36,7 @@ pub mod variables;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-pub use api::ApiSettings;
+pub use api::{ApiSettings, CorsOrigins, WebOrigin};
 pub use auth::{Authentication, Credentials};
 pub use cluster::ClusterSettings;
 pub use external::{ClientCertificate, ExternalServer};
