@@ -9,6 +9,7 @@ mod failure;
 mod link;
 mod overview;
 mod publish;
+mod users;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +21,9 @@ pub use failure::Failure;
 pub use link::{Links, Session};
 pub use overview::Overview;
 pub use publish::{Expectations, Message, Stored};
+pub use users::Users;
 
-use link::Sessions;
+use link::{NotLetIn, Sessions};
 use overview::LastOverview;
 
 use crate::nats::{Connectors, JetStream};
@@ -35,6 +37,8 @@ pub struct Broker {
     status: watch::Receiver<Arc<BrokerStatus>>,
     last_overview: LastOverview,
     failed_connects: Arc<AtomicU64>,
+    /// Held by each handle, so that it shows whether there are any.
+    handles: Arc<()>,
 }
 
 impl Broker {
@@ -47,8 +51,21 @@ impl Broker {
             status,
             last_overview: LastOverview::default(),
             failed_connects: links.failed_connects(),
+            handles: Arc::default(),
         };
         (broker, links)
+    }
+
+    /// The handle of a user, who has one connection for everything.
+    fn of_user(sessions: Sessions, status: watch::Receiver<Arc<BrokerStatus>>) -> Self {
+        Self {
+            data: sessions.clone(),
+            control: sessions,
+            status,
+            last_overview: LastOverview::default(),
+            failed_connects: Arc::default(),
+            handles: Arc::default(),
+        }
     }
 
     /// Connections to the server that could not be made since the program started.
@@ -73,15 +90,19 @@ impl Broker {
     /// The API of JetStream over the connection that may change streams, until the deadline.
     pub async fn jetstream(&self, deadline: Instant) -> Result<JetStream, Failure> {
         let session = self.control(deadline).await?;
-        Ok(JetStream::new(session.client().clone(), deadline.saturating_duration_since(Instant::now())))
+        let patience = deadline.saturating_duration_since(Instant::now());
+        Ok(JetStream::new(session.client().clone(), patience).heeding(session.violations().clone()))
     }
 
     async fn session(&self, sessions: &Sessions, deadline: Instant) -> Result<Session, Failure> {
         if let Some(session) = sessions.now() {
             return Ok(session);
         }
-        let next = timeout_at(deadline, sessions.next()).await;
-        next.ok().flatten().ok_or_else(|| self.not_connected())
+        match timeout_at(deadline, sessions.next()).await {
+            Ok(Ok(Some(session))) => Ok(session),
+            Ok(Err(NotLetIn)) => Err(Failure::NotLetIn),
+            Ok(Ok(None)) | Err(_) => Err(self.not_connected()),
+        }
     }
 
     fn not_connected(&self) -> Failure {

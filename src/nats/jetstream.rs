@@ -18,6 +18,7 @@ pub use self::answers::{
     ApiError, ConsumerInfo, Consumers, LostMessages, Stored, StreamInfo, StreamState, Streams, major_minor,
     parse_answer,
 };
+use super::violations::PermissionViolations;
 use crate::domain::ServerVersion;
 
 /// Where nats-server tells of each request to its API, with the answer.
@@ -28,6 +29,8 @@ pub const API_ADVISORIES: &str = "$JS.EVENT.ADVISORY.API";
 pub struct JetStream {
     client: Client,
     deadline: Duration,
+    /// Where it is heard that the server refuses a request.
+    violations: Option<PermissionViolations>,
 }
 
 /// What becomes of a consumer that is written.
@@ -41,7 +44,12 @@ pub enum Put {
 
 impl JetStream {
     pub fn new(client: Client, deadline: Duration) -> Self {
-        Self { client, deadline }
+        Self { client, deadline, violations: None }
+    }
+
+    /// Gives a request up as soon as the server says that the user of the connection may not make it.
+    pub fn heeding(self, violations: PermissionViolations) -> Self {
+        Self { violations: Some(violations), ..self }
     }
 
     /// Major and minor version of the server that is connected.
@@ -372,7 +380,19 @@ impl JetStream {
         subject: String,
         request: impl Future<Output = Result<async_nats::Message, async_nats::RequestError>>,
     ) -> Result<T, ApiError> {
-        let message = match timeout(self.deadline, request).await {
+        let denied = async {
+            match &self.violations {
+                Some(violations) => violations.watch().of(&subject).await,
+                None => std::future::pending().await,
+            }
+        };
+        let answered = tokio::select! {
+            // Listens before it asks.
+            biased;
+            violation = denied => return Err(ApiError::Denied(violation)),
+            answered = timeout(self.deadline, request) => answered,
+        };
+        let message = match answered {
             Err(_) => {
                 return Err(ApiError::Timeout { subject, deadline: self.deadline });
             }
