@@ -8,7 +8,7 @@ use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Links};
+use crate::broker::{Broker, Links, Users};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::integrity::IntegrityMonitor;
@@ -80,6 +80,7 @@ impl Wires {
         (
             Api {
                 broker,
+                users: Users::new(self.connectors.1.clone(), views.status.clone()),
                 views,
                 started: Instant::now(),
                 settings: self.in_force.1.clone(),

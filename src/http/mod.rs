@@ -15,8 +15,9 @@ pub mod envelope;
 mod exchange;
 mod head;
 mod prefixed;
+pub mod rate_limit;
 mod reception;
 
 pub use data_side::{DataSide, is_here};
 pub use exchange::{Deadline, RequestId, exchange};
-pub use reception::{Bounds, Routes};
+pub use reception::{Bounds, Peer, Routes};

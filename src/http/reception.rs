@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use super::envelope::{Code, Problem};
 use super::head::{self, Head};
 use super::prefixed::Prefixed;
 
@@ -43,6 +45,10 @@ const KEPT_HERE: usize = 64;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two complaints about too many connections.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// Whence a request comes; each has that among its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
 
 /// What is answered, and where.
 #[derive(Clone)]
@@ -96,14 +102,14 @@ pub(super) async fn receive(
     let mut visitors = Visitors::default();
     let mut complained: Option<Instant> = None;
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = desk.shutdown.cancelled() => break,
             Some(ended) = visitors.tasks.join_next() => {
                 visitors.note_end(ended.ok());
                 continue;
             }
-            stream = accept(&listener) => stream,
+            accepted = accept(&listener) => accepted,
         };
         if desk.places.available_permits() == 0 && complained.is_none_or(|at| at.elapsed() > SILENCE) {
             complained = Some(Instant::now());
@@ -114,7 +120,7 @@ pub(super) async fn receive(
             );
         }
         visitors.make_room(bounds.waiting);
-        visitors.admit(desk.clone().attend(stream));
+        visitors.admit(desk.clone().attend(stream, peer));
     }
     drop(listener);
     while visitors.tasks.join_next().await.is_some() {}
@@ -160,7 +166,7 @@ impl Visitors {
 
 impl Desk {
     /// One connection, from its first byte until it ends or goes to the workers.
-    async fn attend(self: Arc<Self>, mut stream: TcpStream) {
+    async fn attend(self: Arc<Self>, mut stream: TcpStream, peer: Peer) {
         let deadline = tokio::time::Instant::now() + HEAD_DEADLINE;
         let head = tokio::select! {
             head = timeout_at(deadline, head::read(&mut stream)) => head,
@@ -168,26 +174,26 @@ impl Desk {
         };
         let head = match head {
             Ok(Ok(Head::Come(head))) => head,
-            Ok(Ok(Head::TooLong)) => return refuse(stream, TOO_LONG).await,
+            Ok(Ok(Head::TooLong)) => return refuse(stream, too_long()).await,
             Ok(Ok(Head::Gone) | Err(_)) | Err(_) => return,
         };
         if head::path(&head).is_some_and(|path| self.is_probe(path)) {
             // On the heap: those that only wait shall stay small.
-            return Box::pin(self.serve_here(Prefixed::new(head, stream))).await;
+            return Box::pin(self.serve_here(Prefixed::new(head, stream), peer)).await;
         }
         let place = tokio::select! {
             place = timeout_at(deadline, self.places.clone().acquire_owned()) => place,
             () = self.shutdown.cancelled() => return,
         };
-        let Ok(Ok(place)) = place else { return refuse(stream, BUSY).await };
+        let Ok(Ok(place)) = place else { return refuse(stream, busy()).await };
         // Each runtime waits for its own connections.
         let Ok(stream) = stream.into_std() else { return };
         let (router, shutdown) = (self.routes.all.clone(), self.shutdown.clone());
         let kept = self.kept.clone().try_acquire_owned().ok();
         let serving = async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                let (stream, service) = (Prefixed::new(head, stream), TowerToHyperService::new(router));
-                Box::pin(serve(stream, service, kept.is_some(), shutdown)).await;
+                let service = service_fn(move |request| answer(router.clone(), peer, request));
+                Box::pin(serve(Prefixed::new(head, stream), service, kept.is_some(), shutdown)).await;
             }
             drop((place, kept));
         };
@@ -200,16 +206,16 @@ impl Desk {
 
     /// A connection that began with a probe stays at the door. What else it asks for is done by the
     /// workers.
-    async fn serve_here(self: Arc<Self>, stream: Prefixed) {
+    async fn serve_here(self: Arc<Self>, stream: Prefixed, peer: Peer) {
         let shutdown = self.shutdown.clone();
         let kept = self.kept_here.clone().try_acquire_owned().ok();
         let service = service_fn(move |request: Request<Incoming>| {
             let desk = self.clone();
             async move {
                 if desk.is_probe(request.uri().path()) {
-                    return answer(desk.routes.probes.clone(), request).await;
+                    return answer(desk.routes.probes.clone(), peer, request).await;
                 }
-                let work = desk.workers.spawn(answer(desk.routes.all.clone(), request));
+                let work = desk.workers.spawn(answer(desk.routes.all.clone(), peer, request));
                 let answer = AbortOnDropHandle::new(work).await;
                 answer.unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
             }
@@ -218,7 +224,8 @@ impl Desk {
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(router: Router, peer: Peer, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(peer);
     TowerToHyperService::new(router).call(request).await
 }
 
@@ -245,25 +252,30 @@ where
     }
 }
 
-/// Sent to a client for whose request no place became free in time.
-const BUSY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// Sent to a client whose head has no end within what is read of one.
-const TOO_LONG: &[u8] =
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+/// For a client for whose request no place became free in time.
+fn busy() -> Problem {
+    let message = "every connection that the API port serves is in use (API_MAX_CONNECTIONS)";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::ServiceUnavailable, message).retry_after(1)
+}
+
+/// For a client whose head has no end within what is read of one.
+fn too_long() -> Problem {
+    let message = format!("the head of the request is longer than {} bytes", head::LONGEST);
+    Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidParameters, message)
+}
 
 /// Says that the request is not served.
-async fn refuse(mut stream: TcpStream, answer: &[u8]) {
+async fn refuse(mut stream: TcpStream, problem: Problem) {
     // So little fits into the socket at once, and a client that has gone needs no answer.
-    let _ = tokio::time::timeout(PAUSE, stream.write_all(answer)).await;
+    let _ = tokio::time::timeout(PAUSE, stream.write_all(problem.as_last_answer().as_bytes())).await;
 }
 
 /// The next connection, whatever it takes.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
     let mut complained = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, address)) => return (stream, Peer(address.ip())),
             // The client has gone before its turn.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }

@@ -3,9 +3,12 @@
 //! One file per resource. Handlers are thin: they read a request into typed values, have [`Broker`] do
 //! it, and answer in the envelope. Everything about the broker itself is read from its status.
 
+mod admission;
 mod client;
+mod cors;
 mod errors;
 mod health;
+mod home;
 mod probes;
 mod publish;
 mod router;

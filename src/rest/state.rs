@@ -6,13 +6,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probes::Views;
-use crate::broker::Broker;
+use crate::broker::{Broker, Users};
 use crate::settings::Settings;
 
 /// What handlers have to do with.
 #[derive(Clone)]
 pub struct Api {
     pub broker: Broker,
+    /// The broker as users of nats-server may use it.
+    pub users: Users,
     pub views: Views,
     pub started: Instant,
     /// Others after a reload.
