@@ -29,6 +29,8 @@ mod plans;
 mod refusals;
 mod reload;
 mod resources;
+mod rest_auth;
+mod rest_limits;
 mod security;
 mod selftest;
 mod signals;
