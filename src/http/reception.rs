@@ -3,7 +3,7 @@
 //! Everything else goes to the workers, so many connections at a time.
 //!
 //! A connection that is kept alive keeps its buffers. So that many of them do not add up, those beyond
-//! a number are closed after their answer.
+//! a number give theirs back at the workers, and are closed after their answer at the door.
 //!
 //! Whoever opens connections and sends nothing, or half a request, takes none of those places. They
 //! wait in a room of their own; when that is full the one that came first has to leave.
@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,23 +31,20 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::envelope::{Code, Problem};
-use super::head::{self, Head};
+use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
+use super::refusal::{busy, refuse, too_long};
+use super::serving::{self, Peer, Place, Served};
 
-/// Time for the head of a request, the wait for it included.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections that are kept alive at the workers, and at the door: each keeps about 9 KB.
-const KEPT: usize = 384;
+/// Connections at the workers that keep their buffers, about 9 KB, while they wait for their next request;
+/// others make them anew.
+const WARM: usize = 384;
+/// Connections that are kept alive at the door, with their buffers.
 const KEPT_HERE: usize = 64;
 /// Between two attempts to accept where none can succeed, as without descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Between two complaints about too many connections.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// Whence a request comes; each has that among its extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
 
 /// What is answered, and where.
 #[derive(Clone)]
@@ -73,7 +69,7 @@ pub struct Bounds {
 struct Desk {
     routes: Routes,
     places: Arc<Semaphore>,
-    kept: Arc<Semaphore>,
+    warm: Arc<Semaphore>,
     kept_here: Arc<Semaphore>,
     workers: Handle,
     /// Connections at the workers.
@@ -93,7 +89,7 @@ pub(super) async fn receive(
     let desk = Arc::new(Desk {
         routes,
         places,
-        kept: Arc::new(Semaphore::new(KEPT)),
+        warm: Arc::new(Semaphore::new(WARM)),
         kept_here: Arc::new(Semaphore::new(KEPT_HERE)),
         workers,
         served: TaskTracker::new(),
@@ -188,14 +184,17 @@ impl Desk {
         let Ok(Ok(place)) = place else { return refuse(stream, busy()).await };
         // Each runtime waits for its own connections.
         let Ok(stream) = stream.into_std() else { return };
-        let (router, shutdown) = (self.routes.all.clone(), self.shutdown.clone());
-        let kept = self.kept.clone().try_acquire_owned().ok();
+        let served = Served {
+            router: self.routes.all.clone(),
+            peer,
+            place: Place::new(place, self.served.token()),
+            warm: self.warm.clone(),
+            shutdown: self.shutdown.clone(),
+        };
         let serving = async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                let service = service_fn(move |request| answer(router.clone(), peer, request));
-                Box::pin(serve(Prefixed::new(head, stream), service, kept.is_some(), shutdown)).await;
+                serving::serve(head, stream, served).await;
             }
-            drop((place, kept));
         };
         self.served.spawn_on(serving, &self.workers);
     }
@@ -250,24 +249,6 @@ where
     if let Err(error) = served {
         tracing::debug!("a connection to the API port ended: {error}");
     }
-}
-
-/// For a client for whose request no place became free in time.
-fn busy() -> Problem {
-    let message = "every connection that the API port serves is in use (API_MAX_CONNECTIONS)";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::ServiceUnavailable, message).retry_after(1)
-}
-
-/// For a client whose head has no end within what is read of one.
-fn too_long() -> Problem {
-    let message = format!("the head of the request is longer than {} bytes", head::LONGEST);
-    Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidParameters, message)
-}
-
-/// Says that the request is not served.
-async fn refuse(mut stream: TcpStream, problem: Problem) {
-    // So little fits into the socket at once, and a client that has gone needs no answer.
-    let _ = tokio::time::timeout(PAUSE, stream.write_all(problem.as_last_answer().as_bytes())).await;
 }
 
 /// The next connection, whatever it takes.
