@@ -885,6 +885,25 @@ class Bench:
         self.table.ratio(what, milliseconds(alone), milliseconds(during), 1.3)
         self.table.limit("… stop", milliseconds([stopped]), 1000)
 
+    def measure_rest_slow(self):
+        """Publishes over HTTP while a thousand others send their requests byte by byte."""
+        ours = Ours(self, "rest-slow")
+        ours.wipe()
+        ours.start()
+        seconds_to_publish(ours.api_port, 200)
+        slowest = [], []
+        for _ in range(5):
+            slowest[0].append(percentile(seconds_to_publish(ours.api_port, 1500), 0.99))
+            arguments = [str(ours.api_port), "1000", "60", "/api/v1/broker/publish"]
+            dribble = spawn([sys.executable, DRIBBLE, *arguments], {}, os.devnull)
+            time.sleep(2)
+            slowest[1].append(percentile(seconds_to_publish(ours.api_port, 1500), 0.99))
+            end(dribble, signal.SIGKILL)
+            reap(dribble)
+        ours.stop()
+        what = "99th percentile of a publish over HTTP with 1000 slow clients (beside it without them)"
+        self.table.ratio(what, milliseconds(slowest[0]), milliseconds(slowest[1]), 2)
+
     def provide_stores(self, sides, filled=False, **settings):
         """Gives each a store that holds the stream, filled or not; returns the stream's state.
 
@@ -961,6 +980,24 @@ def recover_once_healthy(side):
     return side.recover()
 
 
+def seconds_to_publish(port, count):
+    """Of so many messages, one after the other over one connection."""
+    body = b'{"subject": "trade-data.bench.spot.X", "message": {}}'
+    head = f"POST /api/v1/broker/publish HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    took = []
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(count):
+            begin = time.monotonic()
+            connection.sendall(head + body)
+            # So small an answer comes in one piece.
+            answer = connection.recv(65536)
+            took.append(time.monotonic() - begin)
+            if not answer.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"a publish is answered {answer[:200]!r}")
+    return took
+
+
 def seconds_to_probe(port, path):
     """Over a connection of its own, as a kubelet asks."""
     begin = time.monotonic()
@@ -974,6 +1011,7 @@ def seconds_to_probe(port, path):
     return time.monotonic() - begin
 
 
+DRIBBLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", "dribble.py")
 FLOOD = os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib", "flood.py")
 
 # Ends by itself, whatever becomes of this script.
@@ -1120,6 +1158,7 @@ def put_into(path, section, result):
 SECTIONS = {
     "bench": ["start", "large", "idle", "check", "streams", "size", "invalid", "recovery", "flood"],
     "bench-load": ["load"],
+    "bench-rest": ["rest-slow"],
 }
 
 
@@ -1152,7 +1191,7 @@ def main():
                 if names := [name for name in names if name in wanted]:
                     bench.table, load = Table(), os.getloadavg()[0]
                     for name in names:
-                        getattr(bench, f"measure_{name}")()
+                        getattr(bench, f"measure_{name.replace('-', '_')}")()
                     described = describe(options, bench, load)
                     results[section] = f"{described}\n\n{bench.table.markdown()}\n\n{bench.table.summary()}"
         finally:

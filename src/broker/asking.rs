@@ -31,7 +31,7 @@ impl Broker {
         loop {
             let session = self.over(over, deadline).await?;
             let left = deadline.saturating_duration_since(Instant::now());
-            let asked = ask(JetStream::new(session.client().clone(), left));
+            let asked = ask(session.jetstream(left));
             let answer = tokio::select! {
                 answer = timeout_at(deadline, asked) => answer,
                 () = session.gone() => continue,

@@ -34,7 +34,7 @@ impl Broker {
             return invalid(format!("two messages of the atomic batch have the message id {:?}", pair[0]));
         }
         let session = self.data(deadline).await?;
-        let jetstream = JetStream::new(session.client().clone(), deadline.saturating_duration_since(Instant::now()));
+        let jetstream = session.jetstream(deadline.saturating_duration_since(Instant::now()));
         if jetstream.server_version() < SINCE {
             return invalid(format!("atomic batches need nats-server {}.{} or later", SINCE.0, SINCE.1));
         }

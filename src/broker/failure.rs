@@ -1,5 +1,5 @@
 use super::streams::Difference;
-use crate::nats::ApiError;
+use crate::nats::{ApiError, Violation};
 
 /// Why an operation was not done, or is not known to have been.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +26,13 @@ pub enum Failure {
     #[error("no answer in time: {0}")]
     Late(String),
     /// nats-server does not let the user do that.
-    #[error("nats-server does not let this user {action} {subject}")]
-    Denied { action: &'static str, subject: String },
+    #[error("nats-server does not let this user {0}")]
+    Denied(Violation),
+    /// The user is nobody whom nats-server knows, or shows another password.
+    #[error("nats-server does not let that user in: no such user, or another password")]
+    NotLetIn,
+    #[error("{0}")]
+    Busy(String),
     #[error("the message takes {size} bytes with its headers, and nats-server takes {most} at most (NATS_MAX_PAYLOAD)")]
     TooLarge { size: usize, most: usize },
     #[error("{0}")]
@@ -69,7 +74,14 @@ impl From<ApiError> for Failure {
             ApiError::Refused { .. } => Self::Refused(error),
             ApiError::Timeout { .. } => Self::Late(error.to_string()),
             ApiError::NoResponders { .. } => Self::NotReady(error.to_string()),
+            ApiError::Denied(violation) => Self::Denied(violation),
             ApiError::Transport { .. } | ApiError::Unreadable { .. } => Self::Server(error),
         }
+    }
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        Self::Denied(violation)
     }
 }

@@ -215,7 +215,7 @@ impl Feed {
             Ok(session) => session,
             Err(failure) => return Attempt::Later(failure.to_string()),
         };
-        let jetstream = JetStream::new(session.client().clone(), PATIENCE);
+        let jetstream = session.jetstream(PATIENCE);
         let begin = self.begin_over(session.clone(), jetstream);
         tokio::select! {
             attempt = begin => attempt,
@@ -418,7 +418,7 @@ impl Feed {
 
     fn jetstream(&self) -> Result<JetStream, Broken> {
         match &self.consumer {
-            Some(consumer) => Ok(JetStream::new(consumer.session.client().clone(), PATIENCE)),
+            Some(consumer) => Ok(consumer.session.jetstream(PATIENCE)),
             None => Err(Broken::Lost("there is no consumer".into())),
         }
     }

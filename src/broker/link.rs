@@ -11,25 +11,38 @@ use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::domain::Generation;
-use crate::nats::{Connection, Connector, Connectors};
+use crate::nats::{Connection, Connector, Connectors, Denials, JetStream, PermissionViolations, Violation};
 use crate::status::BrokerStatus;
 
 /// Between two attempts to connect; doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
-const LAST_PAUSE: Duration = Duration::from_millis(250);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(2);
+pub(super) const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// Time for one attempt.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection, for as long as it lasts.
 #[derive(Clone)]
 pub struct Session {
     client: Client,
     gone: CancellationToken,
+    violations: PermissionViolations,
 }
 
 impl Session {
+    /// The connection, until what is given beside it is dropped.
+    pub(super) fn lend(connection: &Connection) -> (Self, DropGuard) {
+        let gone = CancellationToken::new();
+        let session = Self { client: connection.client.clone(), gone: gone.clone(), violations: connection.refused() };
+        (session, gone.drop_guard())
+    }
+
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The API of JetStream, over this connection. What the user may not do is heard at once.
+    pub fn jetstream(&self, deadline: Duration) -> JetStream {
+        JetStream::new(self.client.clone(), deadline).heeding(self.violations.clone())
     }
 
     /// Whether it has broken. What is on its way over it gets no answer any more.
@@ -41,26 +54,67 @@ impl Session {
     pub async fn gone(&self) {
         self.gone.cancelled().await;
     }
+
+    /// What nats-server has told of what its user may not do.
+    pub fn violations(&self) -> &PermissionViolations {
+        &self.violations
+    }
+
+    /// Listens for what nats-server refuses to do for its user from now on. To be called before anything is
+    /// asked; where no answer can be heard nothing may be.
+    pub fn listen(&self) -> Result<Denials, Violation> {
+        self.violations.deaf().map_or_else(|| Ok(self.violations.watch()), Err)
+    }
 }
+
+/// Where a session comes from.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// There is none, and there may be one later.
+    Away,
+    Up(Session),
+    /// nats-server does not let the user in.
+    Refused,
+}
+
+impl Link {
+    fn session(&self) -> Option<&Session> {
+        match self {
+            Self::Up(session) if !session.is_gone() => Some(session),
+            Self::Up(_) | Self::Away | Self::Refused => None,
+        }
+    }
+}
+
+/// nats-server does not let the user in.
+pub(super) struct NotLetIn;
 
 /// The session of a role, made once somebody asks for it.
 #[derive(Clone)]
 pub(super) struct Sessions {
-    session: watch::Receiver<Option<Session>>,
+    link: watch::Receiver<Link>,
     wanted: Arc<watch::Sender<bool>>,
 }
 
 impl Sessions {
-    /// The one that there is, unless it has broken.
-    pub fn now(&self) -> Option<Session> {
-        self.session.borrow().clone().filter(|session| !session.is_gone())
+    pub fn new(link: watch::Receiver<Link>) -> Self {
+        Self { link, wanted: Arc::new(watch::channel(false).0) }
     }
 
-    /// Waits for one.
-    pub async fn next(&self) -> Option<Session> {
+    /// The one that there is, unless it has broken.
+    pub fn now(&self) -> Option<Session> {
+        self.link.borrow().session().cloned()
+    }
+
+    /// Waits for one; [`None`] once nobody makes any more.
+    pub async fn next(&self) -> Result<Option<Session>, NotLetIn> {
         self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
-        let is_usable = |session: &Option<Session>| session.as_ref().is_some_and(|session| !session.is_gone());
-        self.session.clone().wait_for(is_usable).await.ok()?.clone()
+        let is_decided = |link: &Link| matches!(link, Link::Refused) || link.session().is_some();
+        match self.link.clone().wait_for(is_decided).await.as_deref() {
+            Ok(Link::Refused) => Err(NotLetIn),
+            Ok(link) => Ok(link.session().cloned()),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -68,16 +122,16 @@ impl Sessions {
 pub struct Links {
     connectors: watch::Receiver<Connectors>,
     status: watch::Receiver<Arc<BrokerStatus>>,
-    data: (watch::Sender<Option<Session>>, Sessions),
-    control: (watch::Sender<Option<Session>>, Sessions),
+    data: (watch::Sender<Link>, Sessions),
+    control: (watch::Sender<Link>, Sessions),
     failed_connects: Arc<AtomicU64>,
 }
 
 impl Links {
     pub(super) fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> Self {
         let sessions = || {
-            let (sender, session) = watch::channel(None);
-            (sender, Sessions { session, wanted: Arc::new(watch::channel(false).0) })
+            let (sender, link) = watch::channel(Link::Away);
+            (sender, Sessions::new(link))
         };
         Self { connectors, status, data: sessions(), control: sessions(), failed_connects: Arc::default() }
     }
@@ -115,7 +169,7 @@ impl Links {
 struct Keep {
     connectors: watch::Receiver<Connectors>,
     status: watch::Receiver<Arc<BrokerStatus>>,
-    sessions: watch::Sender<Option<Session>>,
+    sessions: watch::Sender<Link>,
     wanted: watch::Receiver<bool>,
     connector: fn(&Connectors) -> &Connector,
     failed_connects: Arc<AtomicU64>,
@@ -127,7 +181,7 @@ impl Keep {
             return;
         }
         loop {
-            let Ok(generation) = self.launched().await else { return };
+            let Ok(generation) = launched(&mut self.status).await else { return };
             let mut status = self.status.clone();
             tokio::select! {
                 () = self.hold() => {}
@@ -137,23 +191,16 @@ impl Keep {
                     }
                 }
             }
-            self.sessions.send_replace(None);
+            self.sessions.send_replace(Link::Away);
         }
-    }
-
-    /// Waits for a server that runs.
-    async fn launched(&mut self) -> Result<Generation, watch::error::RecvError> {
-        let status = self.status.wait_for(|status| status.generation.is_some()).await?;
-        Ok(status.generation.unwrap_or_default())
     }
 
     /// Connects, and lends the connection until it breaks or others are asked for.
     async fn hold(&mut self) {
         let connection = self.connect().await;
-        let gone = CancellationToken::new();
         // Whatever ends this, who has the session hears of it.
-        let _guard: DropGuard = gone.clone().drop_guard();
-        self.sessions.send_replace(Some(Session { client: connection.client.clone(), gone }));
+        let (session, _guard) = Session::lend(&connection);
+        self.sessions.send_replace(Link::Up(session));
         tokio::select! {
             () = connection.broken() => {}
             _ = self.connectors.changed() => {}
@@ -178,4 +225,12 @@ impl Keep {
             pause = (pause * 2).min(LAST_PAUSE);
         }
     }
+}
+
+/// Waits for a server that runs.
+pub(super) async fn launched(
+    status: &mut watch::Receiver<Arc<BrokerStatus>>,
+) -> Result<Generation, watch::error::RecvError> {
+    let status = status.wait_for(|status| status.generation.is_some()).await?;
+    Ok(status.generation.unwrap_or_default())
 }

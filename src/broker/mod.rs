@@ -25,6 +25,7 @@ mod replay;
 mod ring;
 mod streams;
 mod tail;
+mod users;
 mod work;
 
 use std::sync::Arc;
@@ -49,9 +50,10 @@ pub use replay::{Replay, ReplayRequest, Speed};
 pub use ring::Event;
 pub use streams::{Difference, Page, Provisioned};
 pub use tail::{End, From, Output, Tail, TailRequest};
+pub use users::Users;
 pub use work::{Piece, Settlement, Work};
 
-use link::Sessions;
+use link::{NotLetIn, Sessions};
 use overview::LastOverview;
 
 use crate::nats::{Connectors, JetStream};
@@ -67,6 +69,8 @@ pub struct Broker {
     failed_connects: Arc<AtomicU64>,
     hubs: Arc<tail::Hubs>,
     replays: Arc<Semaphore>,
+    /// Held by each handle, so that it shows whether there are any.
+    handles: Arc<()>,
 }
 
 impl Broker {
@@ -82,8 +86,23 @@ impl Broker {
             failed_connects: links.failed_connects(),
             hubs,
             replays,
+            handles: Arc::default(),
         };
         (broker, links)
+    }
+
+    /// The handle of a user, who has one connection for everything.
+    fn of_user(sessions: Sessions, status: watch::Receiver<Arc<BrokerStatus>>) -> Self {
+        Self {
+            data: sessions.clone(),
+            control: sessions,
+            status,
+            last_overview: LastOverview::default(),
+            failed_connects: Arc::default(),
+            hubs: tail::Hubs::new(),
+            replays: Arc::new(Semaphore::new(replay::REPLAYS)),
+            handles: Arc::default(),
+        }
     }
 
     /// Connections to the server that could not be made since the program started.
@@ -108,15 +127,19 @@ impl Broker {
     /// The API of JetStream over the connection that may change streams, until the deadline.
     pub async fn jetstream(&self, deadline: Instant) -> Result<JetStream, Failure> {
         let session = self.control(deadline).await?;
-        Ok(JetStream::new(session.client().clone(), deadline.saturating_duration_since(Instant::now())))
+        let patience = deadline.saturating_duration_since(Instant::now());
+        Ok(session.jetstream(patience))
     }
 
     async fn session(&self, sessions: &Sessions, deadline: Instant) -> Result<Session, Failure> {
         if let Some(session) = sessions.now() {
             return Ok(session);
         }
-        let next = timeout_at(deadline, sessions.next()).await;
-        next.ok().flatten().ok_or_else(|| self.not_connected())
+        match timeout_at(deadline, sessions.next()).await {
+            Ok(Ok(Some(session))) => Ok(session),
+            Ok(Err(NotLetIn)) => Err(Failure::NotLetIn),
+            Ok(Ok(None)) | Err(_) => Err(self.not_connected()),
+        }
     }
 
     fn not_connected(&self) -> Failure {

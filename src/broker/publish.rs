@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Broker, Failure, Session};
 use crate::domain::Subject;
-use crate::nats::{JetStream, parse_answer};
+use crate::nats::{ApiError, parse_answer};
 
 /// A message to be stored.
 #[derive(Clone, Debug)]
@@ -126,9 +126,15 @@ impl Broker {
         if let Some(headers) = headers {
             request = request.headers(headers);
         }
-        let subject = message.subject.as_str().to_owned();
+        let subject = message.subject.as_str();
+        let denials = match session.listen() {
+            Ok(denials) => denials,
+            // It would be stored, and nobody could know.
+            Err(violation) => return Attempt::Done(Err(violation.into())),
+        };
         let answer = tokio::select! {
-            answer = timeout_at(deadline, session.client().send_request(subject, request)) => answer,
+            answer = timeout_at(deadline, session.client().send_request(subject.to_owned(), request)) => answer,
+            violation = denials.of(subject) => return Attempt::Done(Err(violation.into())),
             () = session.gone() => return Attempt::Unknown,
         };
         match answer {
@@ -157,16 +163,21 @@ impl Broker {
     async fn not_captured(&self, session: &Session, message: &Message, deadline: Instant) -> Attempt {
         let subject = message.subject.as_str();
         let patience = deadline.saturating_duration_since(Instant::now());
-        let jetstream = JetStream::new(session.client().clone(), patience);
+        let jetstream = session.jetstream(patience);
         let streams = tokio::select! {
             streams = jetstream.streams_with_subject(subject) => streams,
             () = session.gone() => return Attempt::NotTaken(self.not_connected()),
         };
+        let none_captures = match &streams {
+            Ok(streams) => streams.is_empty(),
+            // Who may not ask hears what the silence means on a server that is ready.
+            Err(error) => matches!(error, ApiError::Denied(_)),
+        };
         match streams {
-            Ok(streams) if streams.is_empty() && self.status.borrow().is_ready => {
+            _ if none_captures && self.status.borrow().is_ready => {
                 Attempt::Done(Err(Failure::NotCaptured { subject: subject.to_owned() }))
             }
-            Ok(_) => {
+            Ok(_) | Err(ApiError::Denied(_)) => {
                 let reason = format!("nobody takes messages to {subject} just now");
                 Attempt::NotTaken(Failure::NotReady(reason))
             }

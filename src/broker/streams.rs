@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::asking::Over;
 use super::{Broker, Failure};
-use crate::nats::{ApiError, JetStream, Purge, StreamInfo};
+use crate::nats::{ApiError, Purge, StreamInfo};
 use crate::settings::declared::{self, bodies};
 use crate::streams::{Action, Change, Conflict, Desired, DesiredStream, Existing, StreamPlan, apply_one, plan};
 
@@ -242,7 +242,7 @@ impl Broker {
     async fn carry_out(&self, plan: &StreamPlan, deadline: Instant) -> Result<Option<StreamInfo>, Failure> {
         let session = self.control(deadline).await?;
         let left = deadline.saturating_duration_since(Instant::now());
-        let jetstream = JetStream::new(session.client().clone(), left);
+        let jetstream = session.jetstream(left);
         let applied = tokio::select! {
             applied = apply_one(&jetstream, plan) => applied,
             () = session.gone() => return Ok(None),

@@ -21,7 +21,7 @@ use super::position::Position;
 use super::ring::{Event, Found, Ring};
 use super::{Broker, Failure};
 use crate::domain::Subject;
-use crate::nats::{JetStream, StreamInfo};
+use crate::nats::StreamInfo;
 
 /// What all rings together may hold, and one of them at least and at most.
 const ALL_RINGS: usize = 32 << 20;
@@ -260,7 +260,7 @@ impl Broker {
         loop {
             let session = self.data(deadline).await?;
             let patience = deadline.saturating_duration_since(Instant::now());
-            let jetstream = JetStream::new(session.client().clone(), patience);
+            let jetstream = session.jetstream(patience);
             let find = async {
                 let name = match named {
                     Some(name) => name.to_owned(),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::delivery::{Delivery, Place};
 use super::record::Record;
 use super::{Broker, Failure, Session};
-use crate::nats::{ApiError, JetStream};
+use crate::nats::ApiError;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -60,7 +60,7 @@ impl Broker {
     pub async fn work(&self, stream: &str, consumer: &str, deadline: Instant) -> Result<Work, Failure> {
         let session = self.data(deadline).await?;
         let patience = deadline.saturating_duration_since(Instant::now());
-        let jetstream = JetStream::new(session.client().clone(), patience);
+        let jetstream = session.jetstream(patience);
         let names = || (stream.to_owned(), consumer.to_owned());
         match jetstream.consumer_progress(stream, consumer).await {
             Ok(_) => {

@@ -1,6 +1,8 @@
 //! Bodies and queries as typed values, or a problem that names what is wrong.
 
-use axum::RequestExt;
+use std::error::Error;
+use std::io;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -37,7 +39,7 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
 pub async fn whole(request: Request) -> Result<Whole, Problem> {
     let deadline = request.extensions().get::<Deadline>().copied();
     let most = request.extensions().get::<MaxBody>().copied().unwrap_or(MaxBody { bytes: usize::MAX, variable: "" });
-    let body = request.with_limited_body().into_body();
+    let body = request.into_body();
     let read = read(body, most);
     match deadline {
         Some(Deadline(deadline)) => timeout_at(deadline, read).await.unwrap_or_else(|_| Err(stalled())),
@@ -49,13 +51,42 @@ pub async fn whole(request: Request) -> Result<Whole, Problem> {
 async fn read(body: Body, most: MaxBody) -> Result<Bytes, Problem> {
     match Limited::new(body, most.bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(most)),
+        Err(error) if is_of_length(&*error) => Err(too_large(most)),
         Err(error) => {
             let message = format!("the body cannot be read: {error}");
             Err(Problem::new(StatusCode::BAD_REQUEST, Code::InvalidParameters, message))
         }
     }
 }
+
+/// Whether a body, decompressed or not, was longer than allowed.
+fn is_of_length(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            // The source of such an error is that of what it wraps, not what it wraps.
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+/// Bounds what is read of a compressed body before it is decompressed: one may be long and hold little. What
+/// has no end is bounded by who reads it.
+pub fn bound_compressed(request: Request, most: MaxBody) -> Request {
+    let headers = request.headers();
+    let has_no_end = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(NDJSON));
+    if !headers.contains_key(header::CONTENT_ENCODING) || has_no_end {
+        return request;
+    }
+    request.map(|body| Body::new(Limited::new(body, most.bytes)))
+}
+
+const NDJSON: &[u8] = b"application/x-ndjson";
 
 fn too_large(most: MaxBody) -> Problem {
     let MaxBody { bytes, variable } = most;

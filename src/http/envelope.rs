@@ -136,15 +136,31 @@ impl Problem {
             });
             return (self.status, headers, problem.to_string()).into_response();
         }
-        let envelope = ErrorEnvelope {
+        let status = self.status;
+        (status, headers, Json(self.into_envelope())).into_response()
+    }
+
+    fn into_envelope(self) -> ErrorEnvelope {
+        ErrorEnvelope {
             status: "error",
             error_code: self.code,
             message: self.message,
             data: None,
             details: self.details,
             timestamp: now(),
-        };
-        (self.status, headers, Json(envelope)).into_response()
+        }
+    }
+
+    /// All that goes over a connection that is closed without having been served.
+    pub(super) fn as_last_answer(self) -> String {
+        let status = self.status;
+        let retry = self.retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+        let body = serde_json::to_string(&self.into_envelope()).unwrap_or_default();
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{retry}connection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
     }
 }
 

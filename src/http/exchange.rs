@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
-use tokio::time::Instant;
+use axum::response::{IntoResponse, Response};
+use tokio::time::{Instant, timeout_at};
 
-use super::envelope::Problem;
+use super::envelope::{Code, Problem};
 
 /// When the answer has to stand.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,9 @@ pub struct RequestId(pub HeaderValue);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest that a client may give.
 const LONGEST_ID: usize = 128;
+/// Operations keep the deadline themselves and tell more about what became of them. This long after it
+/// nobody waits for them any more.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the rest of the request, with a deadline after so long.
 pub async fn exchange(patience: Duration, mut request: Request, next: Next) -> Response {
@@ -29,24 +32,22 @@ pub async fn exchange(patience: Duration, mut request: Request, next: Next) -> R
     let id = request_id(&request);
     let accept = request.headers().get(header::ACCEPT).cloned();
     let method = request.method().clone();
-    let path = match tracing::enabled!(tracing::Level::DEBUG) {
+    let path = match tracing::event_enabled!(tracing::Level::DEBUG) {
         true => request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()),
         false => None,
     };
     request.extensions_mut().insert(Deadline(started + patience));
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+    let answered = timeout_at(started + patience + GRACE, next.run(request)).await;
+    let mut response = answered.unwrap_or_else(|_| late().into_response());
+    if let Some(problem) = response.extensions_mut().remove::<Problem>().or_else(|| of_others(&response)) {
         let id = id.to_str().unwrap_or_default();
         if problem.status.is_server_error() {
             tracing::debug!("request {id}: {}", problem.message);
         }
         let kept = std::mem::take(response.headers_mut());
         response = problem.render(accept.as_ref(), id);
-        // Such as Allow.
-        response.headers_mut().extend(kept.into_iter().filter(|(name, _)| {
-            name.as_ref().is_some_and(|name| *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE)
-        }));
+        keep(response.headers_mut(), &kept);
     }
     response.headers_mut().insert(REQUEST_ID, id.clone());
     tracing::debug!(
@@ -59,6 +60,43 @@ pub async fn exchange(patience: Duration, mut request: Request, next: Next) -> R
         "request"
     );
     response
+}
+
+fn late() -> Problem {
+    let message = "no answer in time (API_REQUEST_TIMEOUT); what was asked for may have been done";
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, Code::Timeout, message)
+}
+
+/// An error that was made without its words, as by a layer that knows nothing of ours.
+fn of_others(response: &Response) -> Option<Problem> {
+    let status = response.status();
+    let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.starts_with(b"application/json") || kind.starts_with(b"application/problem+json")
+    });
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
+    let (code, message) = match status {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            (Code::UnsupportedMediaType, "the Content-Encoding is none of gzip, zstd and identity")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => (Code::PayloadTooLarge, "the body is too long"),
+        StatusCode::NOT_FOUND => (Code::NotFound, "there is nothing here"),
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "the method is not for that path"),
+        _ if status.is_client_error() => (Code::InvalidParameters, "the request cannot be understood"),
+        _ => (Code::InternalError, "the request failed inside the broker"),
+    };
+    Some(Problem::new(status, code, message))
+}
+
+/// What layers have said beside the problem, such as Allow, and what a browser needs.
+fn keep(headers: &mut HeaderMap, kept: &HeaderMap) {
+    for (name, value) in kept {
+        if *name != header::CONTENT_LENGTH && *name != header::CONTENT_TYPE {
+            headers.append(name, value.clone());
+        }
+    }
 }
 
 /// The client's own, where it can stand in a log, or a new one.

@@ -5,9 +5,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+/// Time for the head of a request, the wait for it included.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// A head that is longer is refused.
 pub const LONGEST: usize = 16 << 10;
 /// Read at a time; most heads are shorter.

@@ -16,8 +16,12 @@ mod exchange;
 mod half_closed;
 mod head;
 mod prefixed;
+pub mod rate_limit;
 mod reception;
+mod refusal;
+mod serving;
 
 pub use data_side::{DataSide, is_here};
 pub use exchange::{Deadline, RequestId, exchange};
-pub use reception::{Bounds, Place, Routes};
+pub use reception::{Bounds, Routes};
+pub use serving::{Peer, Place};

@@ -36,6 +36,18 @@ impl Prefixed {
         self.farewell.clone()
     }
 
+    /// With these bytes behind those that are still to be given.
+    pub fn followed_by(mut self, bytes: &[u8]) -> Self {
+        self.prefix.extend_from_slice(bytes);
+        self
+    }
+
+    /// What is still to be given, and the connection.
+    pub fn into_parts(mut self) -> (Vec<u8>, TcpStream) {
+        self.prefix.drain(..self.given);
+        (self.prefix, self.stream)
+    }
+
     /// That write, for so long as the client may let it wait.
     fn until_deadline<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {

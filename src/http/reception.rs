@@ -3,7 +3,7 @@
 //! Everything else goes to the workers, so many connections at a time.
 //!
 //! A connection that is kept alive keeps its buffers. So that many of them do not add up, those beyond
-//! a number are closed after their answer.
+//! a number give theirs back at the workers, and are closed after their answer at the door.
 //!
 //! Whoever opens connections and sends nothing, or half a request, takes none of those places. They
 //! wait in a room of their own; when that is full the one that came first has to leave.
@@ -15,30 +15,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{Request, StatusCode, header};
+use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::head::{self, Head};
+use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
+use super::refusal::{busy, refuse, too_long};
+use super::serving::{self, Peer, Place, Served};
 
-/// Time for the head of a request, the wait for it included.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections that are kept alive at the workers, and at the door: each keeps about 9 KB.
-const KEPT: usize = 384;
+/// Connections at the workers that keep their buffers, about 9 KB, while they wait for their next request;
+/// others make them anew.
+const WARM: usize = 384;
+/// Connections that are kept alive at the door, with their buffers.
 const KEPT_HERE: usize = 64;
 /// Between two attempts to accept where none can succeed, as without descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -64,19 +64,11 @@ pub struct Bounds {
     pub waiting: usize,
 }
 
-/// The place of a connection at the workers. Who makes something else of the connection than HTTP keeps
-/// it with that: its bound counts it and a graceful end waits for it until it is dropped.
-#[derive(Clone, Debug)]
-pub struct Place(
-    #[allow(dead_code, reason = "it is held")]
-    Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>, TaskTrackerToken)>,
-);
-
 /// What everybody at the door shares.
 struct Desk {
     routes: Routes,
     places: Arc<Semaphore>,
-    kept: Arc<Semaphore>,
+    warm: Arc<Semaphore>,
     kept_here: Arc<Semaphore>,
     workers: Handle,
     /// Connections at the workers.
@@ -96,7 +88,7 @@ pub(super) async fn receive(
     let desk = Arc::new(Desk {
         routes,
         places,
-        kept: Arc::new(Semaphore::new(KEPT)),
+        warm: Arc::new(Semaphore::new(WARM)),
         kept_here: Arc::new(Semaphore::new(KEPT_HERE)),
         workers,
         served: TaskTracker::new(),
@@ -105,14 +97,14 @@ pub(super) async fn receive(
     let mut visitors = Visitors::default();
     let mut complained: Option<Instant> = None;
     loop {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = desk.shutdown.cancelled() => break,
             Some(ended) = visitors.tasks.join_next() => {
                 visitors.note_end(ended.ok());
                 continue;
             }
-            stream = accept(&listener) => stream,
+            accepted = accept(&listener) => accepted,
         };
         if desk.places.available_permits() == 0 && complained.is_none_or(|at| at.elapsed() > SILENCE) {
             complained = Some(Instant::now());
@@ -123,7 +115,7 @@ pub(super) async fn receive(
             );
         }
         visitors.make_room(bounds.waiting);
-        visitors.admit(desk.clone().attend(stream));
+        visitors.admit(desk.clone().attend(stream, peer));
     }
     drop(listener);
     while visitors.tasks.join_next().await.is_some() {}
@@ -169,7 +161,7 @@ impl Visitors {
 
 impl Desk {
     /// One connection, from its first byte until it ends or goes to the workers.
-    async fn attend(self: Arc<Self>, mut stream: TcpStream) {
+    async fn attend(self: Arc<Self>, mut stream: TcpStream, peer: Peer) {
         let deadline = tokio::time::Instant::now() + HEAD_DEADLINE;
         let head = tokio::select! {
             head = timeout_at(deadline, head::read(&mut stream)) => head,
@@ -177,36 +169,31 @@ impl Desk {
         };
         let head = match head {
             Ok(Ok(Head::Come(head))) => head,
-            Ok(Ok(Head::TooLong)) => return refuse(stream, TOO_LONG).await,
+            Ok(Ok(Head::TooLong)) => return refuse(stream, too_long()).await,
             Ok(Ok(Head::Gone) | Err(_)) | Err(_) => return,
         };
         if head::path(&head).is_some_and(|path| self.is_probe(path)) {
             // On the heap: those that only wait shall stay small.
-            return Box::pin(self.serve_here(Prefixed::new(head, stream))).await;
+            return Box::pin(self.serve_here(Prefixed::new(head, stream), peer)).await;
         }
         let place = tokio::select! {
             place = timeout_at(deadline, self.places.clone().acquire_owned()) => place,
             () = self.shutdown.cancelled() => return,
         };
-        let Ok(Ok(place)) = place else { return refuse(stream, BUSY).await };
+        let Ok(Ok(place)) = place else { return refuse(stream, busy()).await };
         // Each runtime waits for its own connections.
         let Ok(stream) = stream.into_std() else { return };
-        let (router, shutdown) = (self.routes.all.clone(), self.shutdown.clone());
-        let kept = self.kept.clone().try_acquire_owned().ok();
-        let is_kept = kept.is_some();
-        let place = Place(Arc::new((place, kept, self.served.token())));
+        let served = Served {
+            router: self.routes.all.clone(),
+            peer,
+            place: Place::new(place, self.served.token()),
+            warm: self.warm.clone(),
+            shutdown: self.shutdown.clone(),
+        };
         let serving = async move {
             if let Ok(stream) = TcpStream::from_std(stream) {
-                let lent = place.clone();
-                let service = service_fn(move |mut request: Request<Incoming>| {
-                    if request.headers().contains_key(header::UPGRADE) {
-                        request.extensions_mut().insert(lent.clone());
-                    }
-                    answer(router.clone(), request)
-                });
-                Box::pin(serve(Prefixed::new(head, stream), service, is_kept, shutdown)).await;
+                serving::serve(head, stream, served).await;
             }
-            drop(place);
         };
         self.served.spawn_on(serving, &self.workers);
     }
@@ -217,16 +204,16 @@ impl Desk {
 
     /// A connection that began with a probe stays at the door. What else it asks for is done by the
     /// workers.
-    async fn serve_here(self: Arc<Self>, stream: Prefixed) {
+    async fn serve_here(self: Arc<Self>, stream: Prefixed, peer: Peer) {
         let shutdown = self.shutdown.clone();
         let kept = self.kept_here.clone().try_acquire_owned().ok();
         let service = service_fn(move |request: Request<Incoming>| {
             let desk = self.clone();
             async move {
                 if desk.is_probe(request.uri().path()) {
-                    return answer(desk.routes.probes.clone(), request).await;
+                    return answer(desk.routes.probes.clone(), peer, request).await;
                 }
-                let work = desk.workers.spawn(answer(desk.routes.all.clone(), request));
+                let work = desk.workers.spawn(answer(desk.routes.all.clone(), peer, request));
                 let answer = AbortOnDropHandle::new(work).await;
                 answer.unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
             }
@@ -235,7 +222,8 @@ impl Desk {
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
+async fn answer(router: Router, peer: Peer, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+    request.extensions_mut().insert(peer);
     TowerToHyperService::new(router).call(request).await
 }
 
@@ -273,25 +261,12 @@ where
     }
 }
 
-/// Sent to a client for whose request no place became free in time.
-const BUSY: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-/// Sent to a client whose head has no end within what is read of one.
-const TOO_LONG: &[u8] =
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// Says that the request is not served.
-async fn refuse(mut stream: TcpStream, answer: &[u8]) {
-    // So little fits into the socket at once, and a client that has gone needs no answer.
-    let _ = tokio::time::timeout(PAUSE, stream.write_all(answer)).await;
-}
-
 /// The next connection, whatever it takes.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
     let mut complained = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, address)) => return (stream, Peer(address.ip())),
             // The client has gone before its turn.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
             }

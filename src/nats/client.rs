@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, ServerError};
@@ -14,8 +14,12 @@ use tokio::time::timeout;
 
 use super::credentials::{self, Identity};
 use super::pinned::client_config;
-use crate::domain::Role;
+use super::violations::PermissionViolations;
+use crate::domain::{Role, Secret};
 use crate::settings::{ClientCertificate, Credentials, ExternalServer, Settings, redact_urls};
+
+/// Where answers to requests of users go: what is commonly granted to those who make requests.
+const INBOX_OF_USERS: &str = "_INBOX";
 
 /// How to reach the server that this program serves.
 #[derive(Clone)]
@@ -28,6 +32,8 @@ pub struct Connector {
     tls: Tls,
     /// Where answers to requests go.
     inbox: String,
+    /// Whether what is refused to it is the operator's business.
+    is_ours: bool,
     /// Whether servers that a server names are connected to as well.
     discovers: bool,
     timeout: Duration,
@@ -67,38 +73,6 @@ pub struct Connection {
     disconnected: Arc<Notify>,
     reconnected: Arc<Notify>,
     refused: PermissionViolations,
-}
-
-/// What the server said last about something that we may not do.
-#[derive(Clone, Default)]
-pub struct PermissionViolations(Arc<Mutex<Option<String>>>);
-
-impl PermissionViolations {
-    fn note(&self, words: &str) {
-        let Ok(mut last) = self.0.lock() else { return };
-        if last.as_deref() != Some(words) {
-            tracing::warn!("NATS refuses something to our connection: {words}");
-            *last = Some(words.to_owned());
-        }
-    }
-
-    pub fn is_any(&self) -> bool {
-        self.0.lock().is_ok_and(|last| last.is_some())
-    }
-
-    /// What the server said last, and the way out, once.
-    pub fn take_words(&self) -> Option<String> {
-        let words = self.0.lock().ok()?.take()?;
-        Some(format!("the server says: {words}; grant it to the user that we connect as"))
-    }
-
-    /// A request that was refused gets no answer: the reason with what the server says about it.
-    pub fn explain(&self, reason: String) -> String {
-        match self.take_words() {
-            Some(words) => format!("{reason}; {words}"),
-            None => reason,
-        }
-    }
 }
 
 impl Connection {
@@ -196,6 +170,7 @@ impl Connector {
             identity: Arc::new(RwLock::new(identity)),
             tls: tls.unwrap_or(Tls::None),
             inbox: login.inbox,
+            is_ours: true,
             // Addresses that a cluster advertises may not be reachable, and only our own server counts.
             discovers: false,
             timeout: settings.supervision.connect_timeout,
@@ -216,6 +191,7 @@ impl Connector {
                 certificate: external.certificate.clone(),
             },
             inbox,
+            is_ours: true,
             // They come without a scheme, which matters here.
             discovers: !external.urls.iter().any(|url| url.starts_with("ws")),
             timeout: settings.supervision.connect_timeout,
@@ -235,6 +211,12 @@ impl Connector {
         Self { servers: vec![url.to_owned()], identity: identity.unwrap_or(here.identity), tls, ..here }
     }
 
+    /// The same server, as one of its users.
+    pub fn as_user(&self, name: &str, password: Secret) -> Self {
+        let identity = Arc::new(RwLock::new(Identity::user(name, password)));
+        Self { identity, inbox: INBOX_OF_USERS.to_owned(), is_ours: false, ..self.clone() }
+    }
+
     fn take_credentials_of(&self, other: &Self) {
         // Without a panic no lock is poisoned.
         if let (Ok(mut ours), Ok(theirs)) = (self.identity.write(), other.identity.read()) {
@@ -251,7 +233,7 @@ impl Connector {
     pub async fn connect(&self, patience: Duration) -> Result<Connection, ConnectError> {
         let patience = patience.min(self.timeout);
         let (disconnected, reconnected) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let refused = PermissionViolations::default();
+        let refused = PermissionViolations::new(&self.inbox, self.is_ours);
         let (gone, back, note) = (disconnected.clone(), reconnected.clone(), refused.clone());
         let was_gone = AtomicBool::new(false);
         let identity = self.identity.clone();

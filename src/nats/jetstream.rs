@@ -22,6 +22,7 @@ pub use self::answers::{
 };
 pub use self::messages::{LastOfEach, MessageRequest, StoredMessage, headers_of, parse_headers};
 pub use self::pages::{Names, Purge, SubjectCounts};
+use super::violations::PermissionViolations;
 use crate::domain::ServerVersion;
 
 /// Where nats-server tells of each request to its API, with the answer.
@@ -35,6 +36,8 @@ pub const RESTORE_ENDS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.>";
 pub struct JetStream {
     client: Client,
     deadline: Duration,
+    /// Where it is heard that the server refuses a request.
+    violations: Option<PermissionViolations>,
 }
 
 /// What becomes of a consumer that is written.
@@ -48,7 +51,12 @@ pub enum Put {
 
 impl JetStream {
     pub fn new(client: Client, deadline: Duration) -> Self {
-        Self { client, deadline }
+        Self { client, deadline, violations: None }
+    }
+
+    /// Gives a request up as soon as the server says that the user of the connection may not make it.
+    pub fn heeding(self, violations: PermissionViolations) -> Self {
+        Self { violations: Some(violations), ..self }
     }
 
     /// Major and minor version of the server that is connected.
@@ -439,8 +447,20 @@ impl JetStream {
         subject: &str,
         request: impl Future<Output = Result<async_nats::Message, async_nats::RequestError>>,
     ) -> Result<bytes::Bytes, ApiError> {
+        let denied = async {
+            match &self.violations {
+                Some(violations) => violations.watch().of(subject).await,
+                None => std::future::pending().await,
+            }
+        };
+        let answered = tokio::select! {
+            // Listens before it asks.
+            biased;
+            violation = denied => return Err(ApiError::Denied(violation)),
+            answered = timeout(self.deadline, request) => answered,
+        };
         let subject = || subject.to_owned();
-        match timeout(self.deadline, request).await {
+        match answered {
             Err(_) => Err(ApiError::Timeout { subject: subject(), deadline: self.deadline }),
             Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
                 Err(ApiError::NoResponders { subject: subject() })

@@ -5,8 +5,9 @@ mod credentials;
 mod jetstream;
 mod monitor;
 mod pinned;
+mod violations;
 
-pub use client::{ConnectError, Connection, Connector, Connectors, Login, PermissionViolations, ping};
+pub use client::{ConnectError, Connection, Connector, Connectors, Login, ping};
 pub use jetstream::{
     API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages, MessageRequest, Names,
     Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, Stored, StoredMessage, StreamInfo, StreamState, Streams, SubjectCounts,
@@ -15,3 +16,4 @@ pub use jetstream::{
 pub use monitor::{
     Connz, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, Varz, direct_client, get, parse_healthz, parse_json,
 };
+pub use violations::{Denials, PermissionViolations, Violation};

@@ -51,9 +51,11 @@ pub fn of(failure: Failure, about: About) -> Problem {
         Failure::Unconfirmed { subject, msg_id } => problem(S::GATEWAY_TIMEOUT, Code::Timeout)
             .with_details(json!({ "subject": subject, "msg_id": msg_id, "may_have_been_stored": true })),
         Failure::Late(_) => problem(S::GATEWAY_TIMEOUT, Code::Timeout),
-        Failure::Denied { subject, .. } => {
-            problem(S::FORBIDDEN, Code::Forbidden).with_details(json!({ "subject": subject }))
+        Failure::Denied(violation) => {
+            problem(S::FORBIDDEN, Code::Forbidden).with_details(json!({ "subject": violation.subject }))
         }
+        Failure::NotLetIn => problem(S::UNAUTHORIZED, Code::Unauthorized),
+        Failure::Busy(_) => problem(S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable).retry_after(SOON),
         Failure::TooLarge { size, most } => {
             problem(S::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge).with_details(json!({ "size": size, "limit": most }))
         }

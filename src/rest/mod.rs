@@ -3,12 +3,15 @@
 //! One file per resource. Handlers are thin: they read a request into typed values, have [`Broker`] do
 //! it, and answer in the envelope. Everything about the broker itself is read from its status.
 
+mod admission;
 mod batch;
 mod client;
 mod consumers;
+mod cors;
 mod deliveries;
 mod errors;
 mod health;
+mod home;
 mod message;
 mod messages;
 mod names;

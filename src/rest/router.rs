@@ -1,21 +1,27 @@
 //! Which path is answered by whom, and what surrounds all of them.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::state::{Acting, Api};
-use super::{batch, consumers, deliveries, messages, probes, publish, raw, replay, status, streams, tail, ws};
-use crate::http::auth::Tokens;
-use crate::http::body::MaxBody;
+use super::admission::{Admission, admit};
+use super::state::Api;
+use super::{
+    batch, consumers, cors, deliveries, home, messages, probes, publish, raw, replay, status, streams, tail, ws,
+};
+use crate::http::body::{MaxBody, bound_compressed};
 use crate::http::envelope::{Code, Problem};
 use crate::http::{Routes, exchange};
 use crate::settings::variables::API_MAX_BODY;
@@ -49,39 +55,49 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 pub fn routes(api: Api) -> Routes {
-    let probes = probes::routes(api.views.clone());
     let settings = api.settings();
     let patience = settings.api.request_timeout;
+    let probes = probes::routes(api.views.clone()).method_not_allowed_fallback(wrong_method);
+    let probes = probes.layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)));
     if !settings.api.enabled {
-        return Routes { all: probes.clone(), probes, probe_paths: probes::PROBES };
+        let nothing = Router::new().fallback(not_enabled);
+        let nothing = nothing.layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)));
+        return Routes { all: probes.clone().merge(nothing), probes, probe_paths: probes::PROBES };
     }
     let bytes = usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX);
     let most = MaxBody { bytes, variable: API_MAX_BODY.name };
+    let admission = Arc::new(Admission::new(api.clone()));
     let (router, _) = resources().split_for_parts();
-    let all: Router = router
+    let all = router
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(api.clone(), admit))
+        .layer(from_fn_with_state(admission, admit))
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn(move |mut request: Request, next: Next| {
             request.extensions_mut().insert(most);
-            next.run(request)
+            next.run(bound_compressed(request, most))
         }))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)))
-        .with_state(api);
+        .merge(home::routes().method_not_allowed_fallback(wrong_method))
+        .layer(compression());
+    let all: Router = match cors::of(&settings.api.cors) {
+        Some(cors) => all.layer(cors),
+        None => all,
+    }
+    .layer(CatchPanicLayer::custom(panicked))
+    .layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)))
+    .with_state(api);
     Routes { all: probes.clone().merge(all), probes, probe_paths: probes::PROBES }
 }
 
-/// Lets in who may ask for that.
-async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Result<Response, Problem> {
-    let settings = api.settings();
-    let tokens = Tokens { full: settings.api.token.clone(), reading: settings.api.read_token.clone() };
-    let caller = tokens.caller(request.headers())?;
-    caller.require(request.method())?;
-    request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(Acting(api.broker.clone()));
-    Ok(next.run(request).await)
+/// Not for what is sent as it happens, and not where it saves nothing.
+fn compression() -> CompressionLayer<impl Predicate> {
+    let worth_it = SizeAbove::new(1024).and(NotForContentType::SSE);
+    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(worth_it)
+}
+
+async fn not_enabled(request: Request) -> Problem {
+    let message = format!("there is nothing at {}: API_ENABLED is false", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, Code::NotFound, message)
 }
 
 async fn unknown_path(request: Request) -> Problem {

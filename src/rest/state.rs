@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probes::Views;
-use crate::broker::{AckTokens, Broker};
+use crate::broker::{AckTokens, Broker, Users};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -15,6 +15,8 @@ use crate::streams::Desired;
 #[derive(Clone)]
 pub struct Api {
     pub broker: Broker,
+    /// The broker as users of nats-server may use it.
+    pub users: Users,
     pub views: Views,
     pub started: Instant,
     /// Others after a reload.

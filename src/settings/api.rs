@@ -5,6 +5,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::Settings;
+use super::auth::{Authentication, Credentials};
 use super::host::Host;
 use super::reader::Reader;
 use super::url::parse_url;
@@ -119,6 +121,36 @@ impl ApiSettings {
                 "set API_READ_TOKEN to another, or unset it",
             );
         }
+    }
+}
+
+/// What the API asks for; nothing where it is open to everybody.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiKeys<'a> {
+    /// The token that opens everything.
+    pub full: Option<&'a Secret>,
+    /// The token that opens what only reads.
+    pub reading: Option<&'a Secret>,
+    /// Users of nats-server may come with their passwords.
+    pub users: bool,
+}
+
+impl ApiKeys<'_> {
+    pub fn is_open(&self) -> bool {
+        self.full.is_none() && self.reading.is_none() && !self.users
+    }
+}
+
+impl Settings {
+    /// The tokens of the API; where there are none, what nats-server itself asks for.
+    pub fn api_keys(&self) -> ApiKeys<'_> {
+        let (token, reading) = (self.api.token.as_ref(), self.api.read_token.as_ref());
+        let (nats_token, users) = match (&self.authentication, &self.credentials) {
+            (Authentication::Users(_), _) | (_, Some(Credentials::User { .. })) => (None, true),
+            (Authentication::Token(token), _) | (_, Some(Credentials::Token(token))) => (Some(token), false),
+            (Authentication::Open, None) => (None, false),
+        };
+        ApiKeys { full: token.or(nats_token.filter(|_| reading.is_none())), reading, users }
     }
 }
 

@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use alerts::{AlertMail, AlertSettings, MailAddress};
-pub use api::{ApiSettings, CorsOrigins, WebOrigin};
+pub use api::{ApiKeys, ApiSettings, CorsOrigins, WebOrigin};
 pub use auth::{Authentication, Credentials};
 pub use backup::{BackupSettings, S3Credentials, S3Target};
 pub use cluster::ClusterSettings;
@@ -165,6 +165,7 @@ fn fingerprint(value: Option<&str>) -> u64 {
 pub enum UnauthenticatedListener {
     Nats,
     Monitoring,
+    Api,
 }
 
 impl UnauthenticatedListener {
@@ -175,6 +176,9 @@ impl UnauthenticatedListener {
             }
             Self::Monitoring => {
                 "NATS monitoring answers anybody on an address that is not loopback; set NATS_HTTP_HOST=127.0.0.1 (in a container it then answers inside only)"
+            }
+            Self::Api => {
+                "the REST API serves anybody on an address that is not loopback; set API_TOKEN, or NATS_AUTH_ENABLED=true (without containers API_HOST=127.0.0.1 will do)"
             }
         }
     }
@@ -251,8 +255,8 @@ impl Settings {
             backup,
         };
         settings.check_ports(&mut reader);
+        settings.find_open_doors(&mut reader);
         if settings.external.is_none() {
-            settings.find_open_doors(&mut reader);
             settings.check_connect_line(&mut reader);
         }
         reader.warn_of_odd_texts();
@@ -365,13 +369,18 @@ impl Settings {
     }
 
     fn find_open_doors(&mut self, reader: &mut Reader) {
+        // Those of a server that others run are theirs.
+        let own = self.external.is_none();
         // Client certificates keep strangers out as well as passwords do.
         let certificates = self.tls.as_ref().is_some_and(|tls| tls.verify);
-        if self.authentication.is_open() && !certificates && !self.server.host.is_loopback() {
+        if own && self.authentication.is_open() && !certificates && !self.server.host.is_loopback() {
             self.unauthenticated_listeners.push(UnauthenticatedListener::Nats);
         }
-        if self.server.monitoring.as_ref().is_some_and(|m| !m.host.is_loopback()) {
+        if own && self.server.monitoring.as_ref().is_some_and(|m| !m.host.is_loopback()) {
             self.unauthenticated_listeners.push(UnauthenticatedListener::Monitoring);
+        }
+        if self.api.enabled && self.api_keys().is_open() && !self.api.host.is_loopback() {
+            self.unauthenticated_listeners.push(UnauthenticatedListener::Api);
         }
         if self.api.strict {
             for door in &self.unauthenticated_listeners {

@@ -199,7 +199,6 @@ use DefaultValue::{Derived, Fixed, Unset};
 /// JetStream refuses shorter ages and duplicate windows (server/stream.go, checkStreamCfg).
 const SHORTEST_OF_STREAMS: Duration = Duration::from_millis(100);
 
-const REST: &str = "the REST API";
 const BUS: &str = "the gRPC message bus";
 const METRICS: &str = "metrics";
 const ALERTS: &str = "alerts";
@@ -322,16 +321,16 @@ variables! {
         API_ENABLED(api_enabled) = Fixed("true"), "true or false", "REST API; the probes /livez /readyz /startupz /health stay either way"
         API_HOST(api_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the API port"
         API_PORT(api_port) = Fixed("8086"), "{range}", "Port for probes and the REST API" ; port
-        API_TOKEN(api_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for everything" ; secret ; not_yet_implemented(REST)
-        API_READ_TOKEN(api_read_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for reading only" ; secret ; not_yet_implemented(REST)
-        API_MAX_BODY(api_max_body) = Fixed("2MB"), "{range}", "Largest request body" ; sizes(1, MAX_SIZE) ; not_yet_implemented(REST)
+        API_TOKEN(api_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for everything" ; secret
+        API_READ_TOKEN(api_read_token) = Unset, "printable ASCII without spaces, 1 to 1024 characters", "Bearer token for reading only" ; secret
+        API_MAX_BODY(api_max_body) = Fixed("2MB"), "{range}", "Largest request body" ; sizes(1, MAX_SIZE)
         API_MAX_CONNECTIONS(api_max_connections) = Fixed("2048"), "{range}", "Connections at most; fewer where the limit of open descriptors is low" ; numbers(1, MAX_COUNT)
         API_THREADS(api_threads) = Derived("one per core but one, 1 to 4"), "{range}", "Threads that serve the API; nothing that the broker itself does waits for them" ; numbers(1, 64)
-        API_REQUEST_TIMEOUT(api_request_timeout) = Fixed("10s"), "{range}", "Time for one request" ; spans(SOME_TIME) ; not_yet_implemented(REST)
-        API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "{range}; 0 = off", "Requests per second and client at most" ; numbers(0, MAX_COUNT) ; not_yet_implemented(REST)
-        API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins, each http:// or https:// with a host and perhaps a port", "Origins that browsers may call from" ; not_yet_implemented(REST)
+        API_REQUEST_TIMEOUT(api_request_timeout) = Fixed("10s"), "{range}", "Time for one request" ; spans(SOME_TIME)
+        API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "{range}; 0 = off", "Requests per second and client at most" ; numbers(0, MAX_COUNT)
+        API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins, each http:// or https:// with a host and perhaps a port", "Origins that browsers may call from"
         ENVIRONMENT(environment) = Fixed("development"), "development, testing, staging or production", "Name of the deployment's stage"
-        SECURITY_STRICT(security_strict) = Fixed("false"), "true or false", "Refuse to start with NATS or monitoring open on an address that is not loopback"
+        SECURITY_STRICT(security_strict) = Fixed("false"), "true or false", "Refuse to start with NATS, monitoring or the REST API open on an address that is not loopback"
     }
     "gRPC message bus" {
         GRPC_ENABLED(grpc_enabled) = Fixed("false"), "true or false", "gRPC message bus" ; not_yet_implemented(BUS)

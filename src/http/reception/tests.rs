@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::routing::get;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -36,6 +36,7 @@ impl Door {
         let all = Router::new()
             .route("/probe", get(async || "worker"))
             .route("/", get(async || "here"))
+            .route("/read", get(async |_: axum::body::Bytes| "here"))
             .route("/panic", get(panics))
             .route("/long", get(async || vec![0u8; 64 << 20]))
             .route("/slow", get(answer_slowly));
@@ -118,6 +119,7 @@ async fn one_that_waited_in_vain_is_told_so() {
     let mut second = door.connect().await;
     let refused = ask(&mut second, "/").await.unwrap();
     assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(refused.contains("\"error_code\":\"SERVICE_UNAVAILABLE\""), "{refused}");
 }
 
 #[tokio::test]
@@ -223,20 +225,100 @@ async fn a_stop_closes_the_port_and_finishes_what_is_under_way() {
 }
 
 #[tokio::test]
-async fn so_many_connections_are_kept_and_others_serve_one_request() {
-    let door = Door::open(KEPT + 8, KEPT_HERE + 8).await;
-    for (path, kept) in [("/probe", KEPT_HERE), ("/", KEPT)] {
-        let mut streams = vec![];
-        for number in 0..kept + 4 {
-            let mut stream = door.connect().await;
-            let answer = ask(&mut stream, path).await.unwrap();
-            assert_eq!(answer.contains("connection: close"), number >= kept, "{path} {number}");
-            streams.push(stream);
-        }
-        let (mut first, mut last) = (streams.swap_remove(0), streams.pop().unwrap());
-        assert!(ask(&mut first, path).await.is_some());
-        assert!(timeout(LONG, last.read_to_end(&mut vec![])).await.is_ok(), "it was closed");
+async fn connections_are_kept_at_the_workers_and_some_at_the_door() {
+    const KEPT: usize = WARM + 64;
+    let door = Door::open(KEPT, KEPT_HERE + 8).await;
+    let mut streams = vec![];
+    for number in 0..KEPT_HERE + 4 {
+        let mut stream = door.connect().await;
+        let answer = ask(&mut stream, "/probe").await.unwrap();
+        assert_eq!(answer.contains("connection: close"), number >= KEPT_HERE, "{number}");
+        streams.push(stream);
     }
+    let (mut first, mut last) = (streams.swap_remove(0), streams.pop().unwrap());
+    assert!(ask(&mut first, "/probe").await.is_some());
+    assert!(timeout(LONG, last.read_to_end(&mut vec![])).await.is_ok(), "it was closed");
+    let mut streams = vec![];
+    for _ in 0..KEPT {
+        let mut stream = door.connect().await;
+        assert!(is(&ask(&mut stream, "/").await, 200, "here"));
+        streams.push(stream);
+    }
+    for path in ["/", "/probe", "/nowhere", "/"] {
+        for stream in &mut streams {
+            assert!(!ask(stream, path).await.unwrap().contains("connection: close"), "{path}");
+        }
+    }
+}
+
+/// A door at which every connection gives its buffers back while it waits.
+async fn door_without_buffers() -> (Door, Vec<TcpStream>) {
+    let door = Door::open(WARM + 8, 8).await;
+    let mut warm = vec![];
+    for _ in 0..WARM {
+        let mut stream = door.connect().await;
+        assert!(ask(&mut stream, "/").await.is_some());
+        warm.push(stream);
+    }
+    (door, warm)
+}
+
+#[tokio::test]
+async fn a_connection_without_buffers_serves_what_others_do() {
+    let (door, _warm) = door_without_buffers().await;
+    let mut stream = door.connect().await;
+    for _ in 0..3 {
+        assert!(is(&ask(&mut stream, "/").await, 200, "here"));
+    }
+    // Several at once, in pieces, and with bodies that look like requests.
+    let request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let with_body = "GET /read HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nGET ";
+    let chunked = "GET /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nGET \r\n0\r\n\r\n";
+    let all = [request, with_body, request, chunked, request].concat();
+    for size in [1, 7, 40, all.len()] {
+        let mut text = String::new();
+        for piece in all.as_bytes().chunks(size) {
+            stream.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        while text.matches("here").count() < 5 {
+            let mut piece = [0; 4096];
+            let read = timeout(LONG, stream.read(&mut piece)).await.unwrap().unwrap();
+            assert!(read > 0, "in pieces of {size}: {text}");
+            text += std::str::from_utf8(&piece[..read]).unwrap();
+        }
+        assert_eq!(text.matches("HTTP/1.1 200").count(), 5, "{text}");
+    }
+    // A body that nobody reads is no request either: it is passed over, or ends the connection.
+    stream.write_all(with_body.replace("/read", "/").as_bytes()).await.unwrap();
+    assert!(is(&answer(&mut stream).await, 200, "here"));
+    stream.write_all(&with_body.replace("/read", "/").as_bytes()[..47]).await.unwrap();
+    assert!(is(&answer(&mut stream).await, 200, "here"));
+    stream.write_all(b"ET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap_or_default();
+    assert_eq!(answer(&mut stream).await, None);
+    for last in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n"] {
+        let mut stream = door.connect().await;
+        assert!(is(&ask(&mut stream, "/").await, 200, "here"));
+        stream.write_all(last.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        timeout(HEAD_DEADLINE / 2, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        assert!(text.ends_with("here"), "{text}");
+    }
+    let mut stream = door.connect().await;
+    assert!(is(&ask(&mut stream, "/").await, 200, "here"));
+    door.shutdown.cancel();
+    let closed = timeout(HEAD_DEADLINE / 2, stream.read_to_end(&mut vec![])).await;
+    assert!(closed.is_ok(), "nobody waits for one that idles");
+}
+
+#[tokio::test]
+async fn a_connection_without_buffers_is_closed_when_it_idles() {
+    let (door, _warm) = door_without_buffers().await;
+    let mut stream = door.connect().await;
+    assert!(ask(&mut stream, "/").await.is_some());
+    tokio::time::pause();
+    let closed = timeout(HEAD_DEADLINE * 2, stream.read_to_end(&mut vec![])).await;
+    assert!(closed.is_ok());
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::super::violations::Violation;
 use super::way_out::way_out;
 use crate::domain::{OLDEST_SERVER, ServerVersion};
 
@@ -19,6 +20,8 @@ pub enum ApiError {
     NoResponders { subject: String },
     #[error("cannot ask {subject}: {reason}")]
     Transport { subject: String, reason: String },
+    #[error("nats-server does not let this user {0}")]
+    Denied(Violation),
     #[error("the answer to {subject} cannot be read: {reason}")]
     Unreadable { subject: String, reason: String },
 }
@@ -48,7 +51,7 @@ impl ApiError {
         match self {
             Self::Timeout { .. } | Self::NoResponders { .. } | Self::Transport { .. } => true,
             Self::Refused { .. } => self.is(UNAVAILABLE) || self.is(TOO_MANY),
-            Self::Unreadable { .. } => false,
+            Self::Denied(_) | Self::Unreadable { .. } => false,
         }
     }
 
