@@ -5,9 +5,12 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod captured;
+mod consumer;
 mod delivery;
 mod failure;
 mod feed;
+mod hub;
 mod link;
 mod point;
 mod position;
@@ -24,6 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub use failure::Failure;
+pub use hub::End;
 pub use link::{Links, Session};
 pub use point::{Nanos, Point, PointError, Range, UpsideDown};
 pub use position::{Position, PositionError};
@@ -31,7 +35,7 @@ pub use publish::{Expectations, Message, Stored};
 pub use record::Record;
 pub use replay::{Replay, ReplayRequest, Speed};
 pub use ring::Event;
-pub use tail::{End, From, Output, Tail, TailRequest};
+pub use tail::{From, Output, Tail, TailRequest};
 pub use work::{Piece, Settlement, Work};
 
 use crate::nats::{Connectors, JetStream};
@@ -43,7 +47,7 @@ pub struct Broker {
     data: watch::Receiver<Option<Session>>,
     control: watch::Receiver<Option<Session>>,
     status: watch::Receiver<Arc<BrokerStatus>>,
-    hubs: Arc<tail::Hubs>,
+    hubs: Arc<hub::Hubs>,
     replays: Arc<Semaphore>,
 }
 
@@ -51,7 +55,7 @@ impl Broker {
     /// The handle, and the connections that somebody has to keep ([`Links::run`]).
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
-        let (hubs, replays) = (tail::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
+        let (hubs, replays) = (hub::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
         (Self { data: links.data(), control: links.control(), status, hubs, replays }, links)
     }
 
