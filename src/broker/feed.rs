@@ -286,7 +286,7 @@ impl Feed {
             let ends_lasts = (is_last_of_its_subject && consumer.lasts == 0).then_some(consumer.end_of_lasts);
             let is_exact = matches!(self.start, Start::At(_)) && !is_last_of_its_subject;
             if place.sequence <= self.scanned && is_exact {
-                return Err(Broken::Lost(format!("message {} came again", place.sequence)));
+                continue;
             }
             if is_exact && is_behind && place.sequence > self.scanned + 1 {
                 suspects.push((items.len(), self.scanned + 1, place.sequence - 1));

@@ -197,11 +197,13 @@ impl Tail {
                     ring.take(self.reader, *place, (most, TAKEN))
                 };
                 match found {
-                    Found::Events(events) => {
+                    Found::Events(mut events) => {
                         *place += events.len() as u64;
                         shared.taken.notify_waiters();
+                        let mut seen = (self.created, self.seen);
+                        events.retain(|event| event.is_behind(&mut seen));
                         self.note(&events);
-                        Some(Output::Events(events))
+                        (!events.is_empty()).then_some(Output::Events(events))
                     }
                     Found::Overtaken { .. } if self.is_patient => {
                         self.place = Where::Nowhere;
