@@ -246,7 +246,14 @@ impl Builder {
 
     fn refuse_tag(&mut self, tag: Option<Cow<'_, saphyr_parser::Tag>>, at: Place) {
         if let Some(tag) = tag {
-            self.fault(at, format!("the tag {}{}; tags are not supported", tag.handle, tag.suffix));
+            // Any other may be a password that begins with an exclamation mark.
+            let standard = ["str", "int", "float", "bool", "null", "map", "seq", "binary", "timestamp", "set", "omap"];
+            let name = tag.suffix.as_str();
+            let found = match tag.is_yaml_core_schema() && standard.contains(&name) {
+                true => format!("the tag !!{name}"),
+                false => "a tag".to_owned(),
+            };
+            self.fault(at, format!("{found}; tags are not supported, and a text that begins with ! stands in quotes"));
         }
     }
 

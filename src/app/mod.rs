@@ -11,7 +11,7 @@ use anyhow::Context;
 use tokio::sync::mpsc;
 
 use crate::files::HeldDirectory;
-use crate::integrity::{IntegrityMonitor, SignOfLife};
+use crate::integrity::{IntegrityHandle, IntegrityMonitor, SignOfLife};
 use crate::lifecycle::{self, ApiPort, EmbeddedServer, LastCheck, LivenessProbe, Signals};
 use crate::logging::Log;
 use crate::nats::{Connector, Monitor};
@@ -60,7 +60,8 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     };
     let config_file = embedded.as_ref().map(|embedded| embedded.config_file().to_owned());
     let directory = held(&settings, store.as_deref());
-    let integrity = IntegrityMonitor::open(&settings, directory.clone());
+    let (monitor, integrity) = IntegrityMonitor::open(&settings, directory.clone());
+    tasks.start("integrity", lifecycle::keep_ledger(monitor, handle.clone()));
     let wires = Wires::new(settings.clone(), connectors.clone());
     let (views, published, sources) = wires.status(&handle, &integrity);
     tasks.start("status", status::keep(sources, published));
@@ -77,14 +78,16 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (api, links) = wires.api(views);
+    let (api, links) = wires.api(views, &integrity).context("cannot make the key of acknowledgements")?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
     let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, shutdown };
     tasks.start("api", port.serve(handle.clone(), timing.close));
 
     let outcome = tasks.until_over(&handle).await;
     drop(sign_of_life);
+    // The task that keeps the ledger is still there.
     integrity.flush(LAST_WRITE).await;
+    drop(tasks);
     if settings.looks_after_messages() && !matches!(outcome, Err(StartError::Internal(_))) {
         integrity.write_down(LAST_WRITE).await;
     }
@@ -108,7 +111,7 @@ fn start_probes(
     tasks: &mut Tasks,
     wires: &Wires,
     handle: &Handle,
-    integrity: &IntegrityMonitor,
+    integrity: &IntegrityHandle,
     connector: Connector,
     store: Option<Arc<Store>>,
 ) {
@@ -132,7 +135,7 @@ fn start_integrity(
     tasks: &mut Tasks,
     wires: &Wires,
     handle: &Handle,
-    integrity: &IntegrityMonitor,
+    integrity: &IntegrityHandle,
     directory: Arc<HeldDirectory>,
 ) -> anyhow::Result<Option<SignOfLife>> {
     let settings = wires.in_force.1.borrow().clone();
@@ -142,9 +145,9 @@ fn start_integrity(
     // A list of all streams is the most that an idle broker does.
     let period = settings.health.probe_interval * 2;
     let client = || wires.client.1.clone();
-    tasks.start("check-streams", lifecycle::check_streams(handle.clone(), client(), integrity.clone(), period));
+    tasks.start("check-streams", lifecycle::check_streams(client(), integrity.clone(), period));
     tasks.start("read-through", lifecycle::read_through(handle.clone(), client(), integrity.clone()));
     tasks.start("listen", lifecycle::listen(client(), integrity.clone()));
-    tasks.start("restored", lifecycle::hear_restored(handle.notices(), integrity.clone()));
+    tasks.start("counted", lifecycle::hear_counted(handle.notices(), integrity.clone()));
     SignOfLife::give(directory).map(Some).context("cannot start a thread")
 }

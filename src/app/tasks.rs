@@ -25,8 +25,8 @@ impl Tasks {
     }
 
     /// Waits for the supervisor. Every other task runs as long as it does; one that ends takes the
-    /// broker down in order, because nobody would notice what is missing.
-    pub async fn until_over(mut self, handle: &Handle) -> Result<(), StartError> {
+    /// broker down in order, because nobody would notice what is missing. What is left goes on until it is dropped.
+    pub async fn until_over(&mut self, handle: &Handle) -> Result<(), StartError> {
         let mut internal = None;
         while let Some(ended) = self.0.join_next().await {
             match ended {

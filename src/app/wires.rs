@@ -1,22 +1,24 @@
 //! What the tasks of a broker tell each other, and the tasks that are made of little else.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_nats::Client;
+use futures_util::FutureExt;
 use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Broker, Links};
+use crate::broker::{AckTokens, Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
-use crate::integrity::IntegrityMonitor;
+use crate::integrity::{IntegrityHandle, StreamRecovery};
 use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
-use crate::rest::{Api, Views};
+use crate::rest::{Api, Declared, Views};
 use crate::settings::{Effective, Settings};
 use crate::status::{BrokerStatus, Reloads, Sources};
 use crate::streams::{Desired, Drift};
@@ -60,7 +62,7 @@ impl Wires {
     pub fn status(
         &self,
         handle: &Handle,
-        integrity: &IntegrityMonitor,
+        integrity: &IntegrityHandle,
     ) -> (Views, watch::Sender<Arc<BrokerStatus>>, Sources) {
         let mut sources = Sources::new(
             handle,
@@ -75,15 +77,24 @@ impl Wires {
     }
 
     /// What the API answers with, and the connections that it needs for that.
-    pub fn api(&self, views: Views) -> (Api, Links) {
+    pub fn api(&self, views: Views, integrity: &IntegrityHandle) -> io::Result<(Api, Links)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
-        (Api { broker, views, settings: self.in_force.1.clone(), shutdown: CancellationToken::new() }, links)
+        let integrity = integrity.clone();
+        let deleting = Arc::new(move |stream: String| {
+            let integrity = integrity.clone();
+            async move { integrity.will_delete(stream).await }.boxed()
+        });
+        let declared = Declared { desired: self.desired.1.clone(), deleting };
+        let (settings, shutdown) = (self.in_force.1.clone(), CancellationToken::new());
+        let ack_tokens = Arc::new(AckTokens::new()?);
+        let started = Instant::now();
+        Ok((Api { broker, views, started, settings, declared, ack_tokens, shutdown }, links))
     }
 
     pub fn bring_up(
         &self,
         handle: &Handle,
-        integrity: &IntegrityMonitor,
+        integrity: &IntegrityHandle,
         store: Option<Arc<Store>>,
         phases: Phases,
     ) -> BringUp {
@@ -95,6 +106,7 @@ impl Wires {
             notices: handle.notices(),
             handle: handle.clone(),
             integrity: integrity.clone(),
+            recovery: StreamRecovery::new(integrity.clone()),
             store,
             at_store: OffThread::default(),
             client: self.client.0.clone(),

@@ -1,3 +1,4 @@
+use super::streams::Difference;
 use crate::nats::ApiError;
 
 /// Why an operation was not done, or is not known to have been.
@@ -34,11 +35,24 @@ pub enum Failure {
     /// What is there, or was planned, does not go together with it.
     #[error("{0}")]
     Conflict(String),
+    /// It exists, and is not the same.
+    #[error("{object} exists with another configuration: {}", joined(.differences))]
+    Differs { object: String, differences: Vec<Difference> },
+    /// Streams reserve more than there is.
+    #[error("{0}")]
+    NoRoom(String),
+    /// More than is answered at a time.
+    #[error("{0}")]
+    TooMuch(String),
     /// nats-server says no.
     #[error("{0}")]
     Refused(ApiError),
     #[error("{0}")]
     Server(ApiError),
+}
+
+fn joined(differences: &[Difference]) -> String {
+    differences.iter().map(Difference::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn unconfirmed(subject: &str, msg_id: Option<&str>) -> String {

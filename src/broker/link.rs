@@ -2,6 +2,7 @@
 //! meant for one server reaches the next.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -42,35 +43,65 @@ impl Session {
     }
 }
 
-type Sessions = (watch::Sender<Option<Session>>, watch::Receiver<Option<Session>>);
+/// The session of a role, made once somebody asks for it.
+#[derive(Clone)]
+pub(super) struct Sessions {
+    session: watch::Receiver<Option<Session>>,
+    wanted: Arc<watch::Sender<bool>>,
+}
 
-/// Keeps a connection for each role that the data side needs.
+impl Sessions {
+    /// The one that there is, unless it has broken.
+    pub fn now(&self) -> Option<Session> {
+        self.session.borrow().clone().filter(|session| !session.is_gone())
+    }
+
+    /// Waits for one.
+    pub async fn next(&self) -> Option<Session> {
+        self.wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
+        let is_usable = |session: &Option<Session>| session.as_ref().is_some_and(|session| !session.is_gone());
+        self.session.clone().wait_for(is_usable).await.ok()?.clone()
+    }
+}
+
+/// Keeps a connection for each role that the data side needs, from when it is first needed.
 pub struct Links {
     connectors: watch::Receiver<Connectors>,
     status: watch::Receiver<Arc<BrokerStatus>>,
-    data: Sessions,
-    control: Sessions,
+    data: (watch::Sender<Option<Session>>, Sessions),
+    control: (watch::Sender<Option<Session>>, Sessions),
+    failed_connects: Arc<AtomicU64>,
 }
 
 impl Links {
     pub(super) fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> Self {
-        Self { connectors, status, data: watch::channel(None), control: watch::channel(None) }
+        let sessions = || {
+            let (sender, session) = watch::channel(None);
+            (sender, Sessions { session, wanted: Arc::new(watch::channel(false).0) })
+        };
+        Self { connectors, status, data: sessions(), control: sessions(), failed_connects: Arc::default() }
     }
 
-    pub(super) fn data(&self) -> watch::Receiver<Option<Session>> {
+    pub(super) fn data(&self) -> Sessions {
         self.data.1.clone()
     }
 
-    pub(super) fn control(&self) -> watch::Receiver<Option<Session>> {
+    pub(super) fn control(&self) -> Sessions {
         self.control.1.clone()
+    }
+
+    pub(super) fn failed_connects(&self) -> Arc<AtomicU64> {
+        self.failed_connects.clone()
     }
 
     /// Follows the server that runs, until the program ends.
     pub async fn run(self) {
-        let keep = |sessions: Sessions, connector: fn(&Connectors) -> &Connector| Keep {
+        let keep = |(sender, sessions): (_, Sessions), connector: fn(&Connectors) -> &Connector| Keep {
             connectors: self.connectors.clone(),
             status: self.status.clone(),
-            sessions: sessions.0,
+            sessions: sender,
+            wanted: sessions.wanted.subscribe(),
+            failed_connects: self.failed_connects.clone(),
             connector,
         };
         tokio::join!(
@@ -85,11 +116,16 @@ struct Keep {
     connectors: watch::Receiver<Connectors>,
     status: watch::Receiver<Arc<BrokerStatus>>,
     sessions: watch::Sender<Option<Session>>,
+    wanted: watch::Receiver<bool>,
     connector: fn(&Connectors) -> &Connector,
+    failed_connects: Arc<AtomicU64>,
 }
 
 impl Keep {
     async fn run(mut self) {
+        if self.wanted.wait_for(|wanted| *wanted).await.is_err() {
+            return;
+        }
         loop {
             let Ok(generation) = self.launched().await else { return };
             let mut status = self.status.clone();
@@ -137,6 +173,7 @@ impl Keep {
                 }
                 Err(error) => tracing::debug!("{error}"),
             }
+            self.failed_connects.fetch_add(1, Ordering::Relaxed);
             sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }

@@ -5,38 +5,58 @@
 //! [`Session`] with the one that runs now, and hears when that is gone. What an operation could not do is
 //! a [`Failure`], in words for the client.
 
+mod ack_tokens;
+mod asking;
+mod atomic;
 mod captured;
 mod consumer;
+mod consumers;
 mod delivery;
 mod failure;
 mod feed;
 mod hub;
 mod link;
+mod messages;
+mod overview;
+mod pipeline;
 mod point;
 mod position;
 mod publish;
+mod pull;
 mod record;
 mod replay;
 mod ring;
+mod streams;
 mod tail;
 mod work;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
+pub use ack_tokens::{AckTokens, ConsumerId, TokenError};
+pub use atomic::LARGEST as LARGEST_ATOMIC_BATCH;
 pub use failure::Failure;
 pub use hub::End;
 pub use link::{Links, Session};
+pub use messages::{MOST_LAST, Place, SubjectCount};
+pub use overview::Overview;
+pub use pipeline::Sent;
 pub use point::{Nanos, Point, PointError, Range, UpsideDown};
 pub use position::{Position, PositionError};
 pub use publish::{Expectations, Message, Stored};
+pub use pull::{Ack, Delivery, DeliveryPlace, Pull, ack_wait, id_of};
 pub use record::Record;
 pub use replay::{Replay, ReplayRequest, Speed};
 pub use ring::Event;
+pub use streams::{Difference, Page, Provisioned};
 pub use tail::{From, Output, Tail, TailRequest};
 pub use work::{Piece, Settlement, Work};
+
+use link::Sessions;
+use overview::LastOverview;
 
 use crate::nats::{Connectors, JetStream};
 use crate::status::BrokerStatus;
@@ -44,9 +64,11 @@ use crate::status::BrokerStatus;
 /// Operations on the server that runs.
 #[derive(Clone)]
 pub struct Broker {
-    data: watch::Receiver<Option<Session>>,
-    control: watch::Receiver<Option<Session>>,
+    data: Sessions,
+    control: Sessions,
     status: watch::Receiver<Arc<BrokerStatus>>,
+    last_overview: LastOverview,
+    failed_connects: Arc<AtomicU64>,
     hubs: Arc<hub::Hubs>,
     replays: Arc<Semaphore>,
 }
@@ -56,7 +78,21 @@ impl Broker {
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
         let (hubs, replays) = (hub::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
-        (Self { data: links.data(), control: links.control(), status, hubs, replays }, links)
+        let broker = Self {
+            data: links.data(),
+            control: links.control(),
+            status,
+            last_overview: LastOverview::default(),
+            failed_connects: links.failed_connects(),
+            hubs,
+            replays,
+        };
+        (broker, links)
+    }
+
+    /// Connections to the server that could not be made since the program started.
+    pub fn failed_connects(&self) -> u64 {
+        self.failed_connects.load(Ordering::Relaxed)
     }
 
     pub fn status(&self) -> Arc<BrokerStatus> {
@@ -79,17 +115,12 @@ impl Broker {
         Ok(JetStream::new(session.client().clone(), deadline.saturating_duration_since(Instant::now())))
     }
 
-    async fn session(&self, of: &watch::Receiver<Option<Session>>, deadline: Instant) -> Result<Session, Failure> {
-        let is_usable = |session: &Option<Session>| session.as_ref().is_some_and(|session| !session.is_gone());
-        if let Some(session) = of.borrow().clone().filter(|session| !session.is_gone()) {
+    async fn session(&self, sessions: &Sessions, deadline: Instant) -> Result<Session, Failure> {
+        if let Some(session) = sessions.now() {
             return Ok(session);
         }
-        let mut sessions = of.clone();
-        let found = match timeout_at(deadline, sessions.wait_for(is_usable)).await {
-            Ok(Ok(session)) => session.clone(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        found.ok_or_else(|| self.not_connected())
+        let next = timeout_at(deadline, sessions.next()).await;
+        next.ok().flatten().ok_or_else(|| self.not_connected())
     }
 
     fn not_connected(&self) -> Failure {

@@ -57,7 +57,7 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 impl Message {
     /// With its message id and expectations, as nats-server reads them.
-    fn all_headers(&self) -> Option<HeaderMap> {
+    pub(super) fn all_headers(&self) -> Option<HeaderMap> {
         use async_nats::header::{
             NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
             NATS_EXPECTED_STREAM, NATS_MESSAGE_ID,
@@ -176,7 +176,7 @@ impl Broker {
 }
 
 impl Message {
-    fn unconfirmed(&self) -> Failure {
+    pub(super) fn unconfirmed(&self) -> Failure {
         Failure::Unconfirmed { subject: self.subject.as_str().to_owned(), msg_id: self.msg_id.clone() }
     }
 }

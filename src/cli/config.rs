@@ -50,7 +50,7 @@ static NAMED_ALONE: [&variables::Variable; 3] =
 pub fn render(flags: &Flags, arguments: &Render) -> Code {
     let result = || -> Result<(), Code> {
         // What is written is for a broker; what is shown is for whoever looks.
-        let purpose = if arguments.output.is_some() { Purpose::Run } else { Purpose::Look };
+        let purpose = if arguments.output.is_some() { Purpose::Run } else { Purpose::Show };
         let Loaded { settings, denied, .. } = loaded_with_warnings(purpose, flags)?;
         if denied.iter().any(|problem| !NAMED_ALONE.iter().any(|variable| variable.name == problem.variable)) {
             eprintln!(
@@ -84,7 +84,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
 }
 
 pub fn show(flags: &Flags, arguments: &OutputFlags) -> Code {
-    let loaded = match loaded_with_warnings(Purpose::Look, flags) {
+    let loaded = match loaded_with_warnings(Purpose::Show, flags) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -106,7 +106,7 @@ pub fn reference(arguments: &Reference) -> Code {
             .map(|v| {
                 json!({
                     "name": v.name, "section": v.section, "default": v.default.fixed(),
-                    "allowed": v.allowed, "doc": v.doc, "secret": v.secret,
+                    "allowed": v.allowed(), "doc": v.doc, "secret": v.secret, "reloads": v.reloads.describe(),
                 })
             })
             .collect();

@@ -16,6 +16,9 @@ pub fn parse_span(text: &str) -> Result<Duration, String> {
         }
         return within_range(number.checked_mul(1_000));
     }
+    if text.contains('.') {
+        return Err(with_fraction(text));
+    }
     let mut rest = text;
     let mut total = 0u64;
     let mut smallest_seen = u64::MAX;
@@ -47,6 +50,28 @@ fn meant_as_nanoseconds(number: u64) -> String {
         "a plain number is seconds, and these would be {years} years: nanoseconds are not taken, so write {meant} for \
          them, or a unit"
     )
+}
+
+/// Says how to write a span without the fraction that it has.
+fn with_fraction(text: &str) -> String {
+    const RULE: &str = "it is whole seconds or has a unit, and has no fraction";
+    let unit_start = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_start);
+    let unit = if unit.is_empty() { "s" } else { unit };
+    let millis = || {
+        let (whole, fraction) = number.split_once('.')?;
+        let scale = 10u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let parts = parse_digits(whole).ok()?.checked_mul(scale)?.checked_add(parse_digits(fraction).ok()?)?;
+        let scaled = parts.checked_mul(*size)?;
+        scaled.is_multiple_of(scale).then_some(scaled / scale)
+    };
+    match millis() {
+        // One number is easier to change than several with units.
+        Some(millis) if !millis.is_multiple_of(1_000) => format!("{RULE}: write {millis}ms"),
+        Some(millis) => format!("{RULE}: write {}", format_span(Duration::from_millis(millis))),
+        None => RULE.into(),
+    }
 }
 
 fn parse_digits(text: &str) -> Result<u64, String> {
@@ -115,6 +140,29 @@ mod tests {
             );
         }
         assert_eq!(parse_span("876000h"), Ok(Duration::from_secs(3_153_600_000)), "with a unit it is meant");
+    }
+
+    #[test]
+    fn a_fraction_is_refused_with_what_to_write() {
+        for (text, meant) in [
+            ("2.9", "2900ms"),
+            ("1.5s", "1500ms"),
+            ("0.5h", "30m"),
+            ("0.25m", "15s"),
+            ("1.0", "1s"),
+            ("2.25", "2250ms"),
+        ] {
+            let reason = parse_span(text).unwrap_err();
+            assert!(
+                reason.contains("whole seconds or has a unit") && reason.contains(&format!("write {meant}")),
+                "{reason}"
+            );
+            assert!(parse_span(meant).is_ok(), "{meant}");
+        }
+        for text in ["2.", ".5", "1.2.3", "0.0001", "1.5d", "1h2.5m", "99999999999999999999.5"] {
+            let reason = parse_span(text).unwrap_err();
+            assert!(reason.contains("whole seconds or has a unit") && !reason.contains("write"), "{text}: {reason}");
+        }
     }
 
     #[test]

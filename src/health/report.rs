@@ -124,6 +124,9 @@ pub struct FamilyStatus {
     pub stream: String,
     /// The stream captures all of its subjects.
     pub is_captured: bool,
+    /// Messages that the stream holds of it, where they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<u64>,
 }
 
 impl Report {

@@ -31,7 +31,7 @@ impl Disk {
 pub enum Remedy {
     Nothing,
     /// Say that the store cannot be written, and wait.
-    Tell(String),
+    Report(String),
     /// Write for real: the only proof that it works again.
     Verify,
     /// Say so, and start the server again.
@@ -73,12 +73,12 @@ impl StorageWatch {
             self.trouble = Some(reason.clone());
             // That explains it: a restart that follows is for a reason of its own.
             self.restarts = 0;
-            return Remedy::Tell(reason);
+            return Remedy::Report(reason);
         }
         let Some(trouble) = self.trouble.clone() else { return Remedy::Nothing };
         if !disk.has_room() {
             self.restarts = 0;
-            return Remedy::Tell(format!("{trouble}; there is hardly any room on the disk"));
+            return Remedy::Report(format!("{trouble}; there is hardly any room on the disk"));
         }
         if refuses.is_none() {
             return Remedy::Verify;
@@ -105,7 +105,7 @@ impl StorageWatch {
             // Also after a disk that was full in between: it may hover at its limit.
             let pause = FIRST_PAUSE.saturating_mul(1 << self.restarts.saturating_sub(1).min(10)).min(LAST_PAUSE);
             if now - at < pause {
-                return Remedy::Tell(reason);
+                return Remedy::Report(reason);
             }
         }
         self.restarts += 1;
@@ -128,8 +128,8 @@ mod tests {
         Disk::Broken("it is full".into())
     }
 
-    fn tells(remedy: &Remedy, part: &str) -> bool {
-        matches!(remedy, Remedy::Tell(reason) if reason.contains(part))
+    fn names(remedy: &Remedy, part: &str) -> bool {
+        matches!(remedy, Remedy::Report(reason) if reason.contains(part))
     }
 
     #[test]
@@ -143,10 +143,10 @@ mod tests {
         let start = Instant::now();
         for second in 0..1000 {
             let remedy = watch.judge(&full(), Some("write error"), start + Duration::from_secs(second));
-            assert!(tells(&remedy, "it is full"), "{remedy:?}");
+            assert!(names(&remedy, "it is full"), "{remedy:?}");
         }
         let nearly = Disk::Writable { free: MIB, total: 48 * MIB };
-        assert!(tells(&watch.judge(&nearly, Some("write error"), start), "hardly any room"));
+        assert!(names(&watch.judge(&nearly, Some("write error"), start), "hardly any room"));
     }
 
     #[test]

@@ -16,7 +16,11 @@ use super::exchange::Deadline;
 
 /// The most that a body may hold, after decompression.
 #[derive(Clone, Copy, Debug)]
-pub struct MaxBody(pub usize);
+pub struct MaxBody {
+    pub bytes: usize,
+    /// The variable that says so.
+    pub variable: &'static str,
+}
 
 /// A body as it came, read within the limit and the deadline of the request.
 pub struct Whole(pub Bytes);
@@ -25,20 +29,25 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let deadline = request.extensions().get::<Deadline>().copied();
-        let most = request.extensions().get::<MaxBody>().map_or(usize::MAX, |most| most.0);
-        let body = request.with_limited_body().into_body();
-        let read = read(body, most);
-        match deadline {
-            Some(Deadline(deadline)) => timeout_at(deadline, read).await.unwrap_or_else(|_| Err(stalled())),
-            None => read.await,
-        }
-        .map(Self)
+        whole(request).await
     }
 }
 
-async fn read(body: Body, most: usize) -> Result<Bytes, Problem> {
-    match Limited::new(body, most).collect().await {
+/// The same, for a handler that looks at the request first.
+pub async fn whole(request: Request) -> Result<Whole, Problem> {
+    let deadline = request.extensions().get::<Deadline>().copied();
+    let most = request.extensions().get::<MaxBody>().copied().unwrap_or(MaxBody { bytes: usize::MAX, variable: "" });
+    let body = request.with_limited_body().into_body();
+    let read = read(body, most);
+    match deadline {
+        Some(Deadline(deadline)) => timeout_at(deadline, read).await.unwrap_or_else(|_| Err(stalled())),
+        None => read.await,
+    }
+    .map(Whole)
+}
+
+async fn read(body: Body, most: MaxBody) -> Result<Bytes, Problem> {
+    match Limited::new(body, most.bytes).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large(most)),
         Err(error) => {
@@ -48,9 +57,10 @@ async fn read(body: Body, most: usize) -> Result<Bytes, Problem> {
     }
 }
 
-fn too_large(most: usize) -> Problem {
-    let message = format!("the body is longer than {most} bytes (API_MAX_BODY)");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message).with_details(json!({ "limit": most }))
+fn too_large(most: MaxBody) -> Problem {
+    let MaxBody { bytes, variable } = most;
+    let message = format!("the body is longer than {bytes} bytes ({variable})");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message).with_details(json!({ "limit": bytes }))
 }
 
 fn stalled() -> Problem {
@@ -115,8 +125,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             Err(rejection) => {
                 let text = rejection.body_text();
                 let reason = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+                // The name of the field may stand before it.
+                let unknown = reason.find("unknown field `").map_or(reason, |at| &reason[at..]);
                 let problem = |message| Problem::new(StatusCode::BAD_REQUEST, Code::InvalidParameters, message);
-                let Some((field, expected)) = unknown_field(reason) else {
+                let Some((field, expected)) = unknown_field(unknown) else {
                     return Err(problem(format!("the query is not as expected: {reason}")));
                 };
                 let nearest = nearest(field, &expected);

@@ -13,6 +13,7 @@ pub mod body;
 mod data_side;
 pub mod envelope;
 mod exchange;
+mod half_closed;
 mod head;
 mod prefixed;
 mod reception;

@@ -9,10 +9,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::half_closed::Farewell;
+
 /// Time for a client to take some of its answer; one that takes nothing would keep its place for ever.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Gives those bytes first, then the rest.
+/// Gives those bytes first, then the rest. It has no end: that is told by its farewell.
 pub struct Prefixed {
     prefix: Vec<u8>,
     /// How many of them have been given.
@@ -20,17 +22,25 @@ pub struct Prefixed {
     stream: TcpStream,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Is told when the client sends no more, and of each piece that it takes then.
+    farewell: Farewell,
 }
 
 impl Prefixed {
     pub fn new(prefix: Vec<u8>, stream: TcpStream) -> Self {
-        Self { prefix, given: 0, stream, stalled: None }
+        Self { prefix, given: 0, stream, stalled: None, farewell: Farewell::default() }
+    }
+
+    /// For who waits until the client has gone.
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.clone()
     }
 
     /// That write, for so long as the client may let it wait.
     fn until_deadline<T>(&mut self, context: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if write.is_ready() {
             self.stalled = None;
+            self.farewell.note_write();
             return write;
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_DEADLINE)));
@@ -44,7 +54,14 @@ impl AsyncRead for Prefixed {
         let this = self.get_mut();
         let left = &this.prefix[this.given..];
         if left.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, buffer));
+            if read.is_ok() && buffer.filled().len() == before && buffer.remaining() > 0 {
+                // Hyper would drop the request that is under way.
+                this.farewell.note_end();
+                return Poll::Pending;
+            }
+            return Poll::Ready(read);
         }
         let now = left.len().min(buffer.remaining());
         buffer.put_slice(&left[..now]);
@@ -102,9 +119,14 @@ mod tests {
         let mut piece = [0; 4];
         server.read_exact(&mut piece).await.unwrap();
         assert_eq!(&piece, b"firs", "in pieces that the reader chooses");
-        let mut rest = String::new();
-        server.read_to_string(&mut rest).await.unwrap();
-        assert_eq!(rest, "t then");
+        let mut rest = [0; 6];
+        server.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"t then");
+        let farewell = server.farewell();
+        tokio::select! {
+            () = farewell.begins() => {}
+            more = server.read(&mut rest) => panic!("{more:?}"),
+        }
         server.write_all(b"answer").await.unwrap();
         drop(server);
         let mut answer = String::new();

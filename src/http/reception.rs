@@ -239,8 +239,8 @@ async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, 
     TowerToHyperService::new(router).call(request).await
 }
 
-/// Serves requests until the client has no more, or to the end of the one under way after `shutdown`; only
-/// one of a connection that is not kept alive.
+/// Serves requests until the client has no more, or to the end of the one under way after `shutdown` or
+/// once the client has closed its side; only one of a connection that is not kept alive.
 async fn serve<S>(stream: Prefixed, service: S, is_kept: bool, shutdown: CancellationToken)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
@@ -250,13 +250,22 @@ where
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).keep_alive(is_kept);
     // A head, and what was sent behind it; much more is hyper's default, for each connection.
     server.max_buf_size(2 * head::LONGEST);
+    let farewell = stream.farewell();
     let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = shutdown.cancelled() => {
+        served = connection.as_mut() => Some(served),
+        () = shutdown.cancelled() => None,
+        () = farewell.begins() => None,
+    };
+    let served = match served {
+        Some(served) => served,
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::select! {
+                served = connection => served,
+                () = farewell.is_over() => return,
+            }
         }
     };
     if let Err(error) = served {

@@ -1,7 +1,7 @@
 //! What each role may do, and no more.
 
 use crate::domain::{DataType, Role, Subject, SubjectError, SubjectStyle};
-use crate::nats::API_ADVISORIES;
+use crate::nats::{API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS};
 use crate::settings::{Grant, Permissions, Rule};
 
 /// What backup may ask of JetStream.
@@ -73,7 +73,8 @@ pub fn of(role: Role) -> Result<Permissions, SubjectError> {
             let families = DataType::ALL.iter().flat_map(|family| family.subjects(SubjectStyle::Both));
             let probes = families.map(|filter| format!("{}._selftest.>", filter.trim_end_matches(".>")));
             let publish = only(["$JS.API.>".to_owned()].into_iter().chain(probes))?;
-            (publish, only([inbox, API_ADVISORIES.to_owned()])?)
+            let advisories = [API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS].map(str::to_owned);
+            (publish, only([inbox].into_iter().chain(advisories))?)
         }
         Role::Data => {
             let inboxes = Role::ALL.map(|role| format!("{}.>", role.inbox()));
@@ -196,10 +197,19 @@ mod tests {
                 let answer = format!("{}.x.y", other.inbox());
                 assert_eq!(allows(&subscribe, &answer), other == role, "{role:?}: {answer}");
             }
-            for subject in ["trade-data.>", "_INBOX.x", "$JS.EVENT.ADVISORY.CONSUMER.CREATED.S.C", ">", "$SYS.x"] {
+            for subject in [
+                "trade-data.>",
+                "_INBOX.x",
+                "$JS.EVENT.ADVISORY.CONSUMER.CREATED.S.C",
+                "$JS.EVENT.ADVISORY.STREAM.>",
+                ">",
+                "$SYS.x",
+            ] {
                 assert!(!allows(&subscribe, subject), "{role:?}: {subject}");
             }
-            assert_eq!(allows(&subscribe, API_ADVISORIES), role == Role::Control);
+            for subject in [API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS] {
+                assert_eq!(allows(&subscribe, subject), role == Role::Control, "{subject}");
+            }
         }
     }
 }

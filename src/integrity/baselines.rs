@@ -62,6 +62,8 @@ pub struct Circumstances {
     pub now: SystemTime,
 }
 
+/// A stream with more holes than that is not asked for all of them.
+pub const MOST_HOLES: u64 = 200_000;
 /// Milestones kept at most; more make the judgement of expired messages finer.
 const MILESTONES: u32 = 64;
 

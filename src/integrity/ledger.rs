@@ -11,6 +11,7 @@ use super::index::Held;
 use super::inventory::{Inventory, Meanwhile};
 use super::losses::{Loss, LossKind};
 use super::ranges::{Ranges, union, without};
+use super::restores::Known;
 use crate::domain::ServerVersion;
 use crate::nats::{StreamInfo, Streams};
 
@@ -40,6 +41,8 @@ pub struct IntegrityLedger {
     pub server: Option<ServerVersion>,
     /// What clients have asked to be deleted of each stream since its baseline was made.
     pub deleted: BTreeMap<String, Heard>,
+    /// Restores of streams from snapshots, until a look has shown what came of them.
+    pub restores: BTreeMap<String, Known>,
 }
 
 /// What a server that stopped in order has left of a stream whose files were touched since.
@@ -213,11 +216,37 @@ impl IntegrityLedger {
         forgotten
     }
 
+    /// Forgets what was known of each stream that came out of a snapshot since, and gives their names: what
+    /// a snapshot does not hold is no loss. Nothing can be said of streams that are still being restored.
+    pub fn settle_restores(&mut self, streams: &mut Streams) -> Vec<String> {
+        let (ended, under_way): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.restores).into_iter().partition(|(_, restore)| restore.has_ended);
+        streams.known.retain(|info| !under_way.contains_key(info.name()));
+        streams.unknown.extend(under_way.keys().cloned());
+        self.restores = under_way;
+        let mut restored = vec![];
+        for (stream, restore) in ended {
+            if streams.known.iter().any(|info| info.name() == stream && restore.has_made(info)) {
+                self.forget(&stream);
+                restored.push(stream);
+            } else if streams.unknown.contains(&stream) {
+                self.restores.insert(stream, restore);
+            }
+            // Of any other the restore has failed, and what is missing is missing.
+        }
+        restored
+    }
+
     /// Nothing was known of that stream.
     pub fn forget(&mut self, stream: &str) {
         self.baselines.remove(stream);
         self.losses.retain(|loss| loss.stream != stream);
         self.accepted.remove(stream);
+        self.deleted.remove(stream);
+        self.left.remove(stream);
+        for names in [&mut self.touched, &mut self.unasked, &mut self.indexed, &mut self.told] {
+            names.remove(stream);
+        }
     }
 
     /// Leaves out what had been heard before a look: the baselines that it has made know of that.

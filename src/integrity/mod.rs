@@ -2,7 +2,7 @@
 //!
 //! nats-server reports none of this by itself: after a block file was damaged it serves what is
 //! left, and `/healthz` answers 200 (measured on 2.10 to 2.15). So what each stream was seen to hold
-//! is kept beside the store ([`baselines`]), compared with what it holds now ([`IntegrityMonitor::check_streams`]), and after
+//! is kept beside the store ([`baselines`]), compared with what it holds now ([`IntegrityHandle::check_streams`]), and after
 //! each start every stream is read through once ([`mod@read_through`]), because a message that was
 //! damaged in place is still counted. What is missing stays told until an operator acknowledges it.
 //!
@@ -14,7 +14,9 @@
 
 pub mod acknowledgement;
 pub mod baselines;
+mod commands;
 mod deletions;
+mod handle;
 mod index;
 pub mod inventory;
 mod ledger;
@@ -23,11 +25,16 @@ mod monitor;
 mod ranges;
 mod read_through;
 mod recover_streams;
+mod restores;
 mod sign_of_life;
 mod suspected_losses;
+mod view;
 
 pub use baselines::StreamBaseline;
+pub use handle::{IntegrityHandle, LookError};
 pub use ledger::IntegrityLedger;
 pub use losses::{Loss, LossKind};
-pub use monitor::{Integrity, IntegrityMonitor, Reading};
+pub use monitor::IntegrityMonitor;
+pub use recover_streams::StreamRecovery;
 pub use sign_of_life::SignOfLife;
+pub use view::{Integrity, Reading, Restored};

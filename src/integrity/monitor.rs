@@ -1,65 +1,65 @@
-//! Who keeps the ledger of the store: looks, compares, and tells what is missing.
+//! The one owner of the ledger of the store: it compares what others have seen, and tells what is
+//! missing. It asks no server and waits for no disk, so that it always answers.
 
 mod pages;
 mod stock;
-mod view;
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use tokio::sync::{Mutex, watch};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::baselines::{Circumstances, is_on_disk, lost};
-use super::deletions;
+use super::baselines::{Circumstances, MOST_HOLES, is_on_disk};
+use super::commands::{Basis, Command, Compared, Knowledge, Look};
+use super::handle::IntegrityHandle;
 use super::ledger::IntegrityLedger;
 use super::losses::{Loss, LossKind};
-use super::ranges::{Ranges, without};
-use super::suspected_losses::SuspectedLosses;
+use super::restores::Restore;
+use super::view::{Integrity, Reading, log_loss, reason};
 use crate::domain::{Generation, ServerVersion};
 use crate::files::HeldDirectory;
-use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
+use crate::nats::Streams;
 use crate::settings::Settings;
 use crate::streams::Desired;
 use pages::Pages;
 use stock::take_stock;
-pub use view::{Integrity, Reading};
-use view::{log_loss, reason};
 
 /// Servers before that may come back from a kill with an earlier end (measured).
 const REMEMBERS_ITS_END: ServerVersion = (2, 11);
-/// A stream with more holes than that is not asked for all of them.
-pub(super) const MOST_HOLES: u64 = 200_000;
+/// Commands that wait at most; who has another one waits.
+const WAITING: usize = 256;
 
-/// Keeps what each stream was seen to hold, and compares. Clones keep the same ledger.
-#[derive(Clone)]
-pub struct IntegrityMonitor(Arc<Shared>);
-
-struct Shared {
-    store: PathBuf,
-    /// The store that was used last, for what is written there: another one may stand in its place.
+/// Keeps what each stream was seen to hold, and compares. Everybody else has a handle.
+pub struct IntegrityMonitor {
+    commands: mpsc::Receiver<Command>,
+    pages: Pages,
     directory: Arc<HeldDirectory>,
     clustered: bool,
     /// Streams that must exist; others may be deleted by who made them.
-    declared: std::sync::RwLock<Vec<String>>,
+    declared: Vec<String>,
     /// Streams that were or are to be deleted on purpose.
-    deleted: std::sync::Mutex<Vec<String>>,
-    ledger: Mutex<Pages>,
-    /// Held while a message is deleted, and while a look is compared.
-    deleting: Mutex<()>,
-    /// Looking for an acknowledgement, which a disk may keep from coming back.
-    requested: Mutex<Option<JoinHandle<Option<Vec<Loss>>>>>,
-    /// Streams that were made known again since the program started; once is enough.
-    rescued: Mutex<BTreeSet<String>>,
+    pruned: Vec<String>,
+    /// Messages that are being deleted; each gives its stream.
+    deleting: FuturesUnordered<oneshot::Receiver<String>>,
+    /// Who has a look to compare and waits for these.
+    delayed: Vec<oneshot::Sender<Compared>>,
+    /// An acknowledgement that is being looked for, on another thread, because a disk may stall.
+    requested: Option<JoinHandle<Option<Vec<Loss>>>>,
+    /// Who waits until all is on disk.
+    flushing: Vec<oneshot::Sender<()>>,
+    /// What was reported last, and of which server.
+    told: Option<(Generation, Option<String>)>,
     view: watch::Sender<Integrity>,
+    look_soon: Arc<Notify>,
 }
 
 impl IntegrityMonitor {
-    /// Opens the ledger of the store.
-    pub fn open(settings: &Settings, directory: Arc<HeldDirectory>) -> Self {
+    /// Opens the ledger of the store, before a server changes anything in it.
+    pub fn open(settings: &Settings, directory: Arc<HeldDirectory>) -> (Self, IntegrityHandle) {
         let store = settings.jetstream.store_dir.clone();
         let declared: Vec<_> = Desired::of(settings).streams.into_iter().map(|stream| stream.name).collect();
         let mut ledger = acknowledgement::read_ledger(&store).unwrap_or_else(|reason| {
@@ -72,341 +72,322 @@ impl IntegrityMonitor {
             }
             ledger
         });
+        let clustered = settings.cluster.is_some();
         if settings.looks_after_messages() {
-            take_stock(&store, settings.cluster.is_some(), &mut ledger);
+            take_stock(&store, clustered, &mut ledger);
         }
-        let view = watch::Sender::new(Integrity { losses: ledger.losses.clone(), reading: Reading::NotYet });
-        let pages = Pages { ledger, ..Pages::default() };
-        Self(Arc::new(Shared {
+        let (sender, commands) = mpsc::channel(WAITING);
+        let (view, watch) = watch::channel(Integrity { losses: ledger.losses.clone(), ..Integrity::default() });
+        let look_soon = Arc::new(Notify::new());
+        let handle = IntegrityHandle {
+            commands: sender,
+            view: watch,
+            look_soon: look_soon.clone(),
             store,
-            directory,
-            clustered: settings.cluster.is_some(),
-            declared: std::sync::RwLock::new(declared),
-            deleted: std::sync::Mutex::default(),
-            ledger: Mutex::new(pages),
-            deleting: Mutex::new(()),
-            requested: Mutex::new(None),
-            rescued: Mutex::new(BTreeSet::new()),
-            view,
-        }))
-    }
-
-    /// Says which streams must exist from now on.
-    pub fn declare(&self, streams: impl Iterator<Item = String>) {
-        if let Ok(mut declared) = self.0.declared.write() {
-            *declared = streams.collect();
-        }
-    }
-
-    /// A stream is about to be deleted because it is not declared any more: the next look forgets it.
-    pub fn will_delete(&self, stream: &str) {
-        if let Ok(mut deleted) = self.0.deleted.lock() {
-            deleted.push(stream.to_owned());
-        }
-    }
-
-    pub fn watch(&self) -> watch::Receiver<Integrity> {
-        self.0.view.subscribe()
-    }
-
-    pub(super) fn store(&self) -> &Path {
-        &self.0.store
-    }
-
-    /// Streams that were made known again since the program started.
-    pub(super) async fn rescued(&self) -> tokio::sync::MutexGuard<'_, BTreeSet<String>> {
-        self.0.rescued.lock().await
-    }
-
-    pub(super) fn is_clustered(&self) -> bool {
-        self.0.clustered
-    }
-
-    /// Looks at every stream of that server, compares it with what it held before, and gives what is
-    /// missing, as one sentence, until it is acknowledged.
-    pub async fn check_streams(
-        &self,
-        jetstream: &JetStream,
-        generation: Generation,
-    ) -> Result<Option<String>, ApiError> {
-        let seen = self.take_acknowledgement().await;
-        // An answer that is older must not be compared after one that is newer: it is asked for again
-        // when another look was faster. Nobody waits for a look over a connection that is dead.
-        let (mut streams, resolved, mut pages, heard, _none_is_deleted) = loop {
-            let (looks, known, doubtful, heard) = {
-                let pages = self.0.ledger.lock().await;
-                let known = pages.ledger.baselines.keys().cloned().collect::<Vec<_>>();
-                (pages.looks, known, pages.suspected.marked(&pages.ledger), pages.ledger.deleted.clone())
-            };
-            let mut streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
-            self.with_what_was_lost(jetstream, &mut streams, generation).await?;
-            let resolved = SuspectedLosses::resolve(jetstream, &streams, doubtful).await;
-            let none_is_deleted = self.0.deleting.lock().await;
-            let pages = self.0.ledger.lock().await;
-            if pages.looks == looks {
-                break (streams, resolved, pages, heard, none_is_deleted);
-            }
+            directory: directory.clone(),
+            clustered,
         };
-        pages.looks += 1;
-        let deleted = self.0.deleted.lock().map(|mut deleted| std::mem::take(&mut *deleted)).unwrap_or_default();
-        for stream in deleted {
-            pages.ledger.forget(&stream);
+        let monitor = Self {
+            commands,
+            pages: Pages { ledger, ..Pages::default() },
+            directory,
+            clustered,
+            declared,
+            pruned: vec![],
+            deleting: FuturesUnordered::new(),
+            delayed: vec![],
+            requested: None,
+            flushing: vec![],
+            told: None,
+            view,
+            look_soon,
+        };
+        (monitor, handle)
+    }
+
+    /// Runs for ever. `report` tells the supervisor what is missing of the streams of a server, or that
+    /// nothing is, and nobody else does.
+    pub async fn run<R: Future<Output = ()>>(mut self, report: impl Fn(Generation, Option<String>) -> R) {
+        loop {
+            let mut answer = None;
+            tokio::select! {
+                biased;
+                Some(stream) = self.deleting.next() => self.take_back(stream.ok()),
+                arrived = finished(&mut self.pages.saving) => self.note_saved(arrived.unwrap_or_default()),
+                seen = finished(&mut self.requested) => self.acknowledge(seen.flatten()),
+                command = self.commands.recv() => match command {
+                    Some(command) => answer = self.carry_out(command),
+                    // Nobody is left who could see or ask anything.
+                    None => return std::future::pending().await,
+                },
+            }
+            self.publish();
+            let missing = reason(&self.pages.ledger.losses);
+            // Before the first look nothing is known of any server.
+            let news = Some((self.pages.seen, missing));
+            if self.pages.seen > Generation::default() && self.told != news {
+                self.told = news;
+                if let Some((generation, missing)) = self.told.clone() {
+                    report(generation, missing).await;
+                }
+            }
+            // Who is told that nothing is missing calls the server ready.
+            if let Some((asker, compared)) = answer {
+                let _ = asker.send(compared);
+            }
         }
-        if generation < pages.seen {
+    }
+
+    /// Gives what is answered to a look once everybody knows.
+    fn carry_out(&mut self, command: Command) -> Option<(oneshot::Sender<Compared>, Compared)> {
+        match command {
+            Command::Declare(streams) => self.declared = streams,
+            Command::WillDelete(stream) => self.pruned.push(stream),
+            Command::Begin(asker) => {
+                self.look_for_an_acknowledgement();
+                let _ = asker.send(self.basis());
+            }
+            Command::Compare(_, asker) if !self.deleting.is_empty() => self.delayed.push(asker),
+            Command::Compare(look, asker) => return Some((asker, self.compare(look))),
+            Command::Deleting { ends, heard } => {
+                self.deleting.push(ends);
+                let _ = heard.send(());
+            }
+            Command::Heard(stream, heard) => {
+                if let Some(baseline) = self.pages.ledger.baselines.get_mut(&stream) {
+                    baseline.is_deleted_from = true;
+                    self.pages.ledger.deleted.entry(stream).or_default().add(&heard);
+                }
+            }
+            Command::Restore(restore) => self.hear_restore(restore),
+            Command::Listening => self.end_restores(),
+            Command::Counted { stream, messages } if self.pages.ledger.left.contains_key(&stream) => {
+                if let Some(loss) = self.pages.ledger.note_restored(&stream, messages, SystemTime::now()) {
+                    log_loss(&loss);
+                }
+                self.save();
+            }
+            Command::Counted { .. } => {}
+            Command::About(stream, asker) => _ = asker.send(self.about(&stream)),
+            Command::Note(stream, missing) => {
+                let loss = Loss::found_now(&stream, missing);
+                if self.pages.ledger.note(loss.clone()) {
+                    log_loss(&loss);
+                }
+                self.save();
+            }
+            Command::Readable(stream) => {
+                if self.pages.ledger.is_readable(&stream) {
+                    tracing::info!(stream, "the messages of stream {stream} that could not be read can be read again");
+                    self.save();
+                }
+            }
+            Command::Suspect(stream, ranges) if ranges.is_empty() => _ = self.pages.suspects.remove(&stream),
+            Command::Suspect(stream, ranges) => _ = self.pages.suspects.insert(stream, ranges),
+            Command::MadeAnew(info) => {
+                if let Some(baseline) = self.pages.ledger.baselines.get_mut(info.name()) {
+                    baseline.created.clone_from(&info.created);
+                }
+                self.pages.rescued.insert(info.name().to_owned());
+            }
+            Command::Reading(reading, asker) => {
+                self.view.send_modify(|view| view.reading = reading);
+                let _ = asker.send(());
+            }
+            Command::Flush(asker) => {
+                self.flushing.push(asker);
+                self.save();
+                self.answer_when_flushed(true);
+            }
+        }
+        None
+    }
+
+    fn basis(&self) -> Basis {
+        let Pages { ledger, looks, suspected, .. } = &self.pages;
+        let known = ledger.baselines.keys().cloned().collect();
+        Basis { looks: *looks, known, doubtful: suspected.marked(ledger), heard: ledger.deleted.clone() }
+    }
+
+    fn compare(&mut self, mut look: Box<Look>) -> Compared {
+        if look.basis != self.pages.looks {
+            return Compared::Again;
+        }
+        if !look.is_detailed {
+            let names = self.to_be_asked_for(&look);
+            if !names.is_empty() {
+                return Compared::Details(look, names);
+            }
+        }
+        let Look { generation, version, resolved, heard, ref mut streams, .. } = *look;
+        self.pages.looks += 1;
+        for stream in std::mem::take(&mut self.pruned) {
+            self.pages.ledger.forget(&stream);
+        }
+        if generation < self.pages.seen {
             // An answer of a server that is gone.
-            return Ok(reason(&pages.ledger.losses));
+            return Compared::Done(reason(&self.pages.ledger.losses));
         }
-        let restarted = generation > pages.seen;
-        let forgetful = jetstream.server_version() < REMEMBERS_ITS_END;
-        let circumstances = Circumstances { restarted, clustered: self.0.clustered, forgetful, now: SystemTime::now() };
-        let declared = self.0.declared.read().map(|names| names.clone()).unwrap_or_default();
-        let declared: Vec<_> = declared.iter().map(String::as_str).collect();
-        pages.seen = generation;
-        pages.ledger.server = Some(jetstream.server_version());
+        let restarted = generation > self.pages.seen;
+        let forgetful = version < REMEMBERS_ITS_END;
+        let circumstances = Circumstances { restarted, clustered: self.clustered, forgetful, now: SystemTime::now() };
+        self.pages.seen = generation;
+        self.pages.ledger.server = Some(version);
         if restarted {
-            self.show_reading(Reading::NotYet);
-            pages.believe(&streams);
+            self.view.send_modify(|view| view.reading = Reading::NotYet);
+            // A restore ends with its server.
+            self.end_restores();
+            self.pages.believe(streams);
         }
-        pages.disbelieve(&mut streams);
-        if self.0.clustered {
-            let Pages { ledger, suspected, .. } = &mut *pages;
-            for (stream, missing) in suspected.sort(&mut streams, ledger, resolved, Instant::now()) {
+        self.settle_restores(streams);
+        self.pages.disbelieve(streams);
+        if self.clustered {
+            let Pages { ledger, suspected, .. } = &mut self.pages;
+            for (stream, missing) in suspected.sort(streams, ledger, resolved, Instant::now()) {
                 let loss = Loss::found_now(&stream, missing);
                 if ledger.note(loss.clone()) {
                     log_loss(&loss);
                 }
             }
         }
-        for loss in pages.ledger.compare(&streams, &declared, circumstances) {
+        let declared: Vec<_> = self.declared.iter().map(String::as_str).collect();
+        for loss in self.pages.ledger.compare(streams, &declared, circumstances) {
             log_loss(&loss);
         }
-        pages.ledger.forget_heard(heard);
-        acknowledge(&mut pages.ledger, seen);
-        self.publish(&pages.ledger);
-        pages.save(&self.0.directory).await;
-        Ok(reason(&pages.ledger.losses))
+        self.pages.ledger.forget_heard(heard);
+        self.save();
+        Compared::Done(reason(&self.pages.ledger.losses))
     }
 
-    /// Deletes a message that this program has published, so that the next look does not take that for
-    /// a loss, which may come after a restart.
-    pub async fn take_back(&self, jetstream: &JetStream, stream: &str, seq: u64) {
-        let _no_look = self.0.deleting.lock().await;
-        if let Err(error) = jetstream.delete_message(stream, seq).await {
-            // It may be gone all the same.
-            tracing::warn!(stream, seq, "cannot delete the message that was written as a proof: {error}");
-        }
-        let mut pages = self.0.ledger.lock().await;
-        if let Some(baseline) = pages.ledger.baselines.get_mut(stream) {
+    /// Streams of which the server has to say what it has lost: all when it is seen first, later those
+    /// that hold less.
+    fn to_be_asked_for(&self, look: &Look) -> Vec<String> {
+        let is_first = look.generation > self.pages.seen;
+        let fewer = self.pages.ledger.with_fewer(&look.streams.known, SystemTime::now());
+        let asked = look.streams.known.iter().filter(|info| {
+            let asked = (is_first && is_on_disk(&info.config)) || fewer.iter().any(|name| name == info.name());
+            asked && info.state.num_deleted < MOST_HOLES
+        });
+        asked.map(|info| info.name().to_owned()).collect()
+    }
+
+    /// A message that this program has published is gone, or nobody knows.
+    fn take_back(&mut self, stream: Option<String>) {
+        if let Some(baseline) = stream.and_then(|stream| self.pages.ledger.baselines.get_mut(&stream)) {
             baseline.num_deleted += 1;
         }
         // What was asked meanwhile may count it or not.
-        pages.looks += 1;
-        pages.save(&self.0.directory).await;
-    }
-
-    /// Takes in what the server tells about a request to its API.
-    pub async fn hear(&self, advisory: &[u8]) {
-        if let Some((stream, heard)) = deletions::heard_in(advisory) {
-            let mut pages = self.0.ledger.lock().await;
-            if let Some(baseline) = pages.ledger.baselines.get_mut(&stream) {
-                baseline.is_deleted_from = true;
-                pages.ledger.deleted.entry(stream).or_default().add(&heard);
+        self.pages.looks += 1;
+        self.save();
+        if self.deleting.is_empty() {
+            for asker in self.delayed.drain(..) {
+                let _ = asker.send(Compared::Again);
             }
         }
     }
 
-    /// Takes in how many messages a server has counted in a stream, before any client could change that.
-    pub async fn note_restored(&self, stream: &str, messages: u64) {
-        let mut pages = self.0.ledger.lock().await;
-        if !pages.ledger.left.contains_key(stream) {
-            return;
-        }
-        if let Some(loss) = pages.ledger.note_restored(stream, messages, SystemTime::now()) {
-            log_loss(&loss);
-        }
-        self.publish(&pages.ledger);
-        pages.save(&self.0.directory).await;
-    }
-
-    /// Streams on disk that were seen, and how many messages they held.
-    pub async fn seen(&self) -> Vec<(String, u64)> {
-        let pages = self.0.ledger.lock().await;
-        let on_disk = pages.ledger.baselines.iter().filter(|(_, baseline)| is_on_disk(&baseline.config));
-        on_disk.map(|(name, baseline)| (name.clone(), baseline.messages)).collect()
-    }
-
-    /// A stream was made known again: it is the one that was seen, though it has just been created.
-    pub(super) async fn note_made_anew(&self, info: &StreamInfo) {
-        if let Some(baseline) = self.0.ledger.lock().await.ledger.baselines.get_mut(info.name()) {
-            baseline.created.clone_from(&info.created);
-        }
-    }
-
-    /// What a server says to have lost of a stream and had not been deleted.
-    pub(super) async fn not_called_lost_before(&self, info: &StreamInfo) -> Ranges {
-        let pages = self.0.ledger.lock().await;
-        let before = pages.called_lost.get(info.name()).map(Vec::as_slice).unwrap_or_default();
-        without(&lost(info), before)
-    }
-
-    /// Asks for what a server says to have lost: of every stream when it is seen first, later of those
-    /// that hold less.
-    async fn with_what_was_lost(
-        &self,
-        jetstream: &JetStream,
-        streams: &mut Streams,
-        generation: Generation,
-    ) -> Result<(), ApiError> {
-        let (is_first, fewer) = {
-            let pages = self.0.ledger.lock().await;
-            (generation > pages.seen, pages.ledger.with_fewer(&streams.known, SystemTime::now()))
-        };
-        for info in streams.known.iter_mut() {
-            let asked = (is_first && is_on_disk(&info.config)) || fewer.iter().any(|name| name == info.name());
-            if asked && info.state.num_deleted < MOST_HOLES {
-                info.state.lost = match jetstream.stream_info_with_deleted(info.name()).await {
-                    Ok(detailed) => detailed.state.lost,
-                    // Its owner has just deleted it.
-                    Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => None,
-                    Err(error) => return Err(error),
-                };
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes what was found missing in some other way.
-    pub(super) async fn note(&self, stream: &str, missing: LossKind) {
-        let mut pages = self.0.ledger.lock().await;
-        let loss = Loss::found_now(stream, missing);
-        if pages.ledger.note(loss.clone()) {
-            log_loss(&loss);
-        }
-        self.publish(&pages.ledger);
-        pages.save(&self.0.directory).await;
-    }
-
-    /// Takes back that messages of a stream cannot be read, after they have been.
-    pub(super) async fn note_readable(&self, stream: &str) {
-        let mut pages = self.0.ledger.lock().await;
-        if pages.ledger.is_readable(stream) {
-            tracing::info!(stream, "the messages of stream {stream} that could not be read can be read again");
-            self.publish(&pages.ledger);
-            pages.save(&self.0.directory).await;
-        }
-    }
-
-    /// The configuration that a stream was last seen with.
-    pub(super) async fn config_of(&self, stream: &str) -> Option<serde_json::Map<String, serde_json::Value>> {
-        self.0.ledger.lock().await.ledger.baselines.get(stream).map(|baseline| baseline.config.clone())
-    }
-
-    /// What cannot be read of a stream, as somebody knows.
-    pub(super) async fn accepted(&self, stream: &str) -> Ranges {
-        self.0.ledger.lock().await.ledger.accepted.get(stream).cloned().unwrap_or_default()
-    }
-
-    /// Whether the last reading came to no end.
-    pub fn has_failed_to_read(&self) -> bool {
-        matches!(self.0.view.borrow().reading, Reading::Failed { .. })
-    }
-
-    pub(super) fn show_reading(&self, reading: Reading) {
-        self.0.view.send_modify(|view| view.reading = reading);
-    }
-
-    /// What is told to be unreadable of a stream.
-    pub(super) async fn unreadable(&self, stream: &str) -> Ranges {
-        let pages = self.0.ledger.lock().await;
-        let told = pages.ledger.losses.iter().find_map(|loss| match &loss.missing {
+    fn about(&self, stream: &str) -> Knowledge {
+        let Pages { ledger, suspects, called_lost, rescued, .. } = &self.pages;
+        let unreadable = ledger.losses.iter().find_map(|loss| match &loss.missing {
             LossKind::Unreadable { ranges } if loss.stream == stream => Some(ranges.clone()),
             _ => None,
         });
-        told.unwrap_or_default()
-    }
-
-    /// Keeps what could not be read, to be read again from another server; gives what was kept before.
-    pub(super) async fn suspect(&self, stream: &str, ranges: Ranges) -> Option<Ranges> {
-        self.0.ledger.lock().await.suspects.insert(stream.to_owned(), ranges)
-    }
-
-    /// What could not be read of a stream before.
-    pub(super) async fn suspects(&self, stream: &str) -> Option<Ranges> {
-        self.0.ledger.lock().await.suspects.remove(stream)
-    }
-
-    /// What an operator has acknowledged since. Read on another thread, because a disk may stall.
-    async fn take_acknowledgement(&self) -> Option<Vec<Loss>> {
-        const PATIENCE: Duration = Duration::from_millis(500);
-        if self.0.view.borrow().losses.is_empty() {
-            // Nothing to acknowledge, and a thread less to wake.
-            return None;
+        Knowledge {
+            config: ledger.baselines.get(stream).map(|baseline| baseline.config.clone()),
+            accepted: ledger.accepted.get(stream).cloned().unwrap_or_default(),
+            unreadable: unreadable.unwrap_or_default(),
+            suspects: suspects.get(stream).cloned(),
+            called_lost: called_lost.get(stream).cloned().unwrap_or_default(),
+            is_rescued: rescued.contains(stream),
         }
-        let mut requested = self.0.requested.lock().await;
-        let mut taking = requested.take().unwrap_or_else(|| {
-            let store = self.0.directory.in_hand();
-            spawn_blocking(move || acknowledgement::take(store.as_ref()))
-        });
-        match tokio::time::timeout(PATIENCE, &mut taking).await {
-            Ok(taken) => taken.ok().flatten(),
-            Err(_) => {
-                *requested = Some(taking);
-                None
+    }
+
+    fn hear_restore(&mut self, Restore { stream, known }: Restore) {
+        tracing::debug!(stream, "a restore of stream {stream} {}", if known.has_ended { "ends" } else { "begins" });
+        if known.has_ended {
+            self.look_soon.notify_one();
+        }
+        self.pages.ledger.restores.insert(stream, known);
+        // What was asked before may be the old stream.
+        self.pages.looks += 1;
+        self.save();
+    }
+
+    /// Nobody will hear of the end of those that are under way.
+    fn end_restores(&mut self) {
+        self.pages.ledger.restores.values_mut().for_each(|restore| restore.has_ended = true);
+    }
+
+    fn settle_restores(&mut self, streams: &mut Streams) {
+        for stream in self.pages.ledger.settle_restores(streams) {
+            tracing::info!(
+                stream,
+                "stream {stream} was restored from a snapshot, and what that does not hold is no loss"
+            );
+            self.pages.forget(&stream);
+            self.view.send_modify(|view| view.restored.add(SystemTime::now(), stream));
+        }
+    }
+
+    /// Takes up what an operator has acknowledged, if there is something to acknowledge.
+    fn look_for_an_acknowledgement(&mut self) {
+        if self.requested.is_none() && !self.pages.ledger.losses.is_empty() {
+            let store = self.directory.in_hand();
+            self.requested = Some(spawn_blocking(move || acknowledgement::take(store.as_ref())));
+        }
+    }
+
+    fn acknowledge(&mut self, seen: Option<Vec<Loss>>) {
+        let Some(seen) = seen else { return };
+        let forgotten = self.pages.ledger.acknowledge(&seen);
+        for loss in &forgotten {
+            tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
+        }
+        if forgotten.is_empty() {
+            tracing::warn!("a loss was acknowledged that is not known");
+        }
+        self.save();
+    }
+
+    fn save(&mut self) {
+        self.pages.save(&self.directory);
+    }
+
+    fn note_saved(&mut self, arrived: bool) {
+        if arrived {
+            self.pages.saved = self.pages.written.take();
+            // What has come meanwhile. A disk that refuses is asked again with the next change.
+            self.save();
+        }
+        self.answer_when_flushed(arrived);
+    }
+
+    fn answer_when_flushed(&mut self, arrived: bool) {
+        if self.pages.saving.is_none() || !arrived {
+            for asker in self.flushing.drain(..) {
+                let _ = asker.send(());
             }
         }
     }
 
-    fn publish(&self, ledger: &IntegrityLedger) {
-        self.0.view.send_if_modified(|view| {
-            let changed = view.losses != ledger.losses;
-            view.losses.clone_from(&ledger.losses);
+    fn publish(&self) {
+        self.view.send_if_modified(|view| {
+            let changed = view.losses != self.pages.ledger.losses;
+            if changed {
+                view.losses.clone_from(&self.pages.ledger.losses);
+            }
             changed
         });
     }
-
-    /// Looks once more before the server is asked to stop, so that what is known is as fresh as can be.
-    pub async fn take_leave(&self, jetstream: &JetStream, generation: Generation) {
-        /// Nobody should wait for a server that hangs.
-        const PATIENCE: Duration = Duration::from_millis(200);
-        // Without an answer what was seen last has to do.
-        let _ = tokio::time::timeout(PATIENCE, self.check_streams(jetstream, generation)).await;
-    }
-
-    /// Waits until what is known is on disk, at most `patience`.
-    pub async fn flush(&self, patience: Duration) {
-        let flush = async {
-            let mut pages = self.0.ledger.lock().await;
-            for _ in 0..2 {
-                pages.settle().await;
-                pages.save(&self.0.directory).await;
-            }
-            pages.settle().await;
-        };
-        let _ = tokio::time::timeout(patience, flush).await;
-    }
 }
 
-/// A list may leave streams out. Gone is what the server says to be gone; of others nothing is known.
-async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, marked: Vec<String>) -> Streams {
-    for name in marked {
-        let listed = streams.known.iter().any(|info| info.name() == name) || streams.unknown.contains(&name);
-        if !listed {
-            match jetstream.stream_info(&name).await {
-                Ok(info) => streams.known.extend(info),
-                Err(_) => streams.unknown.push(name),
-            }
-        }
-    }
-    streams
+/// Waits for the end of work on another thread, if there is any; [`None`] where it panicked.
+async fn finished<T>(work: &mut Option<JoinHandle<T>>) -> Option<T> {
+    let Some(running) = work else { return std::future::pending().await };
+    let result = running.await;
+    *work = None;
+    result.ok()
 }
 
-fn acknowledge(ledger: &mut IntegrityLedger, seen: Option<Vec<Loss>>) {
-    let Some(seen) = seen else { return };
-    let forgotten = ledger.acknowledge(&seen);
-    for loss in &forgotten {
-        tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
-    }
-    if forgotten.is_empty() {
-        tracing::warn!("a loss was acknowledged that is not known");
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,13 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::baselines::is_on_disk;
+use super::baselines::{MOST_HOLES, is_on_disk, lost};
+use super::commands::Knowledge;
 use super::deletions::Deletions;
+use super::handle::IntegrityHandle;
 use super::losses::LossKind;
-use super::monitor::{IntegrityMonitor, MOST_HOLES, Reading};
 use super::ranges::{Ranges, common, count, union, without};
+use super::view::Reading;
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Messages asked for at a time. Only their headers come, but the server reads and checks all of them.
@@ -36,7 +38,7 @@ enum ReadError {
     LeftOut(u64),
 }
 
-impl IntegrityMonitor {
+impl IntegrityHandle {
     /// Reads every stream through of which no message may be missing, and notes what is. Gives the
     /// streams of which something could not be read for the first time: a server that ran short of
     /// something may have given up blocks that another one can open.
@@ -57,9 +59,9 @@ impl IntegrityMonitor {
             }
         }
         if !failed.is_empty() {
-            self.show_reading(Reading::Failed { streams: failed });
+            self.show_reading(Reading::Failed { streams: failed }).await;
         } else if suspicious.is_empty() {
-            self.show_reading(Reading::Done { messages, by_design });
+            self.show_reading(Reading::Done { messages, by_design }).await;
         }
         Ok(suspicious)
     }
@@ -73,9 +75,11 @@ impl IntegrityMonitor {
             read => read?,
         };
         let Some(after) = jetstream.stream_info(name).await? else { return Ok(Outcome::Gone) };
-        let accepted = self.accepted(name).await;
+        let Knowledge { accepted, unreadable, suspects, called_lost, .. } = self.about(name).await;
+        if suspects.is_some() {
+            self.suspect(name, vec![]).await;
+        }
         let mut missing = gaps.within(after.state.first_seq, &accepted);
-        let suspects = self.suspects(name).await;
         let is_whole = gaps.came >= before.state.messages;
         if (suspects.is_none() && is_whole) || missing.is_empty() {
             // As many came as were counted, or all that there are.
@@ -95,7 +99,7 @@ impl IntegrityMonitor {
             // Asked last: what it does not call deleted now was counted all the time.
             let now = jetstream.stream_info_with_deleted(name).await?;
             missing = gaps.missing(&now, &accepted);
-            let ranges = common(&gaps.ranges, &self.not_called_lost_before(&now).await);
+            let ranges = common(&gaps.ranges, &without(&lost(&now), &called_lost));
             let ranges = without(&ranges, &accepted);
             if !ranges.is_empty() {
                 self.note(name, LossKind::Lost { ranges }).await;
@@ -115,7 +119,7 @@ impl IntegrityMonitor {
         match again {
             None if missing.is_empty() => self.note_readable(name).await,
             // Told already: another server has tried.
-            None if without(&missing, &self.unreadable(name).await).is_empty() => {}
+            None if without(&missing, &unreadable).is_empty() => {}
             None => {
                 self.suspect(name, missing.clone()).await;
                 return Ok(Outcome::Suspicious { what: LossKind::Unreadable { ranges: missing } });
@@ -168,7 +172,7 @@ impl IntegrityMonitor {
                     _ => return Ok(gaps.ended(last_seq)),
                 }
             }
-            self.show_reading(Reading::Under { stream: name.to_owned(), seq: gaps.reached, last_seq });
+            self.show_reading(Reading::Under { stream: name.to_owned(), seq: gaps.reached, last_seq }).await;
             sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
         }
     }
@@ -195,7 +199,7 @@ impl IntegrityMonitor {
             let batch = read_batch(&mut messages, &mut gaps, last_seq);
             let full = timeout(BATCH_DEADLINE, batch).await.map_err(|_| ReadError::Silent)??;
             deletions.take_in();
-            self.show_reading(Reading::Under { stream: stream.to_owned(), seq: gaps.reached, last_seq });
+            self.show_reading(Reading::Under { stream: stream.to_owned(), seq: gaps.reached, last_seq }).await;
             if !full || gaps.reached >= last_seq {
                 return Ok(gaps.ended(last_seq));
             }

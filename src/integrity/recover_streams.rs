@@ -7,36 +7,58 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
+use super::commands::Knowledge;
+use super::handle::IntegrityHandle;
 use super::losses::LossKind;
-use super::monitor::IntegrityMonitor;
 use crate::nats::{ApiError, JetStream, StreamInfo, StreamState};
+use crate::off_thread::OffThread;
 use crate::store_layout::{self, DESCRIPTION, MESSAGES};
 
 /// Where damaged files go; they are never deleted.
 const SET_ASIDE: &str = ".unified-nats-set-aside";
 
-impl IntegrityMonitor {
-    /// Makes streams known again that are on disk and that the server does not know. `fallback` gives
-    /// the configuration of a stream that has not been seen before, if it is a declared one. Gives
-    /// the names of those that were made known. What is older than the launch of the server and no
-    /// stream any more, or none yet, is set aside.
-    pub async fn recover_streams(
-        &self,
+/// For what is to be found and moved on the disk of the store.
+const DISK_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Makes streams known again that are on disk and that the server does not know.
+pub struct StreamRecovery {
+    integrity: IntegrityHandle,
+    disk: OffThread<()>,
+}
+
+impl StreamRecovery {
+    pub fn new(integrity: IntegrityHandle) -> Self {
+        Self { integrity, disk: OffThread::default() }
+    }
+
+    /// Does so once, as far as that can be brought about. `fallback` gives the configuration of a stream
+    /// that has not been seen before, if it is a declared one. Gives the names of those that were made
+    /// known. What is older than the launch of the server and no stream any more, or none yet, is set
+    /// aside.
+    pub async fn recover(
+        &mut self,
         jetstream: &JetStream,
         fallback: impl Fn(&str) -> Option<Map<String, Value>>,
         launched: SystemTime,
     ) -> Result<Vec<String>, String> {
-        let streams = store_layout::streams(self.store());
-        self.set_leftovers_aside(&streams, launched);
-        let mut on_disk = names_in(&streams);
-        // What has come since a client is just creating.
-        let created = |name: &String| fs::metadata(streams.join(name)).and_then(|directory| directory.created());
-        on_disk.retain(|name| created(name).map_or(true, |created| created < launched));
-        if self.is_clustered() || on_disk.is_empty() {
+        let store = self.integrity.store().to_owned();
+        let streams = store_layout::streams(&store);
+        let (of_store, directory) = (store.clone(), streams.clone());
+        let find = move || {
+            set_leftovers_aside(&of_store, &directory, launched);
+            let mut on_disk = names_in(&directory);
+            // What has come since a client is just creating.
+            let created = |name: &String| fs::metadata(directory.join(name)).and_then(|found| found.created());
+            on_disk.retain(|name| created(name).map_or(true, |created| created < launched));
+            on_disk
+        };
+        let on_disk = self.on_disk(find, drop).await?;
+        if self.integrity.is_clustered() || on_disk.is_empty() {
             return Ok(vec![]);
         }
         let streams_known = jetstream.streams().await.map_err(|error| format!("cannot list the streams: {error}"))?;
@@ -47,92 +69,117 @@ impl IntegrityMonitor {
             // Alone, a server knows all of its streams: one that it does not serve stays so.
             if let Err(ApiError::Refused { description: reason, .. }) = jetstream.stream_info(name).await {
                 let directory = streams.join(name).display().to_string();
-                self.note(name, LossKind::Offline { reason, directory }).await;
+                self.integrity.note(name, LossKind::Offline { reason, directory }).await;
             }
         }
-        let mut already = self.rescued().await;
         let mut rescued = Vec::new();
         for name in on_disk.into_iter().filter(|name| !is_known(name)) {
-            let directory = streams.join(&name);
-            let sources = [
-                (Source::LastSeen, self.config_of(&name).await),
-                (Source::Description, described(&directory, &name)),
-                (Source::Declaration, fallback(&name)),
-            ];
-            let mut sources: Vec<_> = sources.into_iter().filter_map(|(of, config)| Some((of, config?))).collect();
-            if already.contains(&name) {
-                // One that does not stay known is beyond us.
-                sources.clear();
+            if self.make_known(jetstream, &store, &name, fallback(&name)).await? {
+                rescued.push(name);
             }
-            if sources.is_empty() {
-                self.note(&name, LossKind::Unknown { directory: directory.display().to_string() }).await;
-                continue;
-            }
-            let aside = self
-                .set_aside(&name, &directory)
-                .map_err(|error| format!("cannot set the damaged description of stream {name} aside: {error}"))?;
-            let made = match make_anew(jetstream, &name, sources).await {
-                Ok(made) => made,
-                Err(error) => {
-                    put_back(&aside, &directory);
-                    return Err(format!("cannot make stream {name} known again: {error}"));
-                }
-            };
-            let Some((source, info)) = made else {
-                put_back(&aside, &directory);
-                self.note(&name, LossKind::Unknown { directory: directory.display().to_string() }).await;
-                continue;
-            };
-            self.note_made_anew(&info).await;
-            already.insert(name.clone());
-            tracing::warn!(
-                stream = name,
-                "the description of stream {name} was damaged: made anew {source}, with its messages; the damaged \
-                 files are in {}",
-                aside.display()
-            );
-            rescued.push(name);
         }
         Ok(rescued)
     }
 
-    /// A server that is killed while it deletes or creates a stream leaves a directory that is none, and
-    /// the next one goes on saying that it cannot recover it.
-    fn set_leftovers_aside(&self, streams: &Path, launched: SystemTime) {
-        for name in names_of_leftovers(streams, launched) {
-            let moved = self.aside(&name).and_then(|aside| {
-                fs::rename(streams.join(&name), aside.join("stream"))?;
-                Ok(aside)
-            });
-            match moved {
-                Ok(aside) => tracing::warn!(
-                    "nats-server was killed while it deleted or created a stream: {name} is none, and was moved to {}; \
-                     it may be removed",
-                    aside.display()
-                ),
-                Err(error) => tracing::warn!("cannot set {} aside: {error}", streams.join(&name).display()),
-            }
+    /// Whether that stream could be made known again.
+    async fn make_known(
+        &mut self,
+        jetstream: &JetStream,
+        store: &Path,
+        name: &str,
+        declared: Option<Map<String, Value>>,
+    ) -> Result<bool, String> {
+        let directory = store_layout::streams(store).join(name);
+        let Knowledge { config: last_seen, is_rescued, .. } = self.integrity.about(name).await;
+        let of = (directory.clone(), name.to_owned());
+        let described = self.on_disk(move || described(&of.0, &of.1), drop).await?;
+        let sources =
+            [(Source::LastSeen, last_seen), (Source::Description, described), (Source::Declaration, declared)];
+        let sources: Vec<_> = sources.into_iter().filter_map(|(of, config)| Some((of, config?))).collect();
+        let unknown = LossKind::Unknown { directory: directory.display().to_string() };
+        // One that does not stay known is beyond us.
+        if is_rescued || sources.is_empty() {
+            self.integrity.note(name, unknown).await;
+            return Ok(false);
         }
+        let of = (store.to_owned(), name.to_owned(), directory.clone(), directory.clone());
+        let undo = move |aside: io::Result<PathBuf>| aside.iter().for_each(|aside| put_back(aside, &of.3));
+        let aside = self.on_disk(move || set_aside(&of.0, &of.1, &of.2), undo).await?;
+        let aside =
+            aside.map_err(|error| format!("cannot set the damaged description of stream {name} aside: {error}"))?;
+        let made = make_anew(jetstream, name, sources).await;
+        let Ok(Some((source, info))) = made else {
+            let of = (aside, directory);
+            self.on_disk(move || put_back(&of.0, &of.1), drop).await?;
+            made.map_err(|error| format!("cannot make stream {name} known again: {error}"))?;
+            self.integrity.note(name, unknown).await;
+            return Ok(false);
+        };
+        self.integrity.note_made_anew(info).await;
+        tracing::warn!(
+            stream = name,
+            "the description of stream {name} was damaged: made anew {source}, with its messages; the damaged files \
+             are in {}",
+            aside.display()
+        );
+        Ok(true)
     }
 
-    /// A directory of its own for what is set aside.
-    fn aside(&self, name: &str) -> io::Result<PathBuf> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let aside = self.store().join(SET_ASIDE).join(format!("{name}-{now}"));
-        fs::create_dir_all(&aside)?;
-        Ok(aside)
-    }
-
-    fn set_aside(&self, stream: &str, directory: &Path) -> io::Result<PathBuf> {
-        let aside = self.aside(stream)?;
-        for name in DESCRIPTION {
-            match fs::rename(directory.join(name), aside.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+    /// What `work` gives on a thread that may wait for the disk; what it gives too late goes to `undo`.
+    async fn on_disk<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+        undo: impl FnOnce(T) + Send + 'static,
+    ) -> Result<T, String> {
+        let (done, mut result) = oneshot::channel();
+        let work = move || {
+            if let Err(late) = done.send(work()) {
+                undo(late);
             }
-        }
-        Ok(aside)
+        };
+        let in_time = self.disk.run(DISK_DEADLINE, work).await;
+        in_time
+            .and_then(|()| result.try_recv().ok())
+            .ok_or_else(|| format!("the disk of the store does not answer within {} s", DISK_DEADLINE.as_secs()))
     }
+}
+
+/// A server that is killed while it deletes or creates a stream leaves a directory that is none, and
+/// the next one goes on saying that it cannot recover it.
+fn set_leftovers_aside(store: &Path, streams: &Path, launched: SystemTime) {
+    for name in names_of_leftovers(streams, launched) {
+        let moved = aside(store, &name).and_then(|aside| {
+            fs::rename(streams.join(&name), aside.join("stream"))?;
+            Ok(aside)
+        });
+        match moved {
+            Ok(aside) => tracing::warn!(
+                "nats-server was killed while it deleted or created a stream: {name} is none, and was moved to {}; \
+                 it may be removed",
+                aside.display()
+            ),
+            Err(error) => tracing::warn!("cannot set {} aside: {error}", streams.join(&name).display()),
+        }
+    }
+}
+
+/// A directory of its own for what is set aside.
+fn aside(store: &Path, name: &str) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let aside = store.join(SET_ASIDE).join(format!("{name}-{now}"));
+    fs::create_dir_all(&aside)?;
+    Ok(aside)
+}
+
+fn set_aside(store: &Path, stream: &str, directory: &Path) -> io::Result<PathBuf> {
+    let aside = aside(store, stream)?;
+    for name in DESCRIPTION {
+        match fs::rename(directory.join(name), aside.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(aside)
 }
 
 /// Where the configuration of a stream comes from, the best first.
@@ -267,7 +314,6 @@ fn names_in(streams: &Path) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::time::Duration;
 
     #[test]
     fn a_description_is_believed_that_can_be_read_and_is_of_that_stream() {

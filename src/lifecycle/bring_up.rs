@@ -12,13 +12,13 @@ use tokio::time::sleep;
 use crate::domain::Generation;
 use crate::errors::in_one_line;
 use crate::health::cluster;
-use crate::integrity::IntegrityMonitor;
+use crate::integrity::{IntegrityHandle, LookError, StreamRecovery};
 use crate::nats::{ApiError, Connection, Connectors, JetStream, Monitor};
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Store};
 use crate::settings::Settings;
 use crate::streams::{Desired, DesiredStream, Drift};
-use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State};
+use crate::supervisor::{ConditionKind, Handle, Notice, RestartReason, State};
 
 pub struct BringUp {
     /// What was in force when the server was connected to.
@@ -30,7 +30,8 @@ pub struct BringUp {
     /// How to reach the server; another one after a reload.
     pub connectors: watch::Receiver<Connectors>,
     pub handle: Handle,
-    pub integrity: IntegrityMonitor,
+    pub integrity: IntegrityHandle,
+    pub recovery: StreamRecovery,
     /// Of our own server: nothing is created in any other.
     pub store: Option<Arc<Store>>,
     /// Looking whether it is in its place.
@@ -148,13 +149,13 @@ impl BringUp {
     }
 
     /// Until every stream on disk is known to the server, as far as that can be brought about.
-    async fn recover_streams(&self, generation: Generation, client: &Client, launched: SystemTime) {
+    async fn recover_streams(&mut self, generation: Generation, client: &Client, launched: SystemTime) {
         let jetstream = JetStream::new(client.clone(), REQUEST_DEADLINE);
         let desired = self.desired.borrow().clone();
         let fallback = |name: &str| desired.stream(name).map(DesiredStream::without_limits);
         let mut pause = FIRST_PAUSE;
         let rescued = loop {
-            match self.integrity.recover_streams(&jetstream, fallback, launched).await {
+            match self.recovery.recover(&jetstream, fallback, launched).await {
                 Ok(rescued) => break rescued,
                 Err(reason) => {
                     // A server that is just starting does not answer everything yet.
@@ -169,7 +170,7 @@ impl BringUp {
         };
         if !rescued.is_empty() {
             let reason = format!("the consumers of {} come back with a fresh start", rescued.join(", "));
-            self.handle.replace(generation, Replacement::Mending, reason).await;
+            self.handle.restart(generation, RestartReason::Recovery, reason).await;
             std::future::pending().await
         }
     }
@@ -181,11 +182,9 @@ impl BringUp {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.integrity.check_streams(&jetstream, generation).await {
-                Ok(None) => return self.handle.report_ok(generation, ConditionKind::Integrity).await,
-                Ok(Some(missing)) => {
-                    return self.handle.report_failed(generation, ConditionKind::Integrity, missing).await;
-                }
-                Err(error @ ApiError::Refused { .. }) => {
+                // The supervisor has heard what is missing.
+                Ok(_) => return,
+                Err(error @ LookError::Api(ApiError::Refused { .. })) => {
                     let reason = format!("cannot look at the streams: {error}");
                     self.handle.report_failed(generation, ConditionKind::Service, reason).await;
                 }

@@ -15,11 +15,11 @@ use super::progress::Progress;
 use crate::domain::Generation;
 use crate::health::cluster::{self, Depth};
 use crate::health::{Disk, DiskWatch, HangDetector, Probe, Remedy, Responsiveness, StorageWatch, prove_by_writing};
-use crate::integrity::IntegrityMonitor;
+use crate::integrity::IntegrityHandle;
 use crate::nats::{ApiError, Connector, JetStream, Monitor, MonitorError, ping};
 use crate::preflight::Store;
 use crate::settings::Settings;
-use crate::supervisor::{ConditionKind, Handle, Notice, Replacement, State, names_storage_fault};
+use crate::supervisor::{ConditionKind, Handle, Notice, RestartReason, State, names_storage_fault};
 use crate::ticks;
 
 pub struct LivenessProbe {
@@ -33,7 +33,7 @@ pub struct LivenessProbe {
     silence: HangDetector,
     storage: StorageWatch,
     disk: DiskWatch,
-    integrity: IntegrityMonitor,
+    integrity: IntegrityHandle,
     about: About,
     name_told: Option<Instant>,
 }
@@ -81,7 +81,7 @@ impl LivenessProbe {
         link: Connector,
         handle: Handle,
         client: Connected,
-        integrity: IntegrityMonitor,
+        integrity: IntegrityHandle,
         store: Option<Arc<Store>>,
     ) -> Self {
         let health = &settings.health;
@@ -165,7 +165,7 @@ impl LivenessProbe {
         match verdict {
             Responsiveness::Hung(reason) => {
                 self.silence.reset();
-                self.handle.replace(self.about.generation, Replacement::Hung, reason).await;
+                self.handle.restart(self.about.generation, RestartReason::Hung, reason).await;
             }
             Responsiveness::Silent(reason) if in_service => {
                 let reason = format!("nats-server does not answer: {reason}");
@@ -254,11 +254,11 @@ impl LivenessProbe {
         }
         match remedy {
             Remedy::Nothing | Remedy::Verify => self.report(ConditionKind::Storage, None).await,
-            Remedy::Tell(reason) => self.report(ConditionKind::Storage, Some(reason)).await,
+            Remedy::Report(reason) => self.report(ConditionKind::Storage, Some(reason)).await,
             Remedy::Restart(reason) => {
                 self.report(ConditionKind::Storage, Some(reason.clone())).await;
                 let reason = format!("there is room on the disk, but {reason}");
-                self.handle.replace(self.about.generation, Replacement::Mending, reason).await;
+                self.handle.restart(self.about.generation, RestartReason::Recovery, reason).await;
             }
         }
     }

@@ -20,7 +20,7 @@ pub use bring_up::BringUp;
 pub use external_probe::probe as probe_external;
 pub use hand_over::watch as watch_hand_over;
 pub use health_reports::forward as forward_health_reports;
-pub use integrity_tasks::{Connected, check_streams, hear_restored, listen, read_through};
+pub use integrity_tasks::{Connected, check_streams, hear_counted, keep_ledger, listen, read_through};
 pub use last_words::located;
 pub use liveness_probe::LivenessProbe;
 pub use pulse::give as give_pulse;

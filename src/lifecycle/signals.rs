@@ -7,7 +7,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use tokio::sync::mpsc;
 
 use super::integrity_tasks::Connected;
-use crate::integrity::IntegrityMonitor;
+use crate::integrity::IntegrityHandle;
 use crate::nats::JetStream;
 use crate::supervisor::{Handle, Reaper};
 
@@ -48,7 +48,7 @@ const LAST_CHECK: Duration = Duration::from_millis(200);
 
 /// A look at the streams before the server is asked to stop.
 pub struct LastCheck {
-    pub integrity: IntegrityMonitor,
+    pub integrity: IntegrityHandle,
     pub client: Connected,
 }
 

@@ -2,9 +2,11 @@
 //! and we do not are carried over untouched.
 
 mod answers;
+mod messages;
+mod pages;
 mod way_out;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -18,10 +20,15 @@ pub use self::answers::{
     ApiError, ConsumerInfo, Consumers, LostMessages, Stored, StreamInfo, StreamState, Streams, major_minor,
     parse_answer,
 };
+pub use self::messages::{LastOfEach, MessageRequest, StoredMessage, headers_of, parse_headers};
+pub use self::pages::{Names, Purge, SubjectCounts};
 use crate::domain::ServerVersion;
 
 /// Where nats-server tells of each request to its API, with the answer.
 pub const API_ADVISORIES: &str = "$JS.EVENT.ADVISORY.API";
+/// Where it tells that the restore of a stream begins, and that it has ended.
+pub const RESTORE_BEGINS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_CREATE.>";
+pub const RESTORE_ENDS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.>";
 
 /// Requests to `$JS.API`, each with a deadline.
 #[derive(Clone)]
@@ -191,6 +198,22 @@ impl JetStream {
         let request = serde_json::json!({ "subject": subject });
         let names: Names = self.ask("$JS.API.STREAM.NAMES".into(), &request).await?;
         Ok(names.streams.unwrap_or_default())
+    }
+
+    /// How many messages of a stream each subject has. For one that is known to have few: the answer names
+    /// every one of them, up to 100,000.
+    pub async fn messages_by_subject(&self, stream: &str) -> Result<BTreeMap<String, u64>, ApiError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            state: Counted,
+        }
+        #[derive(Deserialize)]
+        struct Counted {
+            subjects: Option<BTreeMap<String, u64>>,
+        }
+        let request = serde_json::json!({ "subjects_filter": ">" });
+        let answer: Answer = self.ask(format!("$JS.API.STREAM.INFO.{stream}"), &request).await?;
+        Ok(answer.state.subjects.unwrap_or_default())
     }
 
     /// How many messages of a stream match `filter`.
@@ -386,13 +409,20 @@ impl JetStream {
         subject: String,
         request: &impl serde::Serialize,
     ) -> Result<T, ApiError> {
-        let payload = match serde_json::to_vec(request) {
-            Ok(null) if null == b"null" => Vec::new(),
-            Ok(payload) => payload,
-            Err(error) => return Err(ApiError::Unreadable { subject, reason: error.to_string() }),
-        };
+        let payload = encoded(&subject, request)?;
         let request = self.client.request(subject.clone(), payload.into());
         self.answer(subject, request).await
+    }
+
+    /// The answer as it came, unless it is a refusal.
+    async fn ask_raw(&self, subject: String, request: &impl serde::Serialize) -> Result<bytes::Bytes, ApiError> {
+        let payload = encoded(&subject, request)?;
+        let request = self.client.request(subject.clone(), payload.into());
+        let payload = self.raw_answer(&subject, request).await?;
+        match parse_answer::<serde::de::IgnoredAny>(&payload) {
+            Ok(answer) => answer.map(|_| payload),
+            Err(reason) => Err(ApiError::Unreadable { subject, reason }),
+        }
     }
 
     async fn answer<T: serde::de::DeserializeOwned>(
@@ -400,18 +430,31 @@ impl JetStream {
         subject: String,
         request: impl Future<Output = Result<async_nats::Message, async_nats::RequestError>>,
     ) -> Result<T, ApiError> {
-        let message = match timeout(self.deadline, request).await {
-            Err(_) => {
-                return Err(ApiError::Timeout { subject, deadline: self.deadline });
-            }
+        let payload = self.raw_answer(&subject, request).await?;
+        parse_answer(&payload).unwrap_or_else(|reason| Err(ApiError::Unreadable { subject, reason }))
+    }
+
+    async fn raw_answer(
+        &self,
+        subject: &str,
+        request: impl Future<Output = Result<async_nats::Message, async_nats::RequestError>>,
+    ) -> Result<bytes::Bytes, ApiError> {
+        let subject = || subject.to_owned();
+        match timeout(self.deadline, request).await {
+            Err(_) => Err(ApiError::Timeout { subject: subject(), deadline: self.deadline }),
             Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
-                return Err(ApiError::NoResponders { subject });
+                Err(ApiError::NoResponders { subject: subject() })
             }
-            Ok(Err(error)) => {
-                return Err(ApiError::Transport { subject, reason: error.to_string() });
-            }
-            Ok(Ok(message)) => message,
-        };
-        parse_answer(&message.payload).unwrap_or_else(|reason| Err(ApiError::Unreadable { subject, reason }))
+            Ok(Err(error)) => Err(ApiError::Transport { subject: subject(), reason: error.to_string() }),
+            Ok(Ok(message)) => Ok(message.payload),
+        }
+    }
+}
+
+fn encoded(subject: &str, request: &impl serde::Serialize) -> Result<Vec<u8>, ApiError> {
+    match serde_json::to_vec(request) {
+        Ok(null) if null == b"null" => Ok(Vec::new()),
+        Ok(payload) => Ok(payload),
+        Err(error) => Err(ApiError::Unreadable { subject: subject.to_owned(), reason: error.to_string() }),
     }
 }

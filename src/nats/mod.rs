@@ -8,8 +8,9 @@ mod pinned;
 
 pub use client::{ConnectError, Connection, Connector, Connectors, Login, PermissionViolations, ping};
 pub use jetstream::{
-    API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LostMessages, Put, Stored, StreamInfo, StreamState,
-    Streams, major_minor, parse_answer,
+    API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages, MessageRequest, Names,
+    Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, Stored, StoredMessage, StreamInfo, StreamState, Streams, SubjectCounts,
+    headers_of, major_minor, parse_answer, parse_headers,
 };
 pub use monitor::{
     Connz, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, Varz, direct_client, get, parse_healthz, parse_json,

@@ -2,7 +2,7 @@
 
 use super::RenderError;
 use super::fragment::{Diversion, Fragment};
-use crate::settings::{Settings, shown};
+use crate::settings::{Settings, quote};
 
 pub(super) fn refuse_ports_taken_twice(settings: &Settings, fragment: &Fragment) -> Result<(), RenderError> {
     let mut taken: Vec<(u16, String)> = settings.own_ports().map(|(name, port)| (port, name.to_owned())).collect();
@@ -27,8 +27,8 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
         format!(
             "NATS_EXTRA_CONFIG maps {} to {} in line {line}: what is published there does not get to stream {stream}, which \
              captures {captured}; take the mapping out, or map to a subject that a stream captures",
-            shown(subject),
-            shown(&destination)
+            quote(subject),
+            quote(&destination)
         )
     };
     fragment.diversions(&captured).into_iter().map(told).collect()

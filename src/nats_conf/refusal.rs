@@ -2,7 +2,7 @@
 
 use super::fragment::{FragmentError, Listener};
 use crate::settings::variables::{NATS_EXTRA_CONFIG, SECURITY_STRICT};
-use crate::settings::{Problem, shown};
+use crate::settings::{Problem, quote};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
@@ -43,12 +43,12 @@ impl RenderError {
         };
         let (found, rule, remedy) = match error {
             FragmentError::Reserved { key, instead, line } => (
-                format!("the key {} in line {line} of the fragment", shown(key)),
+                format!("the key {} in line {line} of the fragment", quote(key)),
                 format!("it is set by {instead}, and a fragment must not go round that"),
                 "set the variable instead and take the key out of the fragment",
             ),
             FragmentError::Kept { key, reason, line } => (
-                format!("the key {} in line {line} of the fragment", shown(key)),
+                format!("the key {} in line {line} of the fragment", quote(key)),
                 format!("a fragment must leave it alone: {reason}"),
                 "take the key out of the fragment",
             ),
@@ -58,14 +58,14 @@ impl RenderError {
                 "put the text of the included file into the fragment",
             ),
             FragmentError::Variable { name, line } => (
-                format!("the variable {} in line {line} of the fragment", shown(name)),
+                format!("the variable {} in line {line} of the fragment", quote(name)),
                 "a variable stands for an earlier key of the fragment; nats-server is run without environment variables"
                     .to_owned(),
                 "set the key above, or write the value itself",
             ),
             FragmentError::Twice { key, earlier, line } => (
-                format!("the key {} in line {line} of the fragment", shown(key)),
-                format!("it sets what {} above has set, and which of the two counts is up to chance", shown(earlier)),
+                format!("the key {} in line {line} of the fragment", quote(key)),
+                format!("it sets what {} above has set, and which of the two counts is up to chance", quote(earlier)),
                 "keep one of the two",
             ),
             FragmentError::Malformed { what, line } => {

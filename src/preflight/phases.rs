@@ -27,7 +27,7 @@ impl Phases {
     pub fn log(&mut self, settings: &Settings) {
         let phases: Vec<_> = self.taken.drain(..).map(|(name, taken)| format!("{name} {taken} ms")).collect();
         let nats = match &settings.external {
-            Some(external) => external.shown(),
+            Some(external) => external.redacted_urls(),
             None => format!("{}:{}", settings.server.host.as_str(), settings.server.port),
         };
         let total = millis(self.last - self.started);

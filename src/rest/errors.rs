@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::broker::Failure;
+use crate::broker::{Difference, Failure};
 use crate::http::envelope::{Code, Problem};
 use crate::nats::ApiError;
 
@@ -12,7 +12,6 @@ use crate::nats::ApiError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum About {
     Message,
-    #[allow(dead_code)]
     Stream,
     Other,
 }
@@ -60,8 +59,15 @@ pub fn of(failure: Failure, about: About) -> Problem {
         }
         Failure::Invalid(_) => problem(S::BAD_REQUEST, invalid(about)),
         Failure::Conflict(_) => problem(S::CONFLICT, Code::StreamCreationError),
-        Failure::Refused(ApiError::Refused { err_code, .. }) => {
-            let (status, code) = refused(err_code, about);
+        Failure::Differs { differences, .. } => {
+            let one = |Difference { field, now, wanted, .. }: Difference| json!({ "field": field, "now": now, "wanted": wanted });
+            let differences: Vec<_> = differences.into_iter().map(one).collect();
+            problem(S::CONFLICT, Code::StreamCreationError).with_details(json!({ "differences": differences }))
+        }
+        Failure::NoRoom(_) => problem(S::INSUFFICIENT_STORAGE, Code::InsufficientStorage),
+        Failure::TooMuch(_) => problem(S::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
+        Failure::Refused(ApiError::Refused { code, err_code, .. }) => {
+            let (status, code) = refused(code, err_code, about);
             problem(status, code).with_details(json!({ "jetstream_error": err_code }))
         }
         Failure::Refused(_) | Failure::Server(_) => problem(S::INTERNAL_SERVER_ERROR, Code::NatsServerError),
@@ -77,7 +83,7 @@ fn invalid(about: About) -> Code {
 }
 
 /// By the number of the error (server/errors.json of nats-server).
-fn refused(err_code: u64, about: About) -> (StatusCode, Code) {
+fn refused(code: u16, err_code: u64, about: About) -> (StatusCode, Code) {
     use StatusCode as S;
     match err_code {
         // The last sequence, message id or stream is another than was expected.
@@ -92,6 +98,13 @@ fn refused(err_code: u64, about: About) -> (StatusCode, Code) {
         // A name in use, with another configuration; subjects that overlap.
         10058 | 10065 | 10148 | 10013 => (S::CONFLICT, Code::StreamCreationError),
         10008 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
+        // A time to live that cannot be read, is too short, or is not for this stream.
+        10165 | 10166 if about == About::Message => (S::BAD_REQUEST, Code::InvalidMessageData),
+        // Filters of a work queue that overlap; more consumers than there may be.
+        10099 | 10100 | 10026 => (S::CONFLICT, Code::StreamCreationError),
+        // The request is none that this server takes; two of those it calls its own fault.
+        10052 | 10074 => (S::BAD_REQUEST, invalid(about)),
+        _ if code == 400 && about != About::Message => (S::BAD_REQUEST, invalid(about)),
         _ => match about {
             About::Message => (S::INTERNAL_SERVER_ERROR, Code::MessagePublishError),
             About::Stream | About::Other => (S::INTERNAL_SERVER_ERROR, Code::JetStreamError),

@@ -91,6 +91,17 @@ fn text(at: SystemTime) -> String {
     timestamp(at).to_string()
 }
 
+/// The newest first, so many at most.
+pub fn last_events(status: &BrokerStatus, most: usize) -> Vec<Event> {
+    let event = |event: &crate::status::Event| Event {
+        at: text(event.at),
+        kind: event.kind,
+        what: event.what.clone(),
+        why: event.why.clone(),
+    };
+    status.events.iter().rev().take(most).map(event).collect()
+}
+
 impl State {
     pub fn of(status: &BrokerStatus) -> Self {
         Self { state: status.state.to_owned(), reason: status.reason.clone() }
@@ -118,12 +129,6 @@ impl Health {
             reason: condition.reason.clone(),
             since: text(condition.since),
         };
-        let event = |event: &crate::status::Event| Event {
-            at: text(event.at),
-            kind: event.kind,
-            what: event.what.clone(),
-            why: event.why.clone(),
-        };
         Self {
             status: status.verdict,
             service: "unified-nats".into(),
@@ -135,7 +140,7 @@ impl Health {
             conditions: status.conditions.iter().map(condition).collect(),
             counters: status.counters.clone(),
             observed: status.observed.clone(),
-            events: status.events.iter().rev().take(EVENTS).map(event).collect(),
+            events: last_events(status, EVENTS),
         }
     }
 }

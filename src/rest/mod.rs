@@ -3,15 +3,24 @@
 //! One file per resource. Handlers are thin: they read a request into typed values, have [`Broker`] do
 //! it, and answer in the envelope. Everything about the broker itself is read from its status.
 
+mod batch;
 mod client;
+mod consumers;
+mod deliveries;
 mod errors;
 mod health;
+mod message;
+mod messages;
+mod names;
+mod options;
 mod probes;
 mod publish;
+mod raw;
 mod replay;
 mod router;
 mod state;
 mod status;
+mod streams;
 mod tail;
 mod ws;
 
@@ -19,4 +28,4 @@ pub use client::ApiClient;
 pub use health::{Health, State};
 pub use probes::Views;
 pub use router::{openapi, routes};
-pub use state::Api;
+pub use state::{Api, Declared};

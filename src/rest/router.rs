@@ -13,11 +13,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::state::{Acting, Api};
-use super::{probes, publish, replay, status, tail, ws};
+use super::{batch, consumers, deliveries, messages, probes, publish, raw, replay, status, streams, tail, ws};
 use crate::http::auth::Tokens;
 use crate::http::body::MaxBody;
 use crate::http::envelope::{Code, Problem};
 use crate::http::{Routes, exchange};
+use crate::settings::variables::API_MAX_BODY;
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -31,6 +32,12 @@ fn resources() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(status::routes())
         .merge(publish::routes())
+        .merge(batch::routes())
+        .merge(raw::routes())
+        .merge(streams::routes())
+        .merge(messages::routes())
+        .merge(consumers::routes())
+        .merge(deliveries::routes())
         .merge(tail::routes())
         .merge(replay::routes())
         .merge(ws::routes())
@@ -48,7 +55,8 @@ pub fn routes(api: Api) -> Routes {
     if !settings.api.enabled {
         return Routes { all: probes.clone(), probes, probe_paths: probes::PROBES };
     }
-    let most = MaxBody(usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX));
+    let bytes = usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX);
+    let most = MaxBody { bytes, variable: API_MAX_BODY.name };
     let (router, _) = resources().split_for_parts();
     let all: Router = router
         .fallback(unknown_path)

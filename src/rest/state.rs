@@ -1,20 +1,26 @@
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::FromRef;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probes::Views;
-use crate::broker::Broker;
+use crate::broker::{AckTokens, Broker};
 use crate::settings::Settings;
+use crate::streams::Desired;
 
 /// What handlers have to do with.
 #[derive(Clone)]
 pub struct Api {
     pub broker: Broker,
     pub views: Views,
+    pub started: Instant,
     /// Others after a reload.
     pub settings: watch::Receiver<Arc<Settings>>,
+    pub declared: Declared,
+    pub ack_tokens: Arc<AckTokens>,
     /// The port closes: answers that have no end come to it.
     pub shutdown: CancellationToken,
 }
@@ -22,6 +28,21 @@ pub struct Api {
 impl Api {
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.borrow().clone()
+    }
+}
+
+/// What settings say about streams.
+#[derive(Clone)]
+pub struct Declared {
+    /// Others after a reload.
+    pub desired: watch::Receiver<Arc<Desired>>,
+    /// Hears of each stream before it is deleted.
+    pub deleting: Arc<dyn Fn(String) -> BoxFuture<'static, ()> + Send + Sync>,
+}
+
+impl Declared {
+    pub fn desired(&self) -> Arc<Desired> {
+        self.desired.borrow().clone()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::external::ExternalServer;
 use super::file::SettingsFile;
-use super::problem::shown;
+use super::problem::quote;
 use super::reader::Reader;
 use super::users::{Password, User};
 use super::variables::*;
@@ -119,7 +119,7 @@ impl Authentication {
             users.extend(read.users);
         }
         for user in &users {
-            let name = shown(&user.name);
+            let name = quote(&user.name);
             reader.warn_if_odd(&format!("the name of the user {name}"), &user.name);
             if let Password::Plain(password) = &user.password {
                 reader.warn_if_odd(&format!("the password of the user {name}"), password.expose());
@@ -158,7 +158,7 @@ fn refuse_doubles(users: &[User], reader: &mut Reader) {
         if users[..index].iter().any(|other| other.name == user.name) {
             reader.problems.add(
                 "NATS_USERS_FILE",
-                format!("the user {} twice", shown(&user.name)),
+                format!("the user {} twice", quote(&user.name)),
                 "each user is declared once, NATS_AUTH_USERNAME included",
                 "keep one of the two",
             );

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU16;
 
-use super::reader::{Host, Reader, parse_url};
+use super::host::Host;
+use super::reader::Reader;
+use super::url::parse_url;
 use super::variables::*;
 use crate::domain::{Secret, ServerName};
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::declared::options::{Field, Kind};
-use super::problem::{Problems, shown};
+use super::problem::{Problems, quote};
+use super::redaction::redact;
 use super::values::{number_in, parse_bool};
 use crate::domain::{ByteSize, StreamName, Subject, parse_span};
 use crate::yaml::{self, Entry, Node, Place};
@@ -39,7 +40,11 @@ impl Document<'_> {
         if self.problems.list.len() >= MOST_PROBLEMS {
             return;
         }
-        let place = format!("{}:{at}: {path}", self.name);
+        let place = match at.line {
+            // What has no lines is known by its fields alone.
+            0 => path.to_owned(),
+            _ => format!("{}:{at}: {path}", self.name),
+        };
         self.problems.add(place, found, rule, remedy);
     }
 
@@ -58,10 +63,10 @@ impl Document<'_> {
         // Behind a `=` stands a value, which may be a secret.
         let key = match entry.key.split_once('=') {
             Some((name, _)) => format!("{name}=…"),
-            None => entry.key.clone(),
+            None => redact(&entry.key),
         };
         let path = join(path, &key);
-        self.problem(entry.at, &path, &shown(&key), "is not a key that may stand here", &remedy);
+        self.problem(entry.at, &path, &quote(&key), "is not a key that may stand here", &remedy);
     }
 
     /// The entries of a map; nothing counts as an empty one.
@@ -70,15 +75,12 @@ impl Document<'_> {
             yaml::Value::Map(entries) => entries,
             yaml::Value::Null => &[],
             _ => {
-                // A whole file that is no map may be one of secrets, as a .env file is.
-                let (found, remedy) = match path {
-                    "" => (
-                        kind(node).to_owned(),
-                        "write `key: value` lines; a file of NAME=value lines is for the environment",
-                    ),
-                    _ => (found(node), "write `key: value` lines below it"),
+                let remedy = match path {
+                    "" => "write `key: value` lines; a file of NAME=value lines is for the environment",
+                    _ => "write `key: value` lines below it",
                 };
-                self.problem(node.at, path, &found, "must be a map", remedy);
+                // What is no map may be a secret: a line of a .env file, a password that belongs elsewhere.
+                self.problem(node.at, path, kind(node), "must be a map", remedy);
                 &[]
             }
         }
@@ -113,7 +115,7 @@ impl Document<'_> {
         }
         if let Some(line) = into.lines.get(field.name) {
             let rule = format!("is {} under another name, which stands in line {line} already", field.name);
-            self.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
+            self.problem(entry.at, &path, &quote(&entry.key), &rule, "keep one of the two");
         } else if entry.value.value != yaml::Value::Null {
             into.lines.insert(field.name, entry.at.line);
             into.config.extend(self.value(&entry.value, field, &path).map(|value| (field.name.to_owned(), value)));
@@ -195,7 +197,7 @@ impl Document<'_> {
                 Ok(value) => _ = labels.insert(entry.key.clone(), value),
                 Err(_) => {
                     let path = join(path, &entry.key);
-                    self.problem(entry.value.at, &path, &found(&entry.value), "must be text", "put it in quotes");
+                    self.problem(entry.value.at, &path, kind(&entry.value), "must be text", "put it in quotes");
                 }
             }
         }
@@ -205,7 +207,11 @@ impl Document<'_> {
     fn refuse(&mut self, node: &Node, field: &Field, path: &str, reason: &str) {
         let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let rule = format!("must be {}{reason}", field.allowed());
-        self.problem(node.at, path, &found(node), &rule, "correct it, or leave it out");
+        let found = match field.kind {
+            Kind::Object(_) | Kind::Objects(_) | Kind::Labels => kind(node).to_owned(),
+            _ => found(node),
+        };
+        self.problem(node.at, path, &found, &rule, "correct it, or leave it out");
     }
 }
 
@@ -213,10 +219,10 @@ pub fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// What stands there, as shown to people.
+/// What stands there, as shown to people: the text of an option, of which its rule says what it may be.
 pub fn found(node: &Node) -> String {
     match &node.value {
-        yaml::Value::Scalar { text, .. } => shown(text),
+        yaml::Value::Scalar { text, .. } => quote(&redact(text)),
         _ => kind(node).into(),
     }
 }

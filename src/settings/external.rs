@@ -59,7 +59,7 @@ impl ExternalServer {
         if !preferred.is_empty() {
             urls = preferred;
         }
-        let monitor = reader.url(&NATS_MONITOR_URL, &["http", "https"]);
+        let monitor = reader.url(&NATS_MONITOR_URL, &["http", "https"]).map(|url| url.as_str().to_owned());
         let [credentials_file, cert, key] =
             [&NATS_CREDS_FILE, &NATS_TLS_CLIENT_CERT, &NATS_TLS_CLIENT_KEY].map(|v| reader.readable_file(v));
         if !external {
@@ -67,12 +67,7 @@ impl ExternalServer {
             return None;
         }
         if reader.is_set(&NATS_TLS_CLIENT_CERT) != reader.is_set(&NATS_TLS_CLIENT_KEY) {
-            reader.problems.add(
-                "NATS_TLS_CLIENT_CERT, NATS_TLS_CLIENT_KEY",
-                "one without the other",
-                "they go together",
-                "set both or none",
-            );
+            reader.refuse_half(&NATS_TLS_CLIENT_CERT, &NATS_TLS_CLIENT_KEY);
         }
         let asks_for_tls = reader.bool(&NATS_TLS_ENABLED);
         if asks_for_tls && urls.iter().any(|url| url.starts_with("ws://")) {
@@ -117,8 +112,8 @@ impl ExternalServer {
         Some(Self { urls, monitor, credentials_file, certificate, authorities, requires_tls })
     }
 
-    /// For messages to people.
-    pub fn shown(&self) -> String {
+    /// The URLs for messages to people, without credentials.
+    pub fn redacted_urls(&self) -> String {
         redact_urls(&self.urls.join(","))
     }
 }

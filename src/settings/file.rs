@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::declared::exports::{self, NoDeclarations};
 use super::declared::{Declarations, DeclaredStream};
 use super::document::{Document, found, join, scalar};
-use super::problem::{Problems, shown};
+use super::problem::{Problems, quote};
 use super::users::{self, User};
 use super::values::parse_bool;
 use super::variables::*;
@@ -195,7 +195,7 @@ impl SettingsFile {
             Err(reason) => {
                 let rule = format!("cannot be read: {reason}");
                 let remedy = "name a readable UTF-8 file of at most 4 MiB";
-                problems.add(variable.name, shown(&name), rule, remedy);
+                problems.add(variable.name, quote(&name), rule, remedy);
                 Self::default()
             }
         }
@@ -255,19 +255,19 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 /// [`None`] for a file that has changed meanwhile: half of what somebody writes may be another meaning.
 fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let told = |error: std::io::Error| error.to_string();
-    if !std::fs::metadata(path).map_err(told)?.is_file() {
+    let describe = |error: std::io::Error| error.to_string();
+    if !std::fs::metadata(path).map_err(describe)?.is_file() {
         // Opening a pipe would wait for whoever writes to it.
         return Err("it is not a regular file".into());
     }
-    let mut file = std::fs::File::open(path).map_err(told)?;
-    let before = Condition::of(&file).map_err(told)?;
+    let mut file = std::fs::File::open(path).map_err(describe)?;
+    let before = Condition::of(&file).map_err(describe)?;
     let mut bytes = Vec::new();
-    (&mut file).take(yaml::LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
+    (&mut file).take(yaml::LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(describe)?;
     if bytes.len() > yaml::LONGEST {
         return Err("it is larger than 4 MiB".into());
     }
-    let after = Condition::of(&file).map_err(told)?;
+    let after = Condition::of(&file).map_err(describe)?;
     Ok(after.is_whole(&before, bytes.len()).then_some(bytes))
 }
 
@@ -374,7 +374,7 @@ impl Walk<'_> {
     ) {
         match scalar(&entry.value) {
             Ok(text) => self.set(variable, value(text), entry),
-            Err(_) => self.refuse(entry, path, &format!("must be {}", variable.allowed)),
+            Err(_) => self.refuse(entry, path, &format!("must be {}", variable.allowed())),
         }
     }
 
@@ -385,7 +385,7 @@ impl Walk<'_> {
         };
         match texts {
             Some(texts) => self.set(variable, texts.join(","), entry),
-            None => self.refuse(entry, path, &format!("must be a list: {}", variable.allowed)),
+            None => self.refuse(entry, path, &format!("must be a list: {}", variable.allowed())),
         }
     }
 

@@ -4,9 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::server::SOME_TIME;
 use super::variables::*;
-use crate::domain::{ByteSize, StreamName, parse_span};
+use crate::domain::{ByteSize, StreamName};
 
 #[derive(Clone, Debug)]
 pub struct JetStreamSettings {
@@ -43,15 +42,12 @@ impl JetStreamSettings {
             enabled,
             store_dir: reader.path(&JETSTREAM_STORE_DIR).unwrap_or_else(|| "/data/jetstream".into()),
             require_marker: reader.bool(&JETSTREAM_REQUIRE_MARKER),
-            max_memory: reader.size(&JETSTREAM_MAX_MEMORY, 1..=i64::MAX as u64),
-            max_file: reader.size(&JETSTREAM_MAX_FILE, 1..=i64::MAX as u64),
+            max_memory: reader.size(&JETSTREAM_MAX_MEMORY),
+            max_file: reader.size(&JETSTREAM_MAX_FILE),
             domain: reader.optional(&JETSTREAM_DOMAIN, |text| text.parse().map_err(|e| format!("it {e}"))),
             sync_interval: reader.required(&JETSTREAM_SYNC_INTERVAL, |text| match text {
                 "always" => Ok(SyncInterval::Always),
-                _ => match parse_span(text)? {
-                    span if span < SOME_TIME => Err("it is too short".into()),
-                    span => Ok(SyncInterval::Every(span)),
-                },
+                _ => JETSTREAM_SYNC_INTERVAL.own_range().span(text).map(SyncInterval::Every),
             }),
         };
         if settings.enabled {

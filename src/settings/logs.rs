@@ -36,8 +36,8 @@ impl LogSettings {
     pub fn read(reader: &mut Reader) -> Self {
         use tracing::Level;
         let path = reader.path(&NATS_LOG_FILE);
-        let max_size = reader.size(&NATS_LOG_MAX_SIZE, 64 * 1024..=i64::MAX as u64);
-        let max_files = reader.number(&NATS_LOG_MAX_FILES, 1..=1000) as usize;
+        let max_size = reader.size(&NATS_LOG_MAX_SIZE);
+        let max_files = reader.number(&NATS_LOG_MAX_FILES) as usize;
         let format = reader.optional(&LOG_FORMAT, |text| match text.to_ascii_lowercase().as_str() {
             "json" => Ok(LogFormat::Json),
             "text" => Ok(LogFormat::Text),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::jetstream::Capacity;
 use super::reader::Reader;
-use super::values::number_in;
+use super::values::digits;
 use super::variables::*;
 use crate::domain::{ByteSize, StreamName, SubjectStyle, parse_span};
 
@@ -66,20 +66,21 @@ impl MarketDataSettings {
                 &[("suffixed", SubjectStyle::Suffixed), ("plain", SubjectStyle::Plain), ("both", SubjectStyle::Both)],
             ),
             max_consumers: reader.required(&STREAM_MAX_CONSUMERS, |text| {
-                match number_in(text, &(-1..=i32::MAX.into()))? {
+                match STREAM_MAX_CONSUMERS.own_range().number(text)? {
                     0 => Err("0 would allow no consumer".into()),
                     number => Ok(limit(number)),
                 }
             }),
-            max_msgs: limit(reader.number(&STREAM_MAX_MSGS, -1..=i64::MAX)),
-            max_bytes: reader.required(&STREAM_MAX_BYTES, size_limit),
+            max_msgs: limit(reader.number(&STREAM_MAX_MSGS)),
+            max_bytes: reader.required(&STREAM_MAX_BYTES, |text| size_limit(&STREAM_MAX_BYTES, text)),
             max_age: read_max_age(reader),
-            max_msgs_per_subject: limit(reader.number(&STREAM_MAX_MSGS_PER_SUBJECT, -1..=i64::MAX)),
+            max_msgs_per_subject: limit(reader.number(&STREAM_MAX_MSGS_PER_SUBJECT)),
             max_msg_size: reader.required(&STREAM_MAX_MSG_SIZE, |text| {
-                size_limit(text)?.map(i32::try_from).transpose().map_err(|_| "it is above 2GB".to_owned())
+                // Its range is that of 32 bits.
+                Ok(size_limit(&STREAM_MAX_MSG_SIZE, text)?.and_then(|bytes| i32::try_from(bytes).ok()))
             }),
             replicas: read_replicas(reader),
-            duplicate_window: reader.span(&STREAM_DUPLICATE_WINDOW, SHORTEST_SPAN),
+            duplicate_window: reader.span(&STREAM_DUPLICATE_WINDOW),
             retention: reader.choice(&RETENTION_POLICY, Retention::CHOICES),
             discard: reader.choice(&DISCARD_POLICY, Discard::CHOICES),
             storage: reader.choice(&STORAGE_TYPE, Storage::CHOICES),
@@ -135,21 +136,21 @@ fn limit(number: i64) -> Option<i64> {
     (number > 0).then_some(number)
 }
 
-fn size_limit(text: &str) -> Result<Option<i64>, String> {
+fn size_limit(variable: &Variable, text: &str) -> Result<Option<i64>, String> {
     if text == "-1" {
         return Ok(None);
     }
     // A ByteSize fits in 63 bits.
-    Ok(limit(text.parse::<ByteSize>()?.bytes() as i64))
+    Ok(limit(variable.own_range().size(text)?.bytes() as i64))
 }
 
-/// JetStream refuses shorter ages and duplicate windows (server/stream.go, checkStreamCfg).
-const SHORTEST_SPAN: Duration = Duration::from_millis(100);
-
 fn read_replicas(reader: &mut Reader) -> Option<i64> {
-    let replicas = reader.required(&STREAM_REPLICAS, |text| match number_in(text, &(1..=5))? {
-        number @ (1 | 3 | 5) => Ok(number),
-        _ => Err("an even number of copies cannot outvote a lost one".into()),
+    let replicas = reader.required(&STREAM_REPLICAS, |text| match digits(text)? {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        "2" | "4" => Err("an even number of copies cannot outvote a lost one".into()),
+        _ => Err("it is out of range".into()),
     });
     reader.is_set(&STREAM_REPLICAS).then_some(replicas)
 }
@@ -161,8 +162,7 @@ fn read_max_age(reader: &mut Reader) -> Option<Duration> {
         }
         match parse_span(text)? {
             Duration::ZERO => Ok(None),
-            age if age < SHORTEST_SPAN => Err("it is below 100ms".into()),
-            age => Ok(Some(age)),
+            _ => STREAM_MAX_AGE.own_range().span(text).map(Some),
         }
     })
 }

@@ -1,34 +1,45 @@
 //! Text in, typed settings out. After [`Settings::load`] no text means a port, a size, a span of
 //! time or a path any more, and everything that contradicts something else has been refused.
 
+mod alerts;
 mod api;
 mod auth;
+mod backup;
 mod certificates;
 mod cluster;
 pub mod declared;
 mod document;
 mod external;
 mod file;
+mod grpc;
+mod host;
 mod jetstream;
+mod jwt;
 mod logs;
 mod market_data;
+mod metrics;
+mod names;
 mod oddity;
 mod origin;
 mod permissions;
 mod planned;
 mod problem;
+mod range;
 mod reader;
 mod redaction;
 pub mod reference;
 mod refined;
 mod reservations;
+mod secret_file;
 mod server;
 mod source;
 mod stream_checks;
 mod streams;
 mod supervision;
+mod telemetry;
 mod tls;
 mod together;
+mod url;
 mod users;
 mod values;
 pub mod variables;
@@ -36,26 +47,34 @@ pub mod variables;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-pub use api::ApiSettings;
+pub use alerts::{AlertMail, AlertSettings, MailAddress};
+pub use api::{ApiSettings, CorsOrigins, WebOrigin};
 pub use auth::{Authentication, Credentials};
+pub use backup::{BackupSettings, S3Credentials, S3Target};
 pub use cluster::ClusterSettings;
 pub use external::{ClientCertificate, ExternalServer};
 pub use file::{ReadFile, read_streams};
+pub use grpc::{GrpcSettings, GrpcTls};
+pub use host::Host;
 pub use jetstream::{Capacity, JetStreamSettings, SyncInterval, describe_unwritable};
+pub use jwt::{JwtAlgorithm, JwtKey, JwtSettings};
 pub use logs::{LogFormat, LogSettings, ServerLog};
 pub use market_data::{Compression, Discard, MarketDataSettings, Retention, Storage};
+pub use metrics::{MetricsSettings, ServerIdLabel};
 pub use origin::Origin;
 pub use permissions::{Grant, Permissions, Responses, Rule};
-pub(crate) use problem::shown;
+pub(crate) use problem::quote;
 pub use problem::{Problem, Problems};
-pub use reader::Host;
 use reader::Reader;
+use redaction::redact;
 pub use redaction::{REDACTED, redact_urls};
 pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
+pub use telemetry::{OtlpCollector, OtlpProtocol, TelemetrySettings, TraceSampler};
 pub use tls::TlsSettings;
+pub use url::Url;
 pub use users::{Password, User};
 
 use crate::domain::{ServerName, Subject};
@@ -78,6 +97,11 @@ pub struct Settings {
     pub health: HealthSettings,
     pub logs: LogSettings,
     pub api: ApiSettings,
+    pub grpc: GrpcSettings,
+    pub metrics: MetricsSettings,
+    pub alerts: AlertSettings,
+    pub telemetry: TelemetrySettings,
+    pub backup: BackupSettings,
     /// What listens without asking for credentials on an address that is not loopback.
     pub unauthenticated_listeners: Vec<UnauthenticatedListener>,
 }
@@ -90,7 +114,7 @@ pub enum Purpose {
     /// Talking to a broker that runs.
     Talk,
     /// Showing what is set to whoever asks, who may have fewer rights than the broker.
-    Look,
+    Show,
 }
 
 /// Files and directories that only a broker touches. Who talks to it may be somebody who has no rights there.
@@ -107,7 +131,7 @@ pub struct Loaded {
     pub settings: Settings,
     pub warnings: Vec<String>,
     pub effective: Vec<Effective>,
-    /// Of who only looks: what that one may not read or write. What files say is missing then.
+    /// For [`Purpose::Show`]: what whoever asks may not read or write. What files say is missing then.
     pub denied: Vec<Problem>,
 }
 
@@ -200,7 +224,11 @@ impl Settings {
         let health = HealthSettings::read(&mut reader);
         let logs = LogSettings::read(&mut reader);
         let api = ApiSettings::read(&mut reader);
-        let planned_ports = planned::read(&mut reader);
+        let grpc = GrpcSettings::read(&mut reader, purpose);
+        let metrics = MetricsSettings::read(&mut reader);
+        let alerts = AlertSettings::read(&mut reader);
+        let telemetry = TelemetrySettings::read(&mut reader);
+        let backup = BackupSettings::read(&mut reader);
         let mut settings = Self {
             unauthenticated_listeners: Vec::new(),
             external,
@@ -216,8 +244,13 @@ impl Settings {
             health,
             logs,
             api,
+            grpc,
+            metrics,
+            alerts,
+            telemetry,
+            backup,
         };
-        settings.check_ports(&mut reader, &planned_ports);
+        settings.check_ports(&mut reader);
         if settings.external.is_none() {
             settings.find_open_doors(&mut reader);
             settings.check_connect_line(&mut reader);
@@ -227,7 +260,7 @@ impl Settings {
             problems.list.retain(|problem| !OF_THE_BROKER.iter().any(|variable| variable.name == problem.variable));
         }
         let denied = match purpose {
-            Purpose::Look => problems.list.extract_if(.., |problem| problem.is_of_rights()).collect(),
+            Purpose::Show => problems.list.extract_if(.., |problem| problem.is_of_rights()).collect(),
             Purpose::Run | Purpose::Talk => vec![],
         };
         if !problems.is_empty() {
@@ -264,14 +297,10 @@ impl Settings {
     }
 
     /// Every port in use, with the variable that sets it.
-    fn ports(&self, planned: &planned::EnabledPorts) -> Vec<(&'static str, u16)> {
-        let mut ports: Vec<_> = self.own_ports().collect();
-        for (variable, (enabled, port)) in
-            [(&variables::GRPC_PORT, planned.grpc), (&variables::PROMETHEUS_PORT, planned.prometheus)]
-        {
-            ports.extend(enabled.then_some((variable.name, port)));
-        }
-        ports
+    fn ports(&self) -> impl Iterator<Item = (&'static str, u16)> {
+        let grpc = self.grpc.enabled.then_some((variables::GRPC_PORT.name, self.grpc.port.get()));
+        let metrics = self.metrics.enabled.then_some((variables::PROMETHEUS_PORT.name, self.metrics.port.get()));
+        self.own_ports().chain(grpc).chain(metrics)
     }
 
     /// The same of what this version has.
@@ -291,11 +320,11 @@ impl Settings {
         .filter_map(|(name, port)| Some((name, port?)))
     }
 
-    fn check_ports(&self, reader: &mut Reader, planned: &planned::EnabledPorts) {
+    fn check_ports(&self, reader: &mut Reader) {
         let mut seen: BTreeMap<u16, &str> = BTreeMap::new();
         let wrong: Vec<_> = reader.problems.list.iter().map(|problem| problem.variable.clone()).collect();
         // The default that stands in for a value that cannot be used clashes with nothing.
-        for (variable, port) in self.ports(planned).into_iter().filter(|(name, _)| !wrong.contains(&(*name).into())) {
+        for (variable, port) in self.ports().filter(|(name, _)| !wrong.contains(&(*name).into())) {
             if let Some(other) = seen.insert(port, variable) {
                 reader.problems.add(
                     format!("{other}, {variable}"),
@@ -373,7 +402,7 @@ fn effective(environment: &variables::Environment, origins: &BTreeMap<&'static s
             let set = (variable.value)(environment);
             let value = match (set, variable.default) {
                 (Some(_), _) if variable.secret => Some(REDACTED.to_owned()),
-                (Some(value), _) => Some(redact_urls(value)),
+                (Some(value), _) => Some(redact(value)),
                 (None, variables::DefaultValue::Fixed(value)) => Some(value.to_owned()),
                 (None, variables::DefaultValue::Derived(words)) => Some(format!("({words})")),
                 (None, variables::DefaultValue::Unset) => None,

@@ -8,21 +8,21 @@ const QUOTES: [char; 23] = [
 
 /// As a phrase that follows whose text it is; nothing of the text is shown.
 pub(super) fn oddity(text: &str) -> Option<String> {
-    let told = |words: &str| Some(words.to_owned());
+    let reason = |words: &str| Some(words.to_owned());
     let first = text.starts_with(QUOTES);
     let last = text.ends_with(QUOTES);
     if text.starts_with('\u{feff}') {
-        told("begins with a byte order mark: save the file as UTF-8 without one")
+        reason("begins with a byte order mark: save the file as UTF-8 without one")
     } else if text.ends_with('\r') {
-        told("ends with a carriage return: save the file with the line ends of Unix")
+        reason("ends with a carriage return: save the file with the line ends of Unix")
     } else if text.trim() != text {
-        told("begins or ends with white space")
+        reason("begins or ends with white space")
     } else if let Some(unseen) = text.chars().find(|c| is_unseen(*c)) {
         Some(format!("holds an invisible character (U+{:04X}): type it anew instead of pasting it", u32::from(unseen)))
     } else if first && last && text.chars().count() > 1 {
-        told("is in quotes: .env files that docker reads take them literally")
+        reason("is in quotes: .env files that docker reads take them literally")
     } else if first || last {
-        told("begins or ends with a quote that has no other: a part of it may be missing")
+        reason("begins or ends with a quote that has no other: a part of it may be missing")
     } else {
         None
     }

@@ -94,7 +94,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// A value as it appears in messages: quoted, control characters escaped, cut at 80 characters.
-pub fn shown(value: &str) -> String {
+pub fn quote(value: &str) -> String {
     let short: String = value.chars().take(80).collect();
     let cut = if short.len() < value.len() { "…" } else { "" };
     format!("{short:?}{cut}")

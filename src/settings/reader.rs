@@ -1,58 +1,22 @@
 //! Reads one variable at a time by its rule; what is wrong is noted and reading goes on.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::host::{Host, parse_host};
 use super::oddity::oddity;
-use super::problem::{Problems, shown};
-use super::redaction::shown_value;
-use super::values::{digits, is_bcrypt, number_in, parse_bool};
+use super::problem::Problems;
+use super::redaction::quote_redacted;
+use super::url::{Url, parse_url};
+use super::values::{is_bcrypt, parse_bool};
 use super::variables::{ALL, Environment, Variable};
-use crate::domain::{ByteSize, Secret, parse_span};
+use crate::domain::{ByteSize, Ratio, Secret};
 
 pub struct Reader<'a> {
     pub environment: &'a Environment,
     pub problems: &'a mut Problems,
     pub warnings: &'a mut Vec<String>,
-}
-
-/// An address to listen on or to connect to: an IP address or a host name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host(String);
-
-impl Host {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn ip(&self) -> Option<IpAddr> {
-        match self.0.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(bracketed) => bracketed.parse().ok().map(IpAddr::V6),
-            None => self.0.parse().ok(),
-        }
-    }
-
-    pub fn is_loopback(&self) -> bool {
-        self.ip().map_or(self.0 == "localhost", |ip| ip.is_loopback())
-    }
-
-    /// Where a client on this machine reaches a server that listens on this address.
-    pub fn to_reach(&self) -> String {
-        match self.ip() {
-            Some(IpAddr::V4(ip)) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.to_string(),
-            Some(IpAddr::V6(ip)) if ip.is_unspecified() => format!("[{}]", Ipv6Addr::LOCALHOST),
-            Some(IpAddr::V6(ip)) => format!("[{ip}]"),
-            _ => self.0.clone(),
-        }
-    }
-
-    /// The form without brackets, for `bind` and nats.conf.
-    pub fn to_bind(&self) -> String {
-        self.ip().map_or_else(|| self.0.clone(), |ip| ip.to_string())
-    }
 }
 
 impl Reader<'_> {
@@ -76,14 +40,20 @@ impl Reader<'_> {
             Some(value) => (value, ""),
             None => (variable.default.fixed().unwrap_or_default(), " (the default)"),
         };
-        let found = format!("{}{by_default}", shown_value(variable, value));
+        let found = format!("{}{by_default}", quote_redacted(variable, value));
         let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
         let remedy = match variable.default.fixed() {
             Some(_) if !by_default.is_empty() => format!("make it usable, or set {} to another", variable.name),
             Some(default) => format!("correct it, or unset it for the default {default}"),
             None => "correct it, or unset it".to_owned(),
         };
-        self.problems.add(variable.name, found, format!("must be {}{reason}", variable.allowed), remedy);
+        self.problems.add(variable.name, found, format!("must be {}{reason}", variable.allowed()), remedy);
+    }
+
+    /// Notes that one of two variables is set that belong together.
+    pub fn refuse_half(&mut self, one: &Variable, other: &Variable) {
+        let both = format!("{}, {}", one.name, other.name);
+        self.problems.add(both, "one without the other", "they go together", "set both or none");
     }
 
     /// Whether a problem with this variable, or with the file it comes from, is known already.
@@ -122,33 +92,23 @@ impl Reader<'_> {
     }
 
     pub fn port(&mut self, variable: &Variable) -> NonZeroU16 {
-        self.required(variable, |text| digits(text)?.parse().map_err(|_| String::new()))
+        self.required(variable, |text| variable.own_range().port(text))
     }
 
-    pub fn number(&mut self, variable: &Variable, range: RangeInclusive<i64>) -> i64 {
-        self.required(variable, |text| number_in(text, &range))
+    pub fn number(&mut self, variable: &Variable) -> i64 {
+        self.required(variable, |text| variable.own_range().number(text))
     }
 
-    pub fn ratio(&mut self, variable: &Variable) -> f64 {
-        self.required(variable, |text| {
-            let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            let value = text.parse().ok().filter(|v| plain && (0.0..=1.0).contains(v));
-            value.ok_or_else(String::new)
-        })
+    pub fn ratio(&mut self, variable: &Variable) -> Ratio {
+        self.required(variable, |text| variable.own_range().ratio(text))
     }
 
-    pub fn size(&mut self, variable: &Variable, range: RangeInclusive<u64>) -> ByteSize {
-        self.required(variable, |text| {
-            let size: ByteSize = text.parse()?;
-            if range.contains(&size.bytes()) { Ok(size) } else { Err("it is out of range".into()) }
-        })
+    pub fn size(&mut self, variable: &Variable) -> ByteSize {
+        self.required(variable, |text| variable.own_range().size(text))
     }
 
-    pub fn span(&mut self, variable: &Variable, least: Duration) -> Duration {
-        self.required(variable, |text| {
-            let span = parse_span(text)?;
-            if span < least { Err("it is too short".into()) } else { Ok(span) }
-        })
+    pub fn span(&mut self, variable: &Variable) -> Duration {
+        self.required(variable, |text| variable.own_range().span(text))
     }
 
     pub fn choice<T: Copy>(&mut self, variable: &Variable, choices: &[(&str, T)]) -> T {
@@ -160,7 +120,7 @@ impl Reader<'_> {
 
     pub fn host(&mut self, variable: &Variable, otherwise: Option<&Host>) -> Host {
         let host = self.optional(variable, parse_host);
-        host.or_else(|| otherwise.cloned()).unwrap_or_else(|| Host("0.0.0.0".into()))
+        host.or_else(|| otherwise.cloned()).unwrap_or_else(Host::everywhere)
     }
 
     /// Text without control characters.
@@ -249,75 +209,7 @@ impl Reader<'_> {
         list.unwrap_or_default()
     }
 
-    pub fn url(&mut self, variable: &Variable, schemes: &[&str]) -> Option<String> {
-        self.optional(variable, |text| parse_url(text, schemes))
-    }
-}
-
-fn parse_host(text: &str) -> Result<Host, String> {
-    let host = Host(text.to_owned());
-    let name_like = text.len() <= 253
-        && text.split('.').all(|label| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            !label.is_empty() && label.len() <= 63 && label.chars().all(allowed)
-        });
-    // Four numbers that are not an address are a typing error, not a name.
-    let number_like = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if host.ip().is_some() || (name_like && !number_like) { Ok(host) } else { Err(String::new()) }
-}
-
-/// The authority part is looked at, no more: `scheme://[user[:password]@]host[:port][/…]`.
-pub fn parse_url(text: &str, schemes: &[&str]) -> Result<String, String> {
-    let text = text.trim();
-    let (scheme, rest) = text.split_once("://").ok_or("it has no scheme")?;
-    if !schemes.contains(&scheme) {
-        return Err(format!("the scheme {} is not one of {}", shown(scheme), schemes.join(", ")));
-    }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let address = authority.rsplit_once('@').map_or(authority, |(_, address)| address);
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (address, None),
-    };
-    if let Some(port) = port
-        && port.parse::<NonZeroU16>().is_err()
-    {
-        return Err("its port is not 1 to 65535".into());
-    }
-    parse_host(host).map_err(|_| "its host is not an address or a name".to_owned())?;
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("it holds white space".into());
-    }
-    Ok(text.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts() {
-        for good in ["0.0.0.0", "::", "[::1]", "localhost", "nats-1.example.org", "my_host", "[fe80::1]"] {
-            assert!(parse_host(good).is_ok(), "{good}");
-        }
-        for bad in
-            ["", "256.1.1.1", "1.2.3", "a b", "host:4222", "http://x", "a..b", "${X}", "[127.0.0.1]", "[[::1]]", "[::1"]
-        {
-            assert!(parse_host(bad).is_err(), "{bad}");
-        }
-        assert_eq!(parse_host("0.0.0.0").unwrap().to_reach(), "127.0.0.1");
-        assert_eq!(parse_host("::").unwrap().to_reach(), "[::1]");
-        assert_eq!(parse_host("[::1]").unwrap().to_bind(), "::1");
-        assert!(parse_host("127.0.0.2").unwrap().is_loopback());
-    }
-
-    #[test]
-    fn urls() {
-        for good in ["nats://a:4222", "nats://user:p%20w@a", "nats://[::1]:4222", "nats://10.0.0.1:1/x"] {
-            assert!(parse_url(good, &["nats"]).is_ok(), "{good}");
-        }
-        for bad in ["a:4222", "http://a", "nats://", "nats://a:0", "nats://a:99999", "nats://a b:1", "nats://:4222"] {
-            assert!(parse_url(bad, &["nats"]).is_err(), "{bad}");
-        }
+    pub fn url(&mut self, variable: &Variable, schemes: &[&str]) -> Option<Url> {
+        self.optional(variable, |text| Url::parse(text, schemes))
     }
 }

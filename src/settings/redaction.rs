@@ -1,6 +1,6 @@
 //! What is shown in the place of secrets.
 
-use super::problem::shown;
+use super::problem::quote;
 use super::variables::Variable;
 
 pub const REDACTED: &str = "(redacted)";
@@ -29,14 +29,42 @@ pub fn redact_urls(value: &str) -> String {
     urls.iter().map(redact_one).collect::<Vec<_>>().join(",")
 }
 
+/// A value without the secrets that may be in it: passwords of URLs, and keys that somebody took for the name of
+/// their file.
+pub fn redact(value: &str) -> String {
+    let is_key = value.contains("-----BEGIN ") || value.to_ascii_uppercase().contains("AGE-SECRET-KEY-");
+    if is_key { REDACTED.into() } else { redact_urls(value) }
+}
+
 /// What a password-like value looks like in messages.
-pub fn shown_value(variable: &Variable, value: &str) -> String {
-    if variable.secret { REDACTED.into() } else { shown(&redact_urls(value)) }
+pub fn quote_redacted(variable: &Variable, value: &str) -> String {
+    match variable {
+        Variable { secret: true, .. } => REDACTED.into(),
+        Variable { names_secret: true, .. } => quote_path_of_secret(value),
+        _ => quote(&redact(value)),
+    }
+}
+
+/// The name of a file that holds a secret. What does not look like a path may be the secret itself.
+pub fn quote_path_of_secret(path: &str) -> String {
+    if path.starts_with(['/', '.']) {
+        quote(&redact(path))
+    } else {
+        format!("{REDACTED}, which may be the secret itself")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_not_shown_whatever_they_were_taken_for() {
+        for key in ["-----BEGIN PRIVATE KEY-----\ntell", "AGE-SECRET-KEY-1TELL", "age1x,age-secret-key-1tell"] {
+            assert_eq!(redact(key), REDACTED);
+        }
+        assert_eq!(redact("/etc/age-keys/key.pem"), "/etc/age-keys/key.pem");
+    }
 
     #[test]
     fn nothing_of_a_password_in_a_url_is_shown_however_the_url_is_written() {

@@ -34,7 +34,10 @@ pub fn markdown() -> String {
             if let Some(part) = v.not_yet_implemented {
                 let _ = write!(notes, ". *Acts once {part} arrives*");
             }
-            let _ = writeln!(text, "| `{}` | {default} | {} | {}{notes} |", v.name, v.allowed, v.doc);
+            if let Some(when) = v.reloads.describe() {
+                let _ = write!(notes, ". {when}");
+            }
+            let _ = writeln!(text, "| `{}` | {default} | {} | {}{notes} |", v.name, v.allowed(), v.doc);
         }
         text.push('\n');
     }
@@ -57,7 +60,7 @@ pub fn env_file() -> String {
                 DefaultValue::Derived(words) => format!("; default: {words}"),
                 _ => String::new(),
             };
-            let _ = writeln!(text, "\n# {} ({}{default}).", v.doc, v.allowed);
+            let _ = writeln!(text, "\n# {} ({}{default}).", v.doc, v.allowed());
             let _ = writeln!(text, "#{}={}", v.name, v.default.fixed().unwrap_or_default());
         }
     }
@@ -66,4 +69,23 @@ pub fn env_file() -> String {
         let _ = writeln!(text, "#{name}={default}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_and_what_a_reload_takes_over_come_from_the_variables() {
+        let reference = markdown();
+        for row in [
+            "| `API_THREADS` | one per core but one, 1 to 4 | a whole number from 1 to 64 |",
+            "| `NATS_MAX_PAYLOAD` | `1MB` | a size from 1 byte to 64MB, not above NATS_MAX_PENDING |",
+            "| `NATS_TLS_CERT` | – | the path of a PEM file with the certificate and its chain | Server certificate. \
+             SIGHUP takes it over in embedded mode |",
+        ] {
+            assert!(reference.contains(row), "{row}");
+        }
+        assert!(!reference.contains("{range}") && !env_file().contains("{range}"));
+    }
 }

@@ -4,7 +4,9 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::{Host, Reader};
+use super::host::Host;
+use super::range::MIB;
+use super::reader::Reader;
 use super::variables::*;
 use crate::domain::{ByteSize, ServerName};
 
@@ -73,19 +75,14 @@ pub struct ExtraConfig {
     pub text: String,
 }
 
-const MIB: u64 = 1 << 20;
-/// Numbers that nats-server keeps in 32 bits.
-const MAX_COUNT: i64 = i32::MAX as i64;
-pub(super) const SOME_TIME: Duration = Duration::from_millis(1);
-
 impl ServerSettings {
     pub fn read(reader: &mut Reader) -> Self {
         let host = reader.host(&NATS_HOST, None);
         let monitoring_host = reader.host(&NATS_HTTP_HOST, Some(&host));
         let monitoring_port = reader.port(&NATS_HTTP_PORT);
         let monitoring = reader.bool(&MONITORING_ENABLED);
-        let lame_duck_duration = reader.span(&NATS_LAME_DUCK_DURATION, Duration::from_secs(30));
-        let lame_duck_grace = reader.span(&NATS_LAME_DUCK_GRACE, SOME_TIME);
+        let lame_duck_duration = reader.span(&NATS_LAME_DUCK_DURATION);
+        let lame_duck_grace = reader.span(&NATS_LAME_DUCK_GRACE);
         if lame_duck_grace >= lame_duck_duration {
             reader.refuse(&NATS_LAME_DUCK_GRACE, "it is not below NATS_LAME_DUCK_DURATION");
         }
@@ -110,8 +107,8 @@ impl ServerSettings {
 
 impl Limits {
     fn read(reader: &mut Reader) -> Self {
-        let max_payload = reader.size(&NATS_MAX_PAYLOAD, 1..=64 * MIB);
-        let max_pending = reader.size(&NATS_MAX_PENDING, 1..=i64::MAX as u64);
+        let max_payload = reader.size(&NATS_MAX_PAYLOAD);
+        let max_pending = reader.size(&NATS_MAX_PENDING);
         if max_payload > max_pending {
             reader.problems.add(
                 "NATS_MAX_PAYLOAD, NATS_MAX_PENDING",
@@ -127,14 +124,14 @@ impl Limits {
             ));
         }
         Self {
-            max_connections: reader.number(&NATS_MAX_CONNECTIONS, 1..=MAX_COUNT),
-            max_subscriptions: reader.number(&NATS_MAX_SUBSCRIPTIONS, 0..=MAX_COUNT),
-            max_control_line: reader.size(&NATS_MAX_CONTROL_LINE, 512..=MIB),
+            max_connections: reader.number(&NATS_MAX_CONNECTIONS),
+            max_subscriptions: reader.number(&NATS_MAX_SUBSCRIPTIONS),
+            max_control_line: reader.size(&NATS_MAX_CONTROL_LINE),
             max_payload,
             max_pending,
-            write_deadline: reader.span(&NATS_WRITE_DEADLINE, SOME_TIME),
-            ping_interval: reader.span(&NATS_PING_INTERVAL, SOME_TIME),
-            ping_max: reader.number(&NATS_PING_MAX, 1..=MAX_COUNT),
+            write_deadline: reader.span(&NATS_WRITE_DEADLINE),
+            ping_interval: reader.span(&NATS_PING_INTERVAL),
+            ping_max: reader.number(&NATS_PING_MAX),
         }
     }
 }

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use super::file::SettingsFile;
 use super::origin::Origin;
-use super::problem::{Problems, shown};
+use super::problem::{Problems, quote};
+use super::redaction::quote_path_of_secret;
+use super::secret_file;
 use super::variables::{self, ALIASES, COMPOSE_ONLY, Environment, GRPC_STANDARD, PREFIXES, RETIRED, Variable};
 
 /// Where variables come from. Tests never touch the real environment.
@@ -46,9 +48,6 @@ pub struct Collected {
     pub file: SettingsFile,
 }
 
-/// The longest file that a `NAME_FILE` may point to.
-const MAX_SECRET_FILE: u64 = 64 * 1024;
-
 pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: &mut Problems) -> Collected {
     let given: BTreeMap<String, String> = decode(source.variables(), problems);
     let mut values: BTreeMap<&'static str, (String, Origin)> = BTreeMap::new();
@@ -61,7 +60,7 @@ pub fn collect(source: &dyn Source, flags: &[(&'static str, String)], problems: 
                     "{}={} is a Kubernetes service link, not a port: it is ignored and the default {} holds; \
                      set `enableServiceLinks: false` in the pod, or rename the Service",
                     variable.name,
-                    shown(value),
+                    quote(value),
                     variable.default.fixed().unwrap_or("-"),
                 ));
             } else {
@@ -149,10 +148,10 @@ fn read_secret_file(
         );
         return;
     }
-    match read_bounded(path) {
+    match secret_file::read(Path::new(path)) {
         Ok(text) if text.is_empty() => problems.add(
             file_variable,
-            shown(path),
+            quote_path_of_secret(path),
             "the file is empty",
             format!("write the value of {} into it, or unset the variable", variable.name),
         ),
@@ -161,30 +160,11 @@ fn read_secret_file(
         }
         Err(reason) => problems.add(
             file_variable,
-            shown(path),
+            quote_path_of_secret(path),
             format!("the file cannot be read: {reason}"),
             "name a readable UTF-8 file of at most 64 KiB",
         ),
     }
-}
-
-fn read_bounded(path: &str) -> Result<String, String> {
-    let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
-    if !metadata.is_file() {
-        return Err("it is not a regular file".into());
-    }
-    if metadata.len() > MAX_SECRET_FILE {
-        return Err("it is larger than 64 KiB".into());
-    }
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let mut text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }
 
 /// `tcp://10.0.0.7:4222`, as Kubernetes injects for a Service in the same namespace.
@@ -321,6 +301,10 @@ mod tests {
             let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", path.to_str().unwrap())]);
             assert_eq!(problems.list.len(), 1, "{}", path.display());
         }
+        let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "tell-nobody")]);
+        assert!(!problems.to_string().contains("tell-nobody"), "it may be the token itself: {problems}");
+        let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "./missing")]);
+        assert!(problems.to_string().contains("\"./missing\""), "{problems}");
         let (_, problems) = collected(&[("NATS_AUTH_TOKEN_FILE", "/dev/zero"), ("NATS_AUTH_TOKEN", "x")]);
         assert_eq!(problems.list[0].rule, "only one of the two may be set");
     }

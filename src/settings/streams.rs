@@ -7,7 +7,6 @@ use super::file::{ReadFile, SettingsFile, read_streams};
 use super::jetstream::Capacity;
 use super::market_data::MarketDataSettings;
 use super::reader::Reader;
-use super::values::number_in;
 use super::variables::*;
 
 #[derive(Clone, Debug)]
@@ -51,7 +50,7 @@ enum Set {
 }
 
 fn most(reader: &mut Reader, variable: &Variable) -> Option<u64> {
-    reader.optional(variable, |text| number_in(text, &(1..=i64::MAX))).map(i64::unsigned_abs)
+    reader.optional(variable, |text| variable.own_range().number(text)).map(i64::unsigned_abs)
 }
 
 impl StreamsSettings {
@@ -75,7 +74,7 @@ impl StreamsSettings {
         if sets.len() > 1 && sets.contains(&Set::None) {
             reader.refuse(&STREAMS_DEFAULTS, "none stands alone");
         }
-        let interval = reader.span(&STREAMS_RECONCILE_INTERVAL, Duration::ZERO);
+        let interval = reader.span(&STREAMS_RECONCILE_INTERVAL);
         let mut settings = Self {
             market_data: sets.contains(&Set::MarketData),
             declared: vec![],

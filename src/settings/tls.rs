@@ -23,7 +23,7 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// [`None`] when TLS is off or its settings have problems. Who only talks to the broker, or looks, needs neither
+    /// [`None`] when TLS is off or its settings have problems. Who only talks to the broker, or shows settings, needs neither
     /// its key nor its authorities.
     pub fn read(reader: &mut Reader, purpose: Purpose) -> Option<Self> {
         let enabled = reader.bool(&NATS_TLS_ENABLED);
@@ -31,7 +31,7 @@ impl TlsSettings {
         let cert = reader.readable_file(&NATS_TLS_CERT);
         let [key, ca] = [&NATS_TLS_KEY, &NATS_TLS_CA].map(|variable| match purpose {
             Purpose::Run => reader.readable_file(variable),
-            Purpose::Talk | Purpose::Look => reader.path(variable),
+            Purpose::Talk | Purpose::Show => reader.path(variable),
         });
         if !enabled {
             if verify {
@@ -64,7 +64,7 @@ impl TlsSettings {
         let (cert, key) = (cert?, key?);
         let leaf = match purpose {
             Purpose::Run => check_pair(reader, [&NATS_TLS_CERT, &NATS_TLS_KEY], &cert, &key, Role::Server)?,
-            Purpose::Talk | Purpose::Look => match certificates::chain(&cert, Role::Server, SystemTime::now()) {
+            Purpose::Talk | Purpose::Show => match certificates::chain(&cert, Role::Server, SystemTime::now()) {
                 Ok(chain) => chain.leaf,
                 Err(reason) => {
                     reader.refuse(&NATS_TLS_CERT, &reason);

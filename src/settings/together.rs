@@ -7,8 +7,8 @@ use super::streams::StreamsSettings;
 use super::variables::*;
 use crate::domain::{Claim, DataType, Overlaps, Subject};
 
-/// Problems of one kind told at a time.
-const MOST_TOLD: usize = 50;
+/// Problems of one kind reported at a time.
+const MOST_REPORTED: usize = 50;
 
 /// A stream with the subjects that it is to capture.
 struct Capturing {
@@ -44,13 +44,13 @@ fn all(streams: &StreamsSettings, market_data: &MarketDataSettings) -> Vec<Captu
 /// nats-server stores no message in two streams of an account: it refuses the second one.
 fn refuse_overlaps(all: &[Capturing], reader: &mut Reader) {
     let mut earlier = Overlaps::default();
-    let mut told = 0;
+    let mut reported = 0;
     for (number, stream) in all.iter().enumerate() {
         let shared = |subject| earlier.find(subject, &|_| true).map(|claim| (subject, claim));
         if let Some((subject, Claim { stream: other, subject: theirs })) = stream.subjects.iter().find_map(shared)
-            && told < MOST_TOLD
+            && reported < MOST_REPORTED
         {
-            told += 1;
+            reported += 1;
             let Capturing { name, place, .. } = &all[other];
             let remedy = match place == STREAM_SUBJECT_STYLE.name {
                 true => format!(

@@ -37,3 +37,43 @@ pub fn is_bcrypt(text: &str) -> bool {
         && bytes[6] == b'$'
         && bytes[7..].iter().all(alphabet)
 }
+
+/// The entries of a comma-separated list, each read by `rule` without the white space around it.
+pub fn listed<T>(text: &str, rule: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    text.split(',').map(|entry| rule(entry.trim())).collect()
+}
+
+/// The text that `%20` and the like stand for; nothing where they stand for none.
+pub fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = vec![];
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                bytes.push((digit(high)? * 16 + digit(low)?) as u8);
+                tail
+            }
+            (b'%', _) => return None,
+            _ => {
+                bytes.push(*first);
+                tail
+            }
+        };
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding() {
+        assert_eq!(percent_decoded("a%20b%2Cc").as_deref(), Some("a b,c"));
+        assert_eq!(percent_decoded("%E2%82%AC").as_deref(), Some("€"));
+        for bad in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(percent_decoded(bad), None, "{bad}");
+        }
+    }
+}

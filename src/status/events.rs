@@ -31,6 +31,8 @@ pub enum EventKind {
     Reload,
     /// A stream or consumer was repaired.
     Repair,
+    /// A stream was restored from a snapshot.
+    StreamRestored,
 }
 
 /// The last of them, the oldest first.

@@ -38,7 +38,7 @@ pub struct BrokerStatus {
     /// It has been ready since the program started.
     pub ever_ready: bool,
     pub pid: Option<i32>,
-    /// Which of the servers that were launched runs now, if one does.
+    /// Which of the servers that were launched runs now and has answered, if one has.
     pub generation: Option<Generation>,
     pub counters: Counters,
     /// One of each type that applies.
@@ -65,6 +65,8 @@ pub struct Counters {
     pub reloads_refused: u64,
     /// Changes to streams and consumers that somebody had changed.
     pub repairs: u64,
+    /// Streams that were restored from snapshots.
+    pub streams_restored: u64,
 }
 
 /// What checks of one name found.

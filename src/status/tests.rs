@@ -36,7 +36,7 @@ fn inputs(state: State) -> Inputs {
         supervisor,
         transitions: vec![],
         health: None,
-        integrity: Some(Integrity { losses: vec![], reading }),
+        integrity: Some(Integrity { reading, ..Integrity::default() }),
         drift: Some(Drift::default()),
         reloads: Reloads::default(),
     }
@@ -64,7 +64,7 @@ fn the_verdict_follows_from_the_state_and_the_messages() {
     }
     for state in [
         State::Preparing { next: generation, hindrance: Some("x".into()) },
-        State::Restarting { last: generation, reason: "x".into() },
+        State::BackingOff { last: generation, reason: "x".into() },
         State::Draining { generation },
         State::Closing { generation },
         State::Stopped,
@@ -73,11 +73,11 @@ fn the_verdict_follows_from_the_state_and_the_messages() {
     }
     let mut unread = inputs(ready());
     for reading in [Reading::NotYet, Reading::Failed { streams: vec!["A".into()] }] {
-        unread.integrity = Some(Integrity { losses: vec![], reading });
+        unread.integrity = Some(Integrity { reading, ..Integrity::default() });
         assert_eq!(verdict(&unread), Verdict::Degraded, "not before every stream has been read through");
     }
     let losses = vec![Loss::found_now("A", LossKind::Fewer { were: 2, are: 1, end: None })];
-    unread.integrity = Some(Integrity { losses, reading: Reading::NotYet });
+    unread.integrity = Some(Integrity { losses, ..Integrity::default() });
     let status = BrokerStatus::after(None, &unread, at(1));
     assert_eq!((status.verdict, status.checks["integrity"].status), (Verdict::Degraded, Outcome::Fail));
     unread.integrity = None;
@@ -193,4 +193,81 @@ fn reloads_and_repairs_are_counted_and_told() {
     ] {
         assert!(events.contains(&expected), "{expected:?} is not in {events:?}");
     }
+}
+
+#[test]
+fn each_stream_that_was_restored_is_an_event() {
+    let mut inputs = inputs(ready());
+    let mut status = BrokerStatus::after(None, &inputs, at(1));
+    for streams in [vec!["A", "B"], vec!["A"]] {
+        for stream in &streams {
+            inputs.integrity.as_mut().unwrap().restored.add(at(2), (*stream).to_owned());
+        }
+        let before = status.events.iter().count();
+        status = BrokerStatus::after(Some(&status), &inputs, at(3));
+        let news: Vec<_> = status.events.iter().skip(before).map(|event| (event.kind, event.what.as_str())).collect();
+        let expected: Vec<_> = streams.into_iter().map(|stream| (EventKind::StreamRestored, stream)).collect();
+        assert_eq!(news, expected);
+    }
+    assert_eq!(status.counters.streams_restored, 3);
+    for stream in 0..100 {
+        inputs.integrity.as_mut().unwrap().restored.add(at(4), stream.to_string());
+    }
+    let status = BrokerStatus::after(Some(&status), &inputs, at(5));
+    assert_eq!(status.events.iter().next_back().unwrap().what, "99", "the last of many at once");
+}
+
+#[test]
+fn checks_of_a_server_that_is_gone_say_that_it_does_not_answer() {
+    let generation = G1;
+    let checks = vec![
+        Check::of("http", Outcome::Pass, "fine".into()),
+        Check::of("jetstream", Outcome::Pass, "1 streams".into()),
+        Check::of("datatypes", Outcome::Pass, "all".into()),
+    ];
+    let report = Report { checks, ..Report::default() };
+    let examined = |state: State| {
+        let mut inputs = inputs(state);
+        inputs.health = Some(HealthReport { at: at(5), generation: G1, report: report.clone() });
+        inputs
+    };
+    let details = |inputs: &Inputs| {
+        let status = BrokerStatus::after(None, inputs, at(9));
+        let check = |name: &str| (status.checks[name].status, status.checks[name].detail.clone());
+        assert_eq!(check("datatypes"), (Outcome::Pass, "all".into()));
+        assert_eq!(check("http").0, check("jetstream").0);
+        check("http")
+    };
+    let hindered = State::Preparing { next: generation, hindrance: Some("no room".into()) };
+    for (state, reason) in [
+        (State::BackingOff { last: generation, reason: "it was killed".into() }, "it was killed"),
+        (State::Starting { generation }, "it is starting"),
+        (hindered, "no room"),
+        (State::Stopped, "none runs"),
+    ] {
+        let expected = format!("nats-server does not answer: {reason}");
+        assert_eq!(details(&examined(state)), (Outcome::Fail, expected));
+    }
+    for state in [ready(), degraded("x"), State::Provisioning { generation }, State::Draining { generation }] {
+        assert_eq!(details(&examined(state)), (Outcome::Pass, "fine".into()));
+    }
+    let mut silent = examined(degraded("x"));
+    silent.supervisor.conditions.set(ConditionKind::Answers, "nats-server does not answer: no PONG".into());
+    assert_eq!(details(&silent), (Outcome::Fail, "nats-server does not answer: no PONG".into()));
+}
+
+#[test]
+fn a_verdict_of_unhealthy_has_a_reason() {
+    let first = BrokerStatus::after(None, &inputs(ready()), at(1));
+    let last = |inputs: &Inputs| {
+        let status = BrokerStatus::after(Some(&first), inputs, at(2));
+        let event = status.events.iter().next_back().unwrap().clone();
+        (event.kind, event.what, event.why)
+    };
+    let unhealthy = |why: &str| (EventKind::Verdict, "unhealthy".to_owned(), Some(why.to_owned()));
+    let mut gone_by = inputs(State::Preparing { next: Generation(2), hindrance: None });
+    let entered = |state, reason: Option<&str>| Transition { at: at(2), state, reason: reason.map(str::to_owned) };
+    gone_by.transitions = vec![entered("restarting", Some("it was killed")), entered("starting", None)];
+    assert_eq!(last(&gone_by), unhealthy("it was killed"));
+    assert_eq!(last(&inputs(State::Draining { generation: G1 })), unhealthy("the broker is stopping"));
 }

@@ -62,13 +62,16 @@ impl BrokerStatus {
             is_ready: state.is_ready(),
             ever_ready: inputs.supervisor.ever_ready,
             pid: inputs.supervisor.pid.map(nix::unistd::Pid::as_raw),
-            generation: state.generation().filter(|_| inputs.supervisor.running),
+            generation: state
+                .generation()
+                .filter(|_| inputs.supervisor.running && !matches!(state, State::Starting { .. })),
             counters: Counters {
                 restarts: inputs.supervisor.restarts,
                 restarts_by: inputs.supervisor.restarts_by,
                 reloads: inputs.reloads.taken,
                 reloads_refused: inputs.reloads.refused,
                 repairs: inputs.drift.as_ref().map_or(0, |drift| drift.repaired),
+                streams_restored: inputs.integrity.as_ref().map_or(0, |integrity| integrity.restored.count),
             },
             conditions: conditions(inputs, before, now),
             checks: checks(inputs, integrity),
@@ -119,12 +122,46 @@ impl BrokerStatus {
             let what = inputs.drift.as_ref().and_then(|drift| drift.last.as_ref()).map(|(_, what)| what.clone());
             events.push(now, EventKind::Repair, what.unwrap_or_default(), None);
         }
+        for (at, stream) in inputs.integrity.iter().flat_map(|seen| seen.restored.since(counted.streams_restored)) {
+            events.push(*at, EventKind::StreamRestored, stream, None);
+        }
         if before.is_some_and(|before| before.verdict != self.verdict) {
             let word = format!("{:?}", self.verdict).to_lowercase();
-            events.push(now, EventKind::Verdict, word, self.reason.clone());
+            events.push(now, EventKind::Verdict, word, self.why(inputs));
         }
     }
 }
+
+impl BrokerStatus {
+    /// Why the verdict is what it is. A state may have gone by before anybody has seen it, and what leads
+    /// to the next launch has the reason of the end before it.
+    fn why(&self, inputs: &Inputs) -> Option<String> {
+        let passed = || inputs.transitions.iter().rev().find_map(|transition| transition.reason.clone());
+        let stopping = || inputs.supervisor.state.is_stopping().then(|| "the broker is stopping".to_owned());
+        let unhealthy = || if self.verdict == Verdict::Unhealthy { stopping().or_else(passed) } else { None };
+        self.reason.clone().or_else(unhealthy)
+    }
+}
+
+/// Why nothing that asks the server can be true just now; [`None`] where it answers.
+fn why_no_answer(supervisor: &Snapshot) -> Option<String> {
+    let told = supervisor.conditions.of(ConditionKind::Answers);
+    match &supervisor.state {
+        State::Ready { .. } | State::Degraded { .. } | State::Provisioning { .. } | State::Restarting { .. } => {
+            told.map(str::to_owned)
+        }
+        State::Starting { .. } => Some("nats-server does not answer: it is starting".to_owned()),
+        // It runs until it is asked to stop.
+        state if state.generation().is_some() => None,
+        state => Some(match state.reason() {
+            Some(reason) => format!("nats-server does not answer: {reason}"),
+            None => "nats-server does not answer: none runs".to_owned(),
+        }),
+    }
+}
+
+/// Checks that ask the server itself.
+const ASKING: [&str; 3] = ["connectivity", "http", "jetstream"];
 
 fn verdict(state: &State, integrity: Option<Outcome>) -> Verdict {
     match state {
@@ -195,6 +232,12 @@ fn checks(inputs: &Inputs, integrity: Option<CheckStatus>) -> BTreeMap<String, C
         match checks.get_mut(check.name) {
             Some(other) => other.add(found),
             None => _ = checks.insert(check.name.to_owned(), found),
+        }
+    }
+    // What the last health check has found does not hold any more.
+    if let Some(reason) = why_no_answer(&inputs.supervisor) {
+        for (_, check) in checks.iter_mut().filter(|(name, _)| ASKING.contains(&name.as_str())) {
+            *check = CheckStatus { status: Outcome::Fail, detail: reason.clone() };
         }
     }
     checks

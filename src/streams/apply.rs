@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 
 use super::account::Account;
@@ -113,6 +114,11 @@ async fn consumers_of(jetstream: &JetStream, stream: &str) -> (String, Result<Co
     (stream.to_owned(), jetstream.consumers(stream).await)
 }
 
+/// Nobody has to hear of what is deleted.
+pub fn unheard(_: String) -> BoxFuture<'static, ()> {
+    Box::pin(async {})
+}
+
 /// Makes everything as desired that can be. Others may do the same at the same time: what is there is
 /// read again when it turned out to be something else than was read before.
 ///
@@ -120,7 +126,7 @@ async fn consumers_of(jetstream: &JetStream, stream: &str) -> (String, Result<Co
 pub async fn apply(
     jetstream: &JetStream,
     desired: &Desired,
-    deleting: &(dyn Fn(&str) + Sync),
+    deleting: &(dyn Fn(String) -> BoxFuture<'static, ()> + Sync),
 ) -> Result<Applied, ApplyError> {
     let mut applied = Applied::default();
     for attempt in 1..=ATTEMPTS {
@@ -154,12 +160,13 @@ async fn carry_out(
     jetstream: &JetStream,
     plan: &Plan,
     applied: &mut Applied,
-    deleting: &(dyn Fn(&str) + Sync),
+    deleting: &(dyn Fn(String) -> BoxFuture<'static, ()> + Sync),
 ) -> Vec<ApplyError> {
     let mut failed = vec![];
     for wave in waves(&plan.streams) {
-        let pruned = wave.iter().filter(|plan| matches!(plan.action, Action::Prune { .. }));
-        pruned.for_each(|plan| deleting(&plan.name));
+        for plan in wave.iter().filter(|plan| matches!(plan.action, Action::Prune { .. })) {
+            deleting(plan.name.clone()).await;
+        }
         let work: Vec<_> = wave.into_iter().map(|plan| carry_out_one(jetstream, plan)).collect();
         let mut results = stream::iter(work).buffer_unordered(AT_A_TIME);
         while let Some(result) = results.next().await {
@@ -187,6 +194,17 @@ pub(super) fn waves(plans: &[StreamPlan]) -> Vec<Vec<&StreamPlan>> {
         waiting = held;
     }
     waves
+}
+
+/// Does what the plan of one stream says, once. What is there may have changed since it was made: the
+/// server says so.
+pub async fn apply_one(jetstream: &JetStream, plan: &StreamPlan) -> Result<Option<StreamInfo>, ApplyError> {
+    let mut outcome = carry_out_one(jetstream, plan).await;
+    outcome.done.iter().for_each(log_done);
+    match outcome.failed.is_empty() {
+        true => Ok(outcome.info),
+        false => Err(outcome.failed.swap_remove(0)),
+    }
 }
 
 #[derive(Default)]

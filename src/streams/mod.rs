@@ -7,7 +7,7 @@ mod effect;
 pub mod plan;
 pub mod spec;
 
-pub use apply::{Applied, ApplyError, apply};
+pub use apply::{Applied, ApplyError, apply, apply_one, unheard};
 pub use drift::Drift;
-pub use plan::{Action, Change, Conflict, Existing, Plan, Remark, StreamPlan, plan};
+pub use plan::{Action, Change, Conflict, ConsumerAction, ConsumerPlan, Existing, Plan, Remark, StreamPlan, plan};
 pub use spec::{Desired, DesiredConsumer, DesiredStream};

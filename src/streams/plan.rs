@@ -311,7 +311,9 @@ fn plan_stream(desired: &DesiredStream, existing: Option<&StreamInfo>, all: &Exi
         Err(conflict) => plan.conflicts.push(*conflict),
     }
     if !changes.is_empty() {
-        mark(&mut config);
+        if desired.is_ours {
+            mark(&mut config);
+        }
         plan.action = Action::Update { config, changes };
     }
     plan

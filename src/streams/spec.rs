@@ -40,6 +40,8 @@ pub struct DesiredStream {
     /// No other subjects are left.
     pub strict_subjects: bool,
     pub consumers: Vec<DesiredConsumer>,
+    /// It is made by us, and gets our mark. What clients ask for is theirs.
+    pub is_ours: bool,
 }
 
 /// A consumer as it should be.
@@ -65,7 +67,7 @@ pub enum SpecOrigin {
     Variable(&'static str),
     /// The default of a variable.
     DefaultOf(&'static str),
-    /// A line of a file: `streams.yml:12`.
+    /// A line of a file, `streams.yml:12`, or the body of a request.
     Line(String),
     /// Nobody: what JetStream itself has for something that says nothing about it.
     Nobody,
@@ -156,12 +158,13 @@ impl DesiredStream {
             retired_subjects,
             strict_subjects: false,
             consumers: vec![],
+            is_ours: true,
         }
     }
 
     /// A stream of a file.
     pub fn declared(stream: &DeclaredStream) -> Self {
-        let line = |line: usize| SpecOrigin::Line(format!("{}:{line}", stream.file));
+        let line = |line: usize| SpecOrigin::Line(stream.place(line));
         // What a bucket has because it is one, nobody wrote down.
         let of_field = |field: &str| stream.lines.get(field).map_or(SpecOrigin::Nobody, |at| line(*at));
         let mut fields = wanted(STREAM, &stream.config, of_field);
@@ -174,7 +177,20 @@ impl DesiredStream {
             retired_subjects: vec![],
             strict_subjects: stream.strict_subjects,
             consumers: stream.consumers.iter().map(|consumer| DesiredConsumer::of(consumer, stream)).collect(),
+            is_ours: true,
         }
+    }
+
+    /// A stream that a client asks for. Our mark would have it deleted where nobody declares it.
+    pub fn of_client(stream: &DeclaredStream) -> Self {
+        let mut stream = Self::declared(stream);
+        stream.is_ours = false;
+        for wanted in stream.fields.iter_mut().filter(|wanted| wanted.field.name == "metadata") {
+            if let Some(labels) = wanted.value.as_object_mut() {
+                labels.retain(|name, _| name != MANAGED_BY.0 && name != MARKED_STREAM);
+            }
+        }
+        stream
     }
 
     /// The same stream where a file says more about it: lines count where no variable is set.
@@ -246,7 +262,9 @@ impl DesiredStream {
             config.insert("subjects".into(), self.subjects.iter().map(Subject::as_str).collect());
         }
         config.extend(given(&self.fields));
-        mark(&mut config);
+        if self.is_ours {
+            mark(&mut config);
+        }
         config
     }
 
@@ -259,11 +277,10 @@ impl DesiredStream {
 
 impl DesiredConsumer {
     fn of(consumer: &DeclaredConsumer, stream: &DeclaredStream) -> Self {
-        let file = &stream.file;
         let limits = stream.config.get("consumer_limits");
         let line = |field: &str| {
             let line = consumer.lines.get(field).copied().unwrap_or(consumer.line);
-            SpecOrigin::Line(format!("{file}:{line}"))
+            SpecOrigin::Line(stream.place(line))
         };
         let mut fields = wanted(CONSUMER, &consumer.config, line);
         let backoff = consumer.config.get("backoff").and_then(|spans| spans.get(0)).cloned();

@@ -5,9 +5,10 @@ use nix::unistd::Pid;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::conditions::{ConditionKind, Conditions};
+use super::events::{Event, RestartReason};
 use super::output::Notice;
 use super::restarts::Restarts;
-use super::state::{Event, Replacement, State};
+use super::state::State;
 use crate::domain::Generation;
 use crate::files::FileContent;
 
@@ -77,8 +78,8 @@ impl Handle {
     }
 
     /// Has another server take the place of that one.
-    pub async fn replace(&self, generation: Generation, why: Replacement, reason: String) {
-        self.send(Event::Replace(generation, why, reason)).await;
+    pub async fn restart(&self, generation: Generation, why: RestartReason, reason: String) {
+        self.send(Event::Restart(generation, why, reason)).await;
     }
 
     /// Nothing is under way over the API any more.

@@ -73,7 +73,7 @@ pub fn names_storage_fault(account: &str) -> bool {
 /// Whether a line of nats-server tells of a store that cannot be written. The kernel says the same of
 /// connections, certificates and log files: so the line must be one of the store's own, by how nats-server
 /// begins it or by a path below the directory that nats-server makes in its store.
-fn tells_of_storage_fault(message: &str) -> bool {
+fn is_of_failing_store(message: &str) -> bool {
     const OF_THE_STORE: [&str; 6] =
         ["JetStream ", "Filestore", "RAFT ", "Consumer '", "Stream '", "Critical write error"];
     const OF_CONNECTIONS: [&str; 5] = ["dial ", "connect: ", "listen ", "accept ", "bind: "];
@@ -104,7 +104,7 @@ impl Notice {
                 // Lines about a client hold words of its own.
                 let of_client = [" - cid:", " - rid:", " - lid:", " - mid:", " - wid:"];
                 let ours = !of_client.iter().any(|mark| message.contains(mark));
-                let storage = ours && line.level == Level::ERROR && tells_of_storage_fault(message);
+                let storage = ours && line.level == Level::ERROR && is_of_failing_store(message);
                 storage.then(|| Self::StorageFailed(message.to_owned()))
             }
         }
@@ -219,7 +219,7 @@ impl Recent {
     }
 
     /// Whether the last words were about a port that somebody else has.
-    pub fn tells_of_taken_port(&self) -> bool {
+    pub fn names_taken_port(&self) -> bool {
         self.lines().any(|line| line.contains("address already in use"))
     }
 

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use super::state::{Event, Replacement, State};
+use super::events::{Event, RestartReason};
+use super::state::State;
 
 /// Servers that had to be followed by another, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +22,13 @@ impl Restarts {
     /// state `is`.
     pub(super) fn count(&mut self, was: &State, event: &Event, is: &State) {
         let counter = match (event, was) {
-            (Event::Exited { .. }, State::Replacing { why: Replacement::Hung, .. }) => &mut self.hung,
-            (Event::Exited { .. }, State::Replacing { why: Replacement::Mending, .. }) => &mut self.recovery,
+            (Event::Exited { .. }, State::Restarting { why: RestartReason::Hung, .. }) => &mut self.hung,
+            (Event::Exited { .. }, State::Restarting { why: RestartReason::Recovery, .. }) => &mut self.recovery,
             (Event::Exited { .. }, _) => &mut self.exited,
             (Event::LaunchFailed(_), _) => &mut self.launch_failed,
             _ => return,
         };
-        if matches!(is, State::Preparing { .. } | State::Restarting { .. }) {
+        if matches!(is, State::Preparing { .. } | State::BackingOff { .. }) {
             *counter += 1;
         }
     }

@@ -4,21 +4,24 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use tokio::net::unix::pipe;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 use super::child::{Launch, Launched};
 use super::conditions::Conditions;
+use super::disk_work::{Installing, PREPARATION, end_of, late, written};
+use super::events::{Action, Cause, Event, Failure};
 use super::handle::{Handle, Installed, Message, Snapshot, Transition};
 use super::log_file::LogFile;
-use super::output::{Lines, Notice, Piece, Recent, ServerLine};
 use super::policy::RestartPolicy;
 use super::preparation::Hindrance;
 use super::reaper::Exit;
 use super::restarts::Restarts;
-use super::state::{Action, Cause, Event, Failure, Replacement, State, TransitionContext};
+use super::server_output::ServerOutput;
+use super::state::State;
+use super::state_log::log_change;
+use super::transitions::TransitionContext;
 use super::wake_ups::WakeUps;
 use crate::domain::Generation;
 use crate::files::FileContent;
@@ -54,11 +57,8 @@ pub struct Supervisor<L> {
     launcher: L,
     policy: RestartPolicy,
     timing: Timing,
-    log: Log,
-    log_file: Option<LogFile>,
     messages: mpsc::Receiver<Message>,
     snapshots: watch::Sender<Snapshot>,
-    notices: broadcast::Sender<Notice>,
     transitions: broadcast::Sender<Transition>,
     restarts_by: Restarts,
     state: State,
@@ -68,34 +68,15 @@ pub struct Supervisor<L> {
     /// Another configuration, while it is written.
     installing: Option<Installing>,
     child: Option<Child>,
-    /// What the server prints, while it prints.
-    output: Option<pipe::Receiver>,
-    recent: Recent,
-    /// The server has begun to start: it accepts its configuration.
-    announced: bool,
+    output: ServerOutput,
     ever_ready: bool,
     wake_ups: WakeUps,
-}
-
-struct Installing {
-    writing: JoinHandle<io::Result<()>>,
-    done: oneshot::Sender<io::Result<Installed>>,
 }
 
 struct Child {
     pid: Option<Pid>,
     exit: oneshot::Receiver<Exit>,
-    lines: Lines,
 }
-
-/// What comes before a launch should take no longer.
-const PREPARATION: Duration = Duration::from_secs(5);
-
-/// Time for the last lines of a server to reach the log file.
-const LAST_LINES: Duration = Duration::from_millis(250);
-
-/// What is read at most of a server that has ended.
-const MAX_REMAINDER: usize = 1 << 20;
 
 /// What a server that is stopping has left when somebody asks again.
 const HURRY: Duration = Duration::from_secs(1);
@@ -133,11 +114,8 @@ impl<L: Launch> Supervisor<L> {
             launcher,
             policy,
             timing,
-            log,
-            log_file,
             messages,
             snapshots,
-            notices,
             transitions,
             restarts_by: Restarts::default(),
             state,
@@ -145,9 +123,7 @@ impl<L: Launch> Supervisor<L> {
             preparing: None,
             installing: None,
             child: None,
-            output: None,
-            announced: false,
-            recent: Recent::default(),
+            output: ServerOutput::new(log, log_file, notices),
             ever_ready: false,
             wake_ups: WakeUps::default(),
         };
@@ -161,14 +137,9 @@ impl<L: Launch> Supervisor<L> {
             let event = self.next_event().await;
             self.handle(event);
         }
-        if let Some(log_file) = self.log_file.take() {
-            // It may wait for a disk, and others still have something to say.
-            let _ = spawn_blocking(move || log_file.flush(LAST_LINES)).await;
-        }
+        self.output.flush().await;
         match self.state {
-            State::Failed(failure) => {
-                Ending::Failed { failure, last_lines: self.recent.lines().map(str::to_owned).collect() }
-            }
+            State::Failed(failure) => Ending::Failed { failure, last_lines: self.output.last_lines() },
             _ => Ending::Stopped,
         }
     }
@@ -186,7 +157,7 @@ impl<L: Launch> Supervisor<L> {
                         continue;
                     }
                     Message::ReopenLogs => {
-                        self.reopen_logs();
+                        self.output.reopen_logs();
                         continue;
                     }
                 },
@@ -197,16 +168,16 @@ impl<L: Launch> Supervisor<L> {
                 }
                 event = self.wake_ups.next() => return event,
                 // Last, because a server that floods must not keep the others waiting.
-                count = read(&mut self.output, &mut chunk) => {
-                    self.take_output(count, &chunk);
+                count = self.output.read(&mut chunk) => {
+                    self.output.take(count, &chunk);
                     continue;
                 }
             };
-            self.take_remaining_output();
+            self.output.take_rest();
             self.child = None;
             let cause = match exit {
-                _ if self.recent.tells_of_taken_port() => Cause::PortTaken,
-                Exit::Code(1) if !self.announced => Cause::Configuration,
+                _ if self.output.names_taken_port() => Cause::PortTaken,
+                Exit::Code(1) if !self.output.is_announced() => Cause::Configuration,
                 _ => Cause::Other,
             };
             return Event::Exited { exit, cause };
@@ -215,7 +186,7 @@ impl<L: Launch> Supervisor<L> {
 
     fn handle(&mut self, event: Event) {
         match &event {
-            Event::Exited { exit, .. } if matches!(self.state, State::Replacing { .. }) => {
+            Event::Exited { exit, .. } if matches!(self.state, State::Restarting { .. }) => {
                 tracing::info!("nats-server ended with {exit} and is started again");
             }
             Event::Exited { exit, .. } if !self.state.is_stopping() => {
@@ -257,36 +228,7 @@ impl<L: Launch> Supervisor<L> {
 
     fn enter(&mut self, next: State) {
         if next != self.state {
-            match &next {
-                // Deaths have been told, and failures are told by who ends the program.
-                State::Degraded { reason, .. } if Some(reason.as_str()) != self.state.reason() => {
-                    tracing::warn!(state = next.name(), was = self.state.name(), "{reason}");
-                }
-                State::Replacing { why: Replacement::Hung, reason, killed: false, .. } => {
-                    tracing::error!(state = next.name(), was = self.state.name(), "nats-server hangs: {reason}");
-                }
-                State::Replacing { reason, killed: false, .. } => {
-                    tracing::warn!(state = next.name(), was = self.state.name(), "nats-server is restarted: {reason}");
-                }
-                State::Preparing { hindrance: Some(reason), .. } if Some(reason.as_str()) != self.state.reason() => {
-                    tracing::error!(
-                        state = next.name(),
-                        was = self.state.name(),
-                        "nats-server is not started: {reason}"
-                    );
-                }
-                State::Starting { .. } if matches!(self.state, State::Preparing { hindrance: Some(_), .. }) => {
-                    tracing::info!(
-                        state = next.name(),
-                        was = self.state.name(),
-                        "what kept nats-server from being started is over"
-                    );
-                }
-                State::Ready { .. } if matches!(self.state, State::Degraded { .. }) => {
-                    tracing::info!(state = next.name(), was = self.state.name(), "everything promised holds again");
-                }
-                _ => tracing::debug!(state = next.name(), was = self.state.name(), "state changed"),
-            }
+            log_change(&self.state, &next);
         }
         self.ever_ready |= next.is_ready();
         self.state = next;
@@ -296,7 +238,7 @@ impl<L: Launch> Supervisor<L> {
     fn publish(&self) {
         // Of the last server that was launched.
         let generation = self.state.generation().or(match self.state {
-            State::Restarting { last, .. } => Some(last),
+            State::BackingOff { last, .. } => Some(last),
             State::Preparing { next, .. } => Some(Generation(next.0.saturating_sub(1).max(1))),
             _ => None,
         });
@@ -359,14 +301,13 @@ impl<L: Launch> Supervisor<L> {
     }
 
     fn launch(&mut self) -> io::Result<()> {
-        self.recent.clear();
-        self.announced = false;
+        self.output.forget();
         // The deadline of the server before.
         self.wake_ups.cancel(&Event::Deadline);
         let Launched { pid, exit, output } = self.launcher.launch()?;
         tracing::debug!(pid = pid.map(Pid::as_raw), "launched");
-        self.child = Some(Child { pid, exit, lines: Lines::default() });
-        self.output = output;
+        self.child = Some(Child { pid, exit });
+        self.output.begin(output);
         self.publish();
         Ok(())
     }
@@ -413,7 +354,7 @@ impl<L: Launch> Supervisor<L> {
             State::Provisioning { generation }
             | State::Ready { generation, .. }
             | State::Degraded { generation, .. }
-                if self.announced =>
+                if self.output.is_announced() =>
             {
                 self.signal(Signal::SIGHUP);
                 Installed::Signalled(generation)
@@ -423,113 +364,10 @@ impl<L: Launch> Supervisor<L> {
         let _ = done.send(installed);
     }
 
-    fn reopen_logs(&self) {
-        match &self.log_file {
-            Some(log_file) => {
-                log_file.reopen();
-                tracing::info!("log file reopened");
-            }
-            None => tracing::info!("there is no log file to reopen: NATS_LOG_FILE is not set"),
-        }
-    }
-
     fn signal(&mut self, signal: Signal) {
         if let Some(child) = &self.child {
             self.launcher.signal(child.pid, signal);
         }
-    }
-
-    fn take_output(&mut self, count: io::Result<usize>, chunk: &[u8]) {
-        let Some(child) = &mut self.child else { return };
-        let mut sink = Sink {
-            log: &self.log,
-            log_file: self.log_file.as_ref(),
-            recent: &mut self.recent,
-            notices: &self.notices,
-            announced: &mut self.announced,
-        };
-        match count {
-            Ok(count) if count > 0 => child.lines.push(&chunk[..count], |piece| sink.piece(piece)),
-            // The end of the stream, or a broken pipe, which means the same.
-            _ => {
-                child.lines.finish(|piece| sink.piece(piece));
-                self.output = None;
-            }
-        }
-    }
-
-    /// Takes what a server that has ended left in the pipe. Read from the descriptor itself: the
-    /// runtime may not have noticed yet that there is something.
-    fn take_remaining_output(&mut self) {
-        let Some(Ok(descriptor)) = self.output.take().map(pipe::Receiver::into_nonblocking_fd) else { return };
-        let mut rest = std::fs::File::from(descriptor);
-        let mut chunk = [0u8; 4096];
-        // More than a pipe holds comes from somebody who still writes.
-        for _ in 0..MAX_REMAINDER / chunk.len() {
-            let count = io::Read::read(&mut rest, &mut chunk);
-            let more = matches!(count, Ok(count) if count > 0);
-            self.take_output(count, &chunk);
-            if !more {
-                return;
-            }
-        }
-    }
-}
-
-struct Sink<'a> {
-    log: &'a Log,
-    log_file: Option<&'a LogFile>,
-    recent: &'a mut Recent,
-    notices: &'a broadcast::Sender<Notice>,
-    announced: &'a mut bool,
-}
-
-impl Sink<'_> {
-    /// The file gets lines of any length; for all else their beginning is enough.
-    fn piece(&mut self, piece: Piece<&str>) {
-        if let Some(log_file) = self.log_file {
-            log_file.write(&piece);
-        }
-        if piece.begins {
-            self.line(piece.text);
-        }
-    }
-
-    fn line(&mut self, line: &str) {
-        let parsed = ServerLine::parse(line);
-        if !parsed.message.is_empty() {
-            self.log.foreign(parsed.level, "nats-server", parsed.message);
-        }
-        self.recent.push(line);
-        if let Some(notice) = Notice::of(&parsed) {
-            *self.announced |= notice == Notice::Announced;
-            // Without a reader nobody needs to know.
-            let _ = self.notices.send(notice);
-        }
-    }
-}
-
-/// What a preparation comes to that takes too long; it goes on.
-fn late() -> Event {
-    let seconds = PREPARATION.as_secs();
-    Event::Hindered(format!(
-        "cannot start nats-server: the disk of the store or of nats.conf does not answer within {seconds} s"
-    ))
-}
-
-async fn end_of(preparing: &mut Option<JoinHandle<Result<(), Hindrance>>>) -> Result<(), Hindrance> {
-    let Some(work) = preparing else { return future::pending().await };
-    let result = work.await.unwrap_or_else(|error| Err(Hindrance::Failed(io::Error::other(error))));
-    *preparing = None;
-    result
-}
-
-async fn written(installing: &mut Option<Installing>) -> (io::Result<()>, oneshot::Sender<io::Result<Installed>>) {
-    let Some(Installing { writing, .. }) = installing else { return future::pending().await };
-    let result = writing.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-    match installing.take() {
-        Some(Installing { done, .. }) => (result, done),
-        None => future::pending().await,
     }
 }
 
@@ -540,14 +378,6 @@ async fn exit_of(child: &mut Option<Child>) -> Exit {
             Ok(exit) => exit,
             Err(_) => future::pending().await,
         },
-        None => future::pending().await,
-    }
-}
-
-async fn read(output: &mut Option<pipe::Receiver>, chunk: &mut [u8]) -> io::Result<usize> {
-    use tokio::io::AsyncReadExt;
-    match output {
-        Some(output) => output.read(chunk).await,
         None => future::pending().await,
     }
 }

@@ -2,7 +2,7 @@ use std::future;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::state::Event;
+use super::events::Event;
 
 /// Times at which events are due.
 #[derive(Default)]

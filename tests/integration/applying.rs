@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use unified_nats::nats::{ApiError, JetStream as Ours};
-use unified_nats::streams::apply;
+use unified_nats::streams::{apply, unheard};
 
 use crate::plans::{desired, failures, leaves_nothing_to_do};
 use crate::support::*;
@@ -20,7 +20,7 @@ fn two_at_once_end_in_the_same_state() {
     block_on(async {
         let client = async || Ours::new(broker.client().await, Duration::from_secs(10));
         let (one, other) = (client().await, client().await);
-        let (first, second) = tokio::join!(apply(&one, &desired, &|_| ()), apply(&other, &desired, &|_| ()));
+        let (first, second) = tokio::join!(apply(&one, &desired, &unheard), apply(&other, &desired, &unheard));
         for applied in [first.unwrap(), second.unwrap()] {
             assert_eq!(failures(&applied), Vec::<String>::new());
         }
@@ -66,9 +66,10 @@ fn what_others_change_between_a_look_and_a_change_is_looked_at_again() {
         before.into_iter().for_each(|request| _ = ask(request));
         let applied = block_on(async {
             let jetstream = Ours::new(broker.client().await, Duration::from_secs(10));
-            let meddle = |_: &str| {
+            let meddle = |stream: String| {
                 // The callback blocks this thread's runtime, so that it needs another one.
                 std::thread::scope(|scope| _ = scope.spawn(|| ask(meanwhile.clone())).join().unwrap());
+                unheard(stream)
             };
             apply(&jetstream, &desired, &meddle).await.unwrap()
         });
@@ -91,7 +92,7 @@ fn a_subject_is_given_up_only_to_a_stream_that_can_take_it() {
         block_on(async {
             let client = JetStream(broker.client().await);
             let jetstream = Ours::new(client.0.clone(), Duration::from_secs(10));
-            let make = async |lines: &str| apply(&jetstream, &streams(lines), &|_| ()).await.unwrap();
+            let make = async |lines: &str| apply(&jetstream, &streams(lines), &unheard).await.unwrap();
             let messages =
                 async |stream: &str| client.info(stream).await["state"]["messages"].as_u64().unwrap_or_default();
             let made = make("  G: {subjects: [g, x, y]}\n  T: {subjects: [t]}\n").await;
@@ -134,7 +135,7 @@ fn a_stream_is_deleted_only_when_its_successor_is_there() {
     block_on(async {
         let client = JetStream(broker.client().await);
         let jetstream = Ours::new(client.0.clone(), Duration::from_secs(10));
-        let make = async |lines: &str| apply(&jetstream, &streams(lines), &|_| ()).await.unwrap();
+        let make = async |lines: &str| apply(&jetstream, &streams(lines), &unheard).await.unwrap();
         make("  OLD: {subjects: [x.>, y]}\n").await;
         client.publish("x.1", "kept").await;
         let failed = failures(&make("  NEW: {subjects: [x.>], max_bytes: 1GB}\n").await);

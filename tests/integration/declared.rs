@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use unified_nats::streams::{Existing, apply, plan};
+use unified_nats::streams::{Existing, apply, plan, unheard};
 
 use crate::plans::{desired, failures, leaves_nothing_to_do, printed, with_file};
 use crate::support::*;
@@ -49,7 +49,7 @@ fn exports_of_a_server_are_what_it_holds() {
     block_on(async {
         let client = JetStream(broker.client().await);
         let jetstream = unified_nats::nats::JetStream::new(client.0.clone(), Duration::from_secs(10));
-        let applied = apply(&jetstream, &written, &|_| ()).await.unwrap();
+        let applied = apply(&jetstream, &written, &unheard).await.unwrap();
         assert_eq!(failures(&applied), Vec::<String>::new());
         let nothing = serde_json::Value::Null;
         let streams = client.ask("$JS.API.STREAM.LIST", nothing.clone()).await;
@@ -65,10 +65,10 @@ fn exports_of_a_server_are_what_it_holds() {
             for stream in ["COPY", "KV_L", "ORDERS", "KV_K", "OBJ_O"] {
                 jetstream.delete_stream(stream).await.unwrap();
             }
-            let applied = apply(&jetstream, &exported, &|_| ()).await.unwrap();
+            let applied = apply(&jetstream, &exported, &unheard).await.unwrap();
             assert_eq!(failures(&applied), Vec::<String>::new());
             leaves_nothing_to_do(&jetstream, &exported, &export.to_string()).await;
-            apply(&jetstream, &written, &|_| ()).await.unwrap();
+            apply(&jetstream, &written, &unheard).await.unwrap();
             leaves_nothing_to_do(&jetstream, &written, &export.to_string()).await;
         }
     });

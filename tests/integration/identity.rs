@@ -111,9 +111,9 @@ fn backup_takes_a_snapshot_and_restores_it_and_reads_and_writes_nothing_else() {
             backup.ask("$JS.API.CONSUMER.NAMES.S", Value::Null).await;
             backup.ask("$JS.API.CONSUMER.LIST.S", Value::Null).await;
             backup.ask("$JS.API.CONSUMER.INFO.S.c", Value::Null).await;
-            let (description, archive) = snapshot(&backup, "S").await;
+            let taken = snapshot(&backup, "S").await;
             control.ask("$JS.API.STREAM.DELETE.S", Value::Null).await;
-            let restored = restore(&backup, "S", description, archive).await;
+            let restored = restore(&backup, "S", &taken).await;
             assert_eq!(restored["state"]["messages"], 3, "{version}: {restored}");
             assert_eq!(messages(&backup, "S").await, 3, "{version}");
             backup.ask("$JS.API.CONSUMER.INFO.S.c", Value::Null).await;
@@ -232,9 +232,9 @@ fn each_role_gets_in_in_every_mode_and_is_bounded_where_there_are_users() {
                 let control = Member::connect(&broker, Role::Control).await;
                 publishes_and_consumes(&data).await;
                 control.ask("$JS.API.STREAM.CREATE.S", json!({ "name": "S", "subjects": ["s.>"] })).await;
-                let (description, archive) = snapshot(&backup, "S").await;
+                let taken = snapshot(&backup, "S").await;
                 control.ask("$JS.API.STREAM.DELETE.S", Value::Null).await;
-                restore(&backup, "S", description, archive).await;
+                restore(&backup, "S", &taken).await;
                 if has_users {
                     data.may_not_publish(&["$JS.API.STREAM.PURGE.MARKET_DATA"]).await;
                     backup.may_not_publish(&[SUBJECTS[1]]).await;

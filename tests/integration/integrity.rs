@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use unified_nats::domain::Generation;
 use unified_nats::files::HeldDirectory;
-use unified_nats::integrity::{Integrity, IntegrityMonitor, Reading};
+use unified_nats::integrity::{Integrity, IntegrityHandle, IntegrityMonitor, LookError, Reading};
 use unified_nats::settings::Settings;
 
 use crate::support::*;
@@ -259,7 +259,13 @@ fn an_acknowledgement_without_a_broker_waits_for_the_next_one() {
 }
 
 /// A monitor with a book of its own, beside the broker's.
-fn another_keeper(book: &tempfile::TempDir) -> IntegrityMonitor {
+fn another_keeper(book: &tempfile::TempDir) -> IntegrityHandle {
+    let (monitor, handle) = open(book);
+    tokio::spawn(monitor.run(async |_, _| {}));
+    handle
+}
+
+fn open(book: &tempfile::TempDir) -> (IntegrityMonitor, IntegrityHandle) {
     let environment = [("JETSTREAM_STORE_DIR", book.path().to_str().unwrap())];
     let settings = Settings::load(&environment.as_slice(), &[]).unwrap().settings;
     let store = HeldDirectory::hold(settings.jetstream.store_dir.clone());
@@ -284,6 +290,21 @@ fn a_message_that_was_taken_back_is_no_loss_after_a_restart() {
         jetstream.delete_message("MARKET_DATA", other).await.unwrap();
         let missing = monitor.check_streams(&jetstream, Generation(3)).await.unwrap();
         assert_eq!(missing, None, "a client may have deleted it, if only right before the restart");
+    });
+}
+
+#[test]
+fn a_look_that_nobody_compares_says_so_at_once() {
+    let mut broker = Broker::with_server(CURRENT);
+    broker.start();
+    let book = tempfile::tempdir().unwrap();
+    block_on(async {
+        let (monitor, handle) = open(&book);
+        drop(monitor);
+        let jetstream = unified_nats::nats::JetStream::new(broker.client().await, Duration::from_secs(5));
+        let look = handle.check_streams(&jetstream, Generation(1));
+        let found = tokio::time::timeout(Duration::from_secs(1), look).await.expect("an answer");
+        assert!(matches!(found, Err(LookError::Unheard)), "{found:?}");
     });
 }
 

@@ -10,7 +10,7 @@ use unified_nats::settings::declared::contradictions::{Contradiction, Servers, c
 use unified_nats::settings::declared::options::{CONSUMER, Field, Kind, STREAM};
 use unified_nats::settings::{Capacity, Problems, read_streams};
 use unified_nats::streams::spec::Wanted;
-use unified_nats::streams::{Conflict, Desired, DesiredStream, Existing, Remark, apply, plan};
+use unified_nats::streams::{Conflict, Desired, DesiredStream, Existing, Remark, apply, plan, unheard};
 
 use crate::bare::{BareServer, JETSTREAM};
 use crate::plans::failures;
@@ -224,7 +224,7 @@ async fn takes_what_we_take(
             }
         }
         let desired = of_our_own(good);
-        let applied = apply(jetstream, &desired, &|_| ()).await.unwrap();
+        let applied = apply(jetstream, &desired, &unheard).await.unwrap();
         let text_of = |stream: &str| named.iter().find(|text| text.contains(&format!("  {stream}:\n"))).unwrap();
         for failure in failures(&applied) {
             let stream = failure.split([' ', ':']).find(|word| word.starts_with(&format!("T{round}-"))).unwrap();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use unified_nats::settings::Settings;
-use unified_nats::streams::{Applied, Desired, Existing, apply, plan};
+use unified_nats::streams::{Applied, Desired, Existing, apply, plan, unheard};
 
 use crate::support::*;
 
@@ -148,7 +148,7 @@ fn random_files_on(version: &str) {
             };
             let context = format!("{version}, seed {seed}\n{}\n{}", texts[0], texts[1]);
             for desired in [&first, &second] {
-                let applied = apply(&jetstream, desired, &|_| ()).await.unwrap();
+                let applied = apply(&jetstream, desired, &unheard).await.unwrap();
                 if !applied.failed.is_empty() {
                     refused += 1;
                     println!("{:#?}\n{context}", failures(&applied));

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
@@ -353,6 +354,38 @@ impl JetStream {
 
     pub async fn info(&self, stream: &str) -> serde_json::Value {
         self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), serde_json::Value::Null).await
+    }
+
+    /// What a snapshot holds: configuration and state, and its chunks.
+    pub async fn snapshot(&self, stream: &str) -> (serde_json::Value, Vec<Vec<u8>>) {
+        let inbox = self.0.new_inbox();
+        let mut chunks = self.0.subscribe(inbox.clone()).await.unwrap();
+        let request = serde_json::json!({ "deliver_subject": inbox, "chunk_size": 1024, "no_consumers": false });
+        let taken = self.ask(&format!("$JS.API.STREAM.SNAPSHOT.{stream}"), request).await;
+        assert!(taken["error"].is_null(), "{taken}");
+        let mut archive = vec![];
+        loop {
+            let chunk = tokio::time::timeout(PATIENCE, chunks.next()).await.unwrap().unwrap();
+            if chunk.payload.is_empty() {
+                return (serde_json::json!({ "config": taken["config"], "state": taken["state"] }), archive);
+            }
+            archive.push(chunk.payload.to_vec());
+            if let Some(reply) = chunk.reply {
+                assert!(reply.starts_with("$JS.SNAPSHOT.ACK."), "{reply}");
+                self.0.publish(reply, "".into()).await.unwrap();
+            }
+        }
+    }
+
+    /// Makes a stream of a snapshot; gives what the server answers at the end.
+    pub async fn restore(&self, stream: &str, snapshot: &(serde_json::Value, Vec<Vec<u8>>)) -> serde_json::Value {
+        let begun = self.ask(&format!("$JS.API.STREAM.RESTORE.{stream}"), snapshot.0.clone()).await;
+        let subject = begun["deliver_subject"].as_str().unwrap_or_else(|| panic!("{begun}")).to_owned();
+        assert!(subject.starts_with("$JS.SNAPSHOT.RESTORE."), "{subject}");
+        for chunk in &snapshot.1 {
+            self.0.request(subject.clone(), chunk.clone().into()).await.unwrap();
+        }
+        self.ask(&subject, serde_json::Value::Null).await
     }
 
     /// The subject of the message with that sequence.

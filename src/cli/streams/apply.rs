@@ -7,7 +7,7 @@ use crate::cli::Flags;
 use crate::cli::args::ApplyStreams;
 use crate::cli::exit::Code;
 use crate::errors::in_one_line;
-use crate::streams::{Applied, Desired, Remark, apply as make_so};
+use crate::streams::{Applied, Desired, Remark, apply as make_so, unheard};
 
 /// Between two attempts to reach a server.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -18,7 +18,7 @@ pub fn apply(flags: &Flags, arguments: &ApplyStreams) -> Code {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let code = with_session(flags, None, left.max(PAUSE), async |session| {
-            match make_so(&session.jetstream, &session.desired, &|_| ()).await {
+            match make_so(&session.jetstream, &session.desired, &unheard).await {
                 Ok(applied) => report(&applied, &session.desired, arguments.output.json),
                 Err(error) if error.is_transient() => {
                     eprintln!("{}", in_one_line(&error));

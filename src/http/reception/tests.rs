@@ -37,6 +37,7 @@ impl Door {
             .route("/probe", get(async || "worker"))
             .route("/", get(async || "here"))
             .route("/panic", get(panics))
+            .route("/long", get(async || vec![0u8; 64 << 20]))
             .route("/slow", get(answer_slowly));
         let routes = Routes { probes, probe_paths: &["/probe"], all };
         let shutdown = CancellationToken::new();
@@ -250,7 +251,7 @@ async fn a_panic_in_a_handler_costs_that_request() {
     assert!(is(&ask(&mut other, "/").await, 200, "here"), "its place is free");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_that_goes_takes_its_request_along() {
     let door = Door::open(1, 8).await;
     let mut first = door.connect().await;
@@ -290,4 +291,37 @@ async fn no_connection_keeps_more_than_a_head() {
         let answered = answer(&mut stream).await;
         assert!(!is(&answered, 200, ""), "{path}: {answered:?}");
     }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_side_gets_its_answer() {
+    let door = Door::open(8, 8).await;
+    for (path, expected) in [("/", "here"), ("/probe", "probe"), ("/nowhere", "")] {
+        let mut stream = door.connect().await;
+        send(&mut stream, path).await;
+        stream.shutdown().await.unwrap();
+        assert!(is(&answer(&mut stream).await, if expected.is_empty() { 404 } else { 200 }, expected), "{path}");
+        let closed = timeout(HEAD_DEADLINE / 2, stream.read_to_end(&mut vec![])).await;
+        assert!(closed.is_ok(), "{path}: nothing more can come of it");
+    }
+    // The end is there before the answer.
+    let mut late = door.connect().await;
+    send(&mut late, "/slow").await;
+    late.shutdown().await.unwrap();
+    door.wait_for_slow(1).await;
+    timeout(Duration::from_millis(50), late.readable()).await.unwrap_err();
+    door.go.notify_waiters();
+    assert!(is(&answer(&mut late).await, 200, "slow"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closes_its_side_and_takes_nothing_is_let_go() {
+    let door = Door::open(1, 8).await;
+    let mut first = door.connect().await;
+    send(&mut first, "/long").await;
+    first.shutdown().await.unwrap();
+    let mut second = door.connect().await;
+    send(&mut second, "/").await;
+    assert!(is(&answer(&mut second).await, 200, "here"), "its place is free");
+    drop(first);
 }

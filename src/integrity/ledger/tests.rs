@@ -290,3 +290,54 @@ fn a_stream_that_could_not_be_asked_for_at_the_start_is_missed_later() {
     assert_eq!(found.len(), 1, "nobody but damage has taken it");
     assert_eq!(ledger.compare(&all(&[]), &[], running()), []);
 }
+
+fn restore(has_ended: bool) -> Known {
+    Known { began: "2026-11-26T11:40:46Z".into(), has_ended }
+}
+
+/// A stream as it came out of a snapshot, or was created after the restore had begun.
+fn created(mut info: StreamInfo, from_snapshot: bool) -> StreamInfo {
+    let second = if from_snapshot { 1 } else { 59 };
+    info.created = format!("2026-11-26T11:40:{second:02}Z");
+    info
+}
+
+#[test]
+fn what_a_snapshot_does_not_hold_is_no_loss_and_what_is_lost_after_it_is() {
+    let full = created(stream(1, 100, 0), true);
+    let mut ledger = ledger(std::slice::from_ref(&full));
+    ledger.restores.insert("A".into(), restore(false));
+    let mut gone = all(&[]);
+    assert_eq!(ledger.settle_restores(&mut gone), Vec::<String>::new());
+    assert_eq!(ledger.compare(&gone, &["A"], running()), [], "it is on its way");
+    assert_eq!(ledger.baselines["A"].last_seq, 100);
+    ledger.restores.insert("A".into(), restore(true));
+    let older = created(stream(1, 60, 0), true);
+    let mut streams = all(std::slice::from_ref(&older));
+    assert_eq!(ledger.settle_restores(&mut streams), ["A"]);
+    assert_eq!(ledger.compare(&streams, &["A"], running()), []);
+    assert_eq!((ledger.baselines["A"].last_seq, &ledger.losses, ledger.restores.len()), (60, &vec![], 0));
+    let cut = created(stream(1, 50, 0), true);
+    assert_eq!(ledger.compare(&all(&[cut]), &["A"], restarted()).len(), 1);
+}
+
+#[test]
+fn a_restore_makes_up_for_what_was_told_to_be_missing_unless_it_fails() {
+    for (from_snapshot, losses) in [(true, 0), (false, 1)] {
+        let mut ledger = ledger(&[created(stream(1, 100, 0), true)]);
+        assert_eq!(ledger.compare(&all(&[]), &["A"], running()).len(), 1, "it is gone");
+        ledger.restores.insert("A".into(), restore(true));
+        let mut streams = all(&[created(stream(1, 60, 0), from_snapshot)]);
+        ledger.settle_restores(&mut streams);
+        ledger.compare(&streams, &["A"], running());
+        assert_eq!(ledger.losses.len(), losses, "from a snapshot: {from_snapshot}");
+    }
+    let mut ledger = ledger(&[stream(1, 100, 0)]);
+    ledger.restores.insert("A".into(), restore(true));
+    let mut unknown = Streams { known: vec![], unknown: vec!["A".into()] };
+    assert_eq!(ledger.settle_restores(&mut unknown), Vec::<String>::new());
+    assert!(ledger.restores.contains_key("A"), "it is asked for later");
+    let mut gone = all(&[]);
+    ledger.settle_restores(&mut gone);
+    assert_eq!(ledger.compare(&gone, &["A"], running()).len(), 1, "it has failed, and the stream is gone");
+}

@@ -1,6 +1,6 @@
 //! The ledger while it is kept: what is in memory of it, and what has arrived on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -22,8 +22,10 @@ pub struct Pages {
     pub looks: u64,
     /// What is on disk.
     pub saved: Option<IntegrityLedger>,
-    /// What is on its way there, and whether it arrived.
-    pub saving: Option<(IntegrityLedger, JoinHandle<bool>)>,
+    /// What is on its way there.
+    pub written: Option<IntegrityLedger>,
+    /// Whether it has arrived.
+    pub saving: Option<JoinHandle<bool>>,
     /// Of a node in a cluster: streams that end too early, perhaps only for who answers.
     pub suspected: SuspectedLosses,
     /// What could not be read of each stream, to be read again from another server.
@@ -31,6 +33,8 @@ pub struct Pages {
     /// What the server called lost of each stream when it was seen first, and had been deleted: with an
     /// index from before a kill it does not know better (measured on 2.10 to 2.12).
     pub called_lost: BTreeMap<String, Ranges>,
+    /// Streams that were made known again since the program started; once is enough.
+    pub rescued: BTreeSet<String>,
 }
 
 impl Pages {
@@ -53,13 +57,15 @@ impl Pages {
         }
     }
 
-    /// On another thread, because a disk may stall; what comes meanwhile is written the next time.
-    pub async fn save(&mut self, directory: &HeldDirectory) {
-        match &self.saving {
-            Some((_, saving)) if !saving.is_finished() => return,
-            _ => self.settle().await,
-        }
-        if self.saved.as_ref() == Some(&self.ledger) {
+    /// Nothing was known of that stream.
+    pub fn forget(&mut self, stream: &str) {
+        self.suspects.remove(stream);
+        self.called_lost.remove(stream);
+    }
+
+    /// On another thread, because a disk may stall; what comes meanwhile is written after that.
+    pub fn save(&mut self, directory: &HeldDirectory) {
+        if self.saving.is_some() || self.saved.as_ref() == Some(&self.ledger) {
             return;
         }
         let Ok(bytes) = serde_json::to_vec(&self.ledger) else { return };
@@ -79,15 +85,7 @@ impl Pages {
             }
             written.is_ok()
         });
-        self.saving = Some((self.ledger.clone(), saving));
-    }
-
-    /// Waits until what was saved last has arrived.
-    pub async fn settle(&mut self) {
-        if let Some((ledger, saving)) = self.saving.take()
-            && saving.await.unwrap_or_default()
-        {
-            self.saved = Some(ledger);
-        }
+        self.written = Some(self.ledger.clone());
+        self.saving = Some(saving);
     }
 }

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
-use super::IntegrityMonitor;
-use super::view::log_loss;
 use crate::files::write_atomically;
 use crate::integrity::acknowledgement;
 use crate::integrity::baselines::is_on_disk;
+use crate::integrity::handle::IntegrityHandle;
 use crate::integrity::inventory::{self, Inventory};
 use crate::integrity::ledger::IntegrityLedger;
+use crate::integrity::view::log_loss;
 
-impl IntegrityMonitor {
+impl IntegrityHandle {
     /// Writes down what the server has left, once it is gone for good.
     pub async fn write_down(&self, patience: Duration) {
-        let store = self.0.directory.in_hand();
+        let store = self.directory.in_hand();
         let work = spawn_blocking(move || inventory::write_down(store.as_ref()));
         let written = tokio::time::timeout(patience, work).await;
         if !matches!(written, Ok(Ok(Ok(())))) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
+use futures_util::FutureExt;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
@@ -98,7 +99,7 @@ impl BringUp {
         if desired.prune && prune == Prune::Never {
             Arc::make_mut(&mut desired).prune = false;
         }
-        self.integrity.declare(desired.streams.iter().map(|stream| stream.name.clone()));
+        self.integrity.declare(desired.streams.iter().map(|stream| stream.name.clone())).await;
         if self.settings.may_be_clustered() {
             // Without a leader nothing answers, and this is the question with the shortest deadline.
             let probe = JetStream::new(client.clone(), REQUEST_DEADLINE).answers().await;
@@ -106,7 +107,11 @@ impl BringUp {
         }
         self.store_is_there().await?;
         let jetstream = JetStream::new(client.clone(), LOOK_DEADLINE);
-        let deleting = |stream: &str| self.integrity.will_delete(stream);
+        let integrity = self.integrity.clone();
+        let deleting = |stream: String| {
+            let integrity = integrity.clone();
+            async move { integrity.will_delete(stream).await }.boxed()
+        };
         let applied = match apply(&jetstream, &desired, &deleting).await {
             Ok(applied) => applied,
             Err(error) if error.is_transient() => return Err(ProvisionError::Transient(in_one_line(&error))),

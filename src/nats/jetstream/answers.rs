@@ -10,9 +10,9 @@ use crate::domain::{OLDEST_SERVER, ServerVersion};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// The server answered, and refused.
+    /// The server answered, and refused; `code` is like a status of HTTP.
     #[error("{description} (JetStream error {err_code}){}", way_out(*.err_code, .description))]
-    Refused { err_code: u64, description: String },
+    Refused { code: u16, err_code: u64, description: String },
     #[error("no answer to {subject} within {} s", .deadline.as_secs_f32())]
     Timeout { subject: String, deadline: Duration },
     #[error("nobody answers {subject}: JetStream is not enabled or not ready")]
@@ -32,7 +32,9 @@ impl ApiError {
     pub const NO_MESSAGE: u64 = 10037;
     /// A consumer of that name exists with another configuration.
     pub const CONSUMER_EXISTS: u64 = 10148;
-    /// A consumer of that name does not exist.
+    /// The stream has no such consumer.
+    pub const NO_CONSUMER: u64 = 10014;
+    /// A consumer that was to be changed does not exist.
     pub const CONSUMER_NOT_FOUND: u64 = 10149;
     /// Consumers have more than the new limits of their stream allow.
     pub const CONSUMERS_VIOLATE_LIMITS: u64 = 10069;
@@ -41,9 +43,11 @@ impl ApiError {
     pub fn is_transient(&self) -> bool {
         /// "JetStream system temporarily unavailable": a cluster without a leader.
         const UNAVAILABLE: u64 = 10008;
+        /// "too many requests": more wait to be stored than the server holds.
+        const TOO_MANY: u64 = 10167;
         match self {
             Self::Timeout { .. } | Self::NoResponders { .. } | Self::Transport { .. } => true,
-            Self::Refused { .. } => self.is(UNAVAILABLE),
+            Self::Refused { .. } => self.is(UNAVAILABLE) || self.is(TOO_MANY),
             Self::Unreadable { .. } => false,
         }
     }
@@ -88,6 +92,8 @@ pub struct StreamState {
     pub first_ts: String,
     pub last_ts: String,
     pub consumer_count: u64,
+    /// Subjects that messages have.
+    pub num_subjects: u64,
     /// Sequences between the first and the last that hold no message.
     pub num_deleted: u64,
     /// Those sequences, where they were asked for.
@@ -147,6 +153,8 @@ pub fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Re
     #[derive(Deserialize)]
     struct Refusal {
         #[serde(default)]
+        code: u16,
+        #[serde(default)]
         err_code: u64,
         #[serde(default)]
         description: String,
@@ -154,7 +162,7 @@ pub fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Re
     // Looked at twice rather than taken apart twice: this is what an idle broker does all day.
     let Envelope { error } = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
     match error {
-        Some(Refusal { err_code, description }) => Ok(Err(ApiError::Refused { err_code, description })),
+        Some(Refusal { code, err_code, description }) => Ok(Err(ApiError::Refused { code, err_code, description })),
         None => serde_json::from_slice(payload).map(Ok).map_err(|e| e.to_string()),
     }
 }
@@ -176,7 +184,7 @@ mod tests {
         let error = parse_answer::<StreamInfo>(answer).unwrap().unwrap_err();
         assert!(error.is(ApiError::STREAM_NOT_FOUND));
         assert_eq!(error.to_string(), "stream not found (JetStream error 10059)");
-        let full = ApiError::Refused { err_code: 10047, description: "insufficient storage".into() };
+        let full = ApiError::Refused { code: 500, err_code: 10047, description: "insufficient storage".into() };
         assert!(full.to_string().starts_with("insufficient storage (JetStream error 10047); lower max_bytes"));
     }
 

@@ -46,7 +46,7 @@ pub fn chain(cert: &Path, role: Role, now: SystemTime) -> Result<Chain, String> 
     if let Some(reason) = fitness::unchecked_key(&first.parsed).filter(|_| role == Role::Server) {
         return Err(format!("this program could not check its own connection to the server: the certificate {reason}"));
     }
-    warnings.extend(fitness::doubts(&first.parsed, role).iter().map(|doubt| first.tell(cert, doubt)));
+    warnings.extend(fitness::doubts(&first.parsed, role).iter().map(|doubt| first.describe(cert, doubt)));
     Ok(Chain { leaf: ders[0].clone(), warnings })
 }
 
@@ -92,14 +92,14 @@ pub fn can_sign(key: &Path) -> Result<(), String> {
 pub fn unchecked_authorities(path: &Path) -> Vec<String> {
     let ders = read(path).unwrap_or_default();
     let certificates = parse(&ders).unwrap_or_default();
-    let told = |certificate: &Certificate| {
+    let describe = |certificate: &Certificate| {
         let reason = fitness::unchecked_key(&certificate.parsed)?;
         Some(
             certificate
-                .tell(path, &format!("vouches for nobody here, because this program cannot check it: it {reason}")),
+                .describe(path, &format!("vouches for nobody here, because this program cannot check it: it {reason}")),
         )
     };
-    certificates.iter().filter_map(told).collect()
+    certificates.iter().filter_map(describe).collect()
 }
 
 /// Warnings about the authorities of a file. One that is good is enough.
@@ -112,10 +112,10 @@ pub fn authorities(path: &Path, now: SystemTime) -> Result<Vec<String>, String> 
         match certificate.validity(now) {
             Ok(soon) => {
                 good += 1;
-                warnings.extend(soon.map(|soon| certificate.tell(path, &soon)));
+                warnings.extend(soon.map(|soon| certificate.describe(path, &soon)));
             }
             Err(reason) if certificates.len() == 1 => return Err(format!("its certificate {reason}")),
-            Err(reason) => warnings.push(certificate.tell(path, &reason)),
+            Err(reason) => warnings.push(certificate.describe(path, &reason)),
         }
     }
     if good == 0 {
@@ -143,12 +143,12 @@ fn check_chain(certificates: &[Certificate], path: &Path, now: SystemTime) -> Re
     for (i, certificate) in certificates.iter().enumerate() {
         match certificate.validity(now) {
             Err(reason) if i == 0 => return Err(format!("its certificate {reason}")),
-            Err(told) | Ok(Some(told)) => warnings.push(certificate.tell(path, &told)),
+            Err(reason) | Ok(Some(reason)) => warnings.push(certificate.describe(path, &reason)),
             Ok(None) => {}
         }
         if let Some(hash) = fitness::outdated_hash(&certificate.parsed).filter(|_| !certificate.is_root()) {
-            let told = format!("is signed with {hash}, which clients refuse: have it signed anew with SHA-256");
-            warnings.push(certificate.tell(path, &told));
+            let reason = format!("is signed with {hash}, which clients refuse: have it signed anew with SHA-256");
+            warnings.push(certificate.describe(path, &reason));
         }
     }
     let mut unneeded: Vec<_> = certificates.iter().skip(1).collect();
@@ -193,13 +193,13 @@ impl<'a> Certificate<'a> {
 
     /// Why it is not valid now, or that it soon will not be.
     fn validity(&self, now: SystemTime) -> Result<Option<String>, String> {
-        let shown = |at| humantime::format_rfc3339_seconds(at);
+        let date = |at| humantime::format_rfc3339_seconds(at);
         if now < self.not_before {
-            return Err(format!("is not valid before {}", shown(self.not_before)));
+            return Err(format!("is not valid before {}", date(self.not_before)));
         }
         match self.not_after.duration_since(now) {
-            Err(_) => Err(format!("expired at {}", shown(self.not_after))),
-            Ok(left) if left.is_zero() => Err(format!("expired at {}", shown(self.not_after))),
+            Err(_) => Err(format!("expired at {}", date(self.not_after))),
+            Ok(left) if left.is_zero() => Err(format!("expired at {}", date(self.not_after))),
             Ok(left) if left < EXPIRY_WARNING => {
                 Ok(Some(format!("expires in {} days: replace it", left.as_secs() / 86400)))
             }
@@ -208,10 +208,10 @@ impl<'a> Certificate<'a> {
     }
 
     fn name(&self) -> String {
-        super::shown(&self.parsed.subject().to_string())
+        super::quote(&self.parsed.subject().to_string())
     }
 
-    fn tell(&self, path: &Path, what: &str) -> String {
+    fn describe(&self, path: &Path, what: &str) -> String {
         format!("the certificate in {} ({}) {what}", path.display(), self.name())
     }
 

@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::settings::document::{found, scalar};
-use crate::settings::problem::shown;
+use crate::settings::document::{kind, scalar};
+use crate::settings::problem::quote;
 use crate::yaml::{Entry, Node, Place, Value};
 
 /// What Go writes of a stream whether it is set or not.
@@ -145,7 +145,7 @@ fn exports_in(document: &Node) -> Result<Option<Found>, NoDeclarations> {
         let name = name_of(document).unwrap_or_default();
         return Err(NoDeclarations {
             at: document.at,
-            found: format!("the configuration of consumer {} alone", shown(&name)),
+            found: format!("the configuration of consumer {} alone", quote(&name)),
             rule: "must say which stream the consumer belongs to".into(),
             remedy: "give what `nats consumer info STREAM CONSUMER -j` prints, or write it below `consumers:` of its stream",
         });
@@ -174,7 +174,7 @@ fn exports_in(document: &Node) -> Result<Option<Found>, NoDeclarations> {
     let exports = items.into_iter().enumerate().map(|(number, item)| {
         Export::of(item).ok_or_else(|| NoDeclarations {
             at: item.at,
-            found: format!("a list with {} as item {}", found(item), number + 1),
+            found: format!("a list with {} as item {}", kind(item), number + 1),
             rule: "must be a map, or a list of whole configurations as NATS tools write them".into(),
             remedy: GIVE_WHOLE_ONES,
         })

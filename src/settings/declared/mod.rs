@@ -1,5 +1,6 @@
 //! Streams, consumers and buckets as files declare them: YAML → JetStream's own fields and units.
 
+pub mod bodies;
 mod buckets;
 pub mod contradictions;
 pub mod derived;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value};
 use self::contradictions::{Contradiction, Servers, contradictions};
 use self::options::{CONSUMER, STREAM};
 use super::document::{Document, Fields, join, says_nothing, scalar};
-use super::problem::shown;
+use super::problem::quote;
 use crate::domain::{StreamName, Subject};
 use crate::yaml::{Entry, Node, Place};
 
@@ -42,6 +43,14 @@ pub struct DeclaredConsumer {
 }
 
 impl DeclaredStream {
+    /// Where that line stands; what has no lines has its name alone.
+    pub fn place(&self, line: usize) -> String {
+        match line {
+            0 => self.file.to_string(),
+            line => format!("{}:{line}", self.file),
+        }
+    }
+
     /// Whether nothing is said about the stream itself.
     pub fn is_for_its_consumers_alone(&self) -> bool {
         self.config.is_empty() && self.lines.is_empty() && !self.consumers.is_empty()
@@ -146,7 +155,7 @@ impl Declarations {
             Ok(name) => name,
             Err(error) => {
                 let rule = format!("must be a name of letters, digits, - and _, at most 255 (it {error})");
-                return document.problem(entry.at, path, &shown(&entry.key), &rule, "give it another name");
+                return document.problem(entry.at, path, &quote(&entry.key), &rule, "give it another name");
             }
         };
         if let Some(other) = self.streams.iter().find(|other| other.name == name) {
@@ -191,7 +200,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
             document.problem(
                 entry.at,
                 &path,
-                &format!("a consumer of stream {}", shown(other)),
+                &format!("a consumer of stream {}", quote(other)),
                 &rule,
                 "put it below its own",
             );
@@ -199,7 +208,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
         }
         if let Some(first) = seen.insert(entry.key.as_str(), entry.at.line) {
             let rule = format!("stands in line {first} already");
-            document.problem(entry.at, &path, &shown(&entry.key), &rule, "keep one of the two");
+            document.problem(entry.at, &path, &quote(&entry.key), &rule, "keep one of the two");
             continue;
         }
         let node = exports::unwrapped(&entry.value);
@@ -224,7 +233,7 @@ fn read_consumers(document: &mut Document<'_>, node: &Node, stream: &str, path: 
         document.exported = exported;
         let Ok(name) = entry.key.parse::<StreamName>() else {
             let rule = "must be a name of letters, digits, - and _";
-            document.problem(entry.at, &path, &shown(&entry.key), rule, "give it another name");
+            document.problem(entry.at, &path, &quote(&entry.key), rule, "give it another name");
             continue;
         };
         if !durable && !fields.lines.contains_key("inactive_threshold") {

@@ -198,7 +198,7 @@ impl Field {
     }
 
     /// What null stands for, as JetStream would show it.
-    pub fn shown(&self, canonical: &Value) -> Value {
+    pub fn with_default(&self, canonical: &Value) -> Value {
         match (canonical, self.absent, self.kind) {
             (Value::Null, Absent::Number(number), _) => number.into(),
             (Value::Null, Absent::Word(word), _) => word.into(),

@@ -138,7 +138,7 @@ fn what_is_wrong_is_told_with_its_place() {
             "nats: {nats_port: [1]}",
             "s.yml:1:19: nats.nats_port: cannot use a list: must be a port, 1 to 65535, used once; correct it, or leave it out",
         ),
-        ("nats: 5", "s.yml:1:7: nats: cannot use \"5\": must be a map; write `key: value` lines below it"),
+        ("nats: 5", "s.yml:1:7: nats: cannot use a text: must be a map; write `key: value` lines below it"),
         ("nats: {cluster_listen: 6222}", "must be an address and a port"),
         ("message-broker-service: {auto_start_nats: maybe}", "must be true or false"),
         ("strict_subjects: maybe", "must be true or false"),
@@ -241,4 +241,50 @@ fn files_are_read_within_bounds() {
     assert!(problem(&path).contains("it is not UTF-8 text from byte 3 on"));
     assert!(problem(directory.path()).contains("it is not a regular file"));
     assert!(problem(&directory.path().join("missing")).contains("No such file"));
+}
+
+#[test]
+fn nothing_that_may_be_a_password_is_shown_wherever_it_stands() {
+    let in_user = |text: &str| format!("users: [{{user: a, password: {text}}}]");
+    let mut texts: Vec<String> = [
+        "tell-nobody",
+        "- tell-nobody",
+        "- {a: b}\n- tell-nobody",
+        "nats: tell-nobody",
+        "nats: [tell-nobody]",
+        "nats: {tls: tell-nobody}",
+        "message-broker-service: tell-nobody",
+        "users: tell-nobody",
+        "users: [tell-nobody]",
+        "users: [{user: a, password: b, permissions: tell-nobody}]",
+        "streams: tell-nobody",
+        "streams: [tell-nobody]",
+        "consumers: [tell-nobody]",
+        "streams: {A: tell-nobody}",
+        "streams: {A: {mirror: tell-nobody}}",
+        "streams: {A: {sources: tell-nobody}}",
+        "streams: {A: {sources: [tell-nobody]}}",
+        "streams: {A: {metadata: tell-nobody}}",
+        "streams: {A: {metadata: {a: [tell-nobody]}}}",
+        "streams: {A: {consumers: tell-nobody}}",
+        "streams: {A: {consumers: [tell-nobody]}}",
+        "streams: {A: {consumers: {c: tell-nobody}}}",
+        "key_value: {A: tell-nobody}",
+        "object_store: tell-nobody",
+        "strict_subjects: nats://u:tell-nobody@h",
+        "'nats://u:tell-nobody@h': 1",
+        "NATS_AUTH_PASSWORD=tell-nobody: 1",
+        "streams: {A: {max_age: '-----BEGIN PRIVATE KEY-----tell-nobody'}}",
+    ]
+    .map(str::to_owned)
+    .into();
+    // Passwords that begin with what means something to YAML.
+    for first in ["!", "!!", "*", "@", "%", "`", "|", ">", "{", "[", "'", "\"", "\"\\z", "!a ", "&", "- ", "? "] {
+        texts.push(in_user(&format!("{first}tell-nobody")));
+        texts.push(format!("users:\n  - user: a\n    password: {first}tell-nobody\n"));
+    }
+    for text in texts {
+        let (_, _, problems) = read(&text);
+        assert!(!problems.iter().any(|problem| problem.contains("tell-nobody")), "{text}: {problems:#?}");
+    }
 }

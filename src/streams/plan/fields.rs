@@ -55,7 +55,7 @@ pub(super) fn differences(
         if !field.can_change(&is, &should, version) {
             // What nobody asks for stays as somebody else wants it.
             if !matches!(by, SpecOrigin::Nobody) {
-                let (now, wanted) = (field.shown(&is), field.shown(&should));
+                let (now, wanted) = (field.with_default(&is), field.with_default(&should));
                 differences.conflicts.push(Conflict::Fixed { field: field.name, now, wanted, by });
             }
             continue;
@@ -63,8 +63,8 @@ pub(super) fn differences(
         let circumstances = Circumstances { state, now: at, config, wanted: fields };
         let effect = effect(field.name, &is, &should, &circumstances);
         let filled_in = should.is_null() && is_filled_in(field.name);
-        let wanted = if filled_in { Value::Null } else { field.shown(&should) };
-        let change = Change { field: field.name, now: field.shown(&is), wanted, by, effect };
+        let wanted = if filled_in { Value::Null } else { field.with_default(&should) };
+        let change = Change { field: field.name, now: field.with_default(&is), wanted, by, effect };
         // Nothing we do deletes a message except what an operator declared.
         if change.effect.is_some() && !change.by.is_declared() {
             differences.kept.push(change);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::*;
 use crate::logging::Output;
 use crate::settings::{LogFormat, Settings};
-use crate::supervisor::{ConditionKind, Work};
+use crate::supervisor::{ConditionKind, RestartReason, Work};
 use std::sync::Arc;
 
 #[derive(Default)]
@@ -212,7 +212,7 @@ async fn a_hung_server_is_killed_after_its_chance_and_another_one_launched() {
     handle.report_ok(first, ConditionKind::Service).await;
     until(&handle, |s| s.state.is_ready()).await;
     let asked = Instant::now();
-    handle.replace(first, Replacement::Hung, "silent".into()).await;
+    handle.restart(first, RestartReason::Hung, "silent".into()).await;
     until(&handle, |s| s.state.generation() == Some(Generation(2)) && s.pid.is_some()).await;
     assert_eq!(asked.elapsed().as_secs(), 5);
     assert_eq!(recorder.with(|r| r.signals.clone()), [Signal::SIGTERM, Signal::SIGKILL]);
@@ -222,8 +222,8 @@ async fn a_hung_server_is_killed_after_its_chance_and_another_one_launched() {
 async fn the_deadline_of_a_replaced_server_does_not_hurry_its_successor() {
     let recorder = Recorder { ignores_interrupt: true, ..Recorder::default() };
     let (task, handle) = supervise(&recorder, "10");
-    handle.replace(Generation(1), Replacement::Hung, "silent".into()).await;
-    until(&handle, |s| matches!(s.state, State::Replacing { .. })).await;
+    handle.restart(Generation(1), RestartReason::Hung, "silent".into()).await;
+    until(&handle, |s| matches!(s.state, State::Restarting { .. })).await;
     recorder.die(Exit::Code(0));
     until(&handle, |s| s.state.generation() == Some(Generation(2)) && s.pid.is_some()).await;
     let asked = Instant::now();

@@ -130,35 +130,12 @@ pub async fn publishes_and_consumes(data: &Member) {
     assert_eq!(info["ack_floor"]["stream_seq"], sequence);
 }
 
-/// What a snapshot holds: configuration and state, and its chunks.
 pub async fn snapshot(backup: &Member, stream: &str) -> (Value, Vec<Vec<u8>>) {
-    let client = &backup.connection.client;
-    let inbox = client.new_inbox();
-    let mut chunks = client.subscribe(inbox.clone()).await.unwrap();
-    let request = json!({ "deliver_subject": inbox, "chunk_size": 1024, "no_consumers": false });
-    let taken = backup.ask(&format!("$JS.API.STREAM.SNAPSHOT.{stream}"), request).await;
-    let mut archive = vec![];
-    loop {
-        let chunk = tokio::time::timeout(PATIENCE, chunks.next()).await.unwrap().unwrap();
-        if chunk.payload.is_empty() {
-            assert_eq!(backup.refused(), None);
-            return (json!({ "config": taken["config"], "state": taken["state"] }), archive);
-        }
-        archive.push(chunk.payload.to_vec());
-        if let Some(reply) = chunk.reply {
-            assert!(reply.starts_with("$JS.SNAPSHOT.ACK."), "{reply}");
-            client.publish(reply, "".into()).await.unwrap();
-        }
-    }
+    let taken = JetStream(backup.connection.client.clone()).snapshot(stream).await;
+    assert_eq!(backup.refused(), None);
+    taken
 }
 
-pub async fn restore(backup: &Member, stream: &str, description: Value, archive: Vec<Vec<u8>>) -> Value {
-    let client = &backup.connection.client;
-    let begun = backup.ask(&format!("$JS.API.STREAM.RESTORE.{stream}"), description).await;
-    let subject = begun["deliver_subject"].as_str().unwrap().to_owned();
-    assert!(subject.starts_with("$JS.SNAPSHOT.RESTORE."), "{subject}");
-    for chunk in archive {
-        client.request(subject.clone(), chunk.into()).await.unwrap();
-    }
-    backup.ask(&subject, Value::Null).await
+pub async fn restore(backup: &Member, stream: &str, snapshot: &(Value, Vec<Vec<u8>>)) -> Value {
+    JetStream(backup.connection.client.clone()).restore(stream, snapshot).await
 }

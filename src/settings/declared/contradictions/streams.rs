@@ -28,9 +28,9 @@ fn spans(finder: &mut Finder<'_>) {
     }
     let (age, window) = (finder.number("max_age"), finder.number("duplicate_window"));
     if age > 0 && window > age {
-        let shown = |field: &str, span: i64| readable(field, &span.into());
-        let found = format!("a window above max_age ({})", shown("duplicate_window", window));
-        let rule = format!("must not be above max_age, which is {}", shown("max_age", age));
+        let with_unit = |field: &str, span: i64| readable(field, &span.into());
+        let found = format!("a window above max_age ({})", with_unit("duplicate_window", window));
+        let rule = format!("must not be above max_age, which is {}", with_unit("max_age", age));
         finder.refuse("duplicate_window", found, rule, "shorten it, or leave it out");
     }
     if (1..SECOND).contains(&finder.number("subject_delete_marker_ttl")) {

@@ -1,5 +1,8 @@
 //! What is known about the store, for everybody to see, and how it is told.
 
+use std::collections::VecDeque;
+use std::time::SystemTime;
+
 use crate::integrity::losses::Loss;
 
 /// What is known about the store, for everybody to see.
@@ -8,6 +11,34 @@ pub struct Integrity {
     /// What is missing and not acknowledged.
     pub losses: Vec<Loss>,
     pub reading: Reading,
+    pub restored: Restored,
+}
+
+/// Streams that were restored from snapshots since the program started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    pub count: u64,
+    /// The last of them, the oldest first.
+    last: VecDeque<(SystemTime, String)>,
+}
+
+impl Restored {
+    /// So many are kept for who has not heard of them yet.
+    const MOST: usize = 32;
+
+    pub fn add(&mut self, at: SystemTime, stream: String) {
+        self.count += 1;
+        self.last.push_back((at, stream));
+        if self.last.len() > Self::MOST {
+            self.last.pop_front();
+        }
+    }
+
+    /// Those that came after so many, when and which.
+    pub fn since(&self, count: u64) -> impl Iterator<Item = &(SystemTime, String)> {
+        let news = usize::try_from(self.count.saturating_sub(count)).unwrap_or(Self::MOST);
+        self.last.iter().skip(self.last.len().saturating_sub(news))
+    }
 }
 
 /// How far the streams have been read through since the server started.

@@ -17,7 +17,7 @@ enum Happening {
     Answers(bool),
     ConditionOk(usize, bool),
     ConditionFailed(usize, bool),
-    Replace(bool, bool),
+    Restart(bool, bool),
     Exit(i32),
     Prepared,
     Hindered,
@@ -38,7 +38,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => current().prop_map(Happening::Answers),
         6 => (0..5usize, current()).prop_map(|(kind, current)| Happening::ConditionOk(kind, current)),
         3 => (0..5usize, current()).prop_map(|(kind, current)| Happening::ConditionFailed(kind, current)),
-        2 => (any::<bool>(), current()).prop_map(|(hung, current)| Happening::Replace(hung, current)),
+        2 => (any::<bool>(), current()).prop_map(|(hung, current)| Happening::Restart(hung, current)),
         4 => (0..3).prop_map(Happening::Exit),
         6 => Just(Happening::Prepared),
         2 => Just(Happening::Hindered),
@@ -105,7 +105,7 @@ impl World {
         if let Some(generation) = state.generation() {
             assert_eq!(self.server, Some(generation), "the state knows the server that runs");
         }
-        if matches!(state, State::Restarting { .. } | State::Preparing { .. }) {
+        if matches!(state, State::BackingOff { .. } | State::Preparing { .. }) {
             assert_eq!(self.server, None);
         }
     }
@@ -121,9 +121,9 @@ impl World {
             Happening::ConditionFailed(kind, current) => {
                 Event::ConditionFailed(about(current), CONDITIONS[kind], "x".into())
             }
-            Happening::Replace(hung, current) => {
-                let why = if hung { Replacement::Hung } else { Replacement::Mending };
-                Event::Replace(about(current), why, "x".into())
+            Happening::Restart(hung, current) => {
+                let why = if hung { RestartReason::Hung } else { RestartReason::Recovery };
+                Event::Restart(about(current), why, "x".into())
             }
             // Only what runs can end.
             Happening::Exit(_) | Happening::LaunchFails if self.server.is_none() => return,

@@ -72,12 +72,12 @@ fn degraded() -> State {
     State::Degraded { generation: G1, reason: "x".into(), healthy_for: Duration::ZERO }
 }
 
-fn restarting() -> State {
-    State::Restarting { last: G1, reason: "x".into() }
+fn backing_off() -> State {
+    State::BackingOff { last: G1, reason: "x".into() }
 }
 
-fn replacing(why: Replacement, killed: bool) -> State {
-    State::Replacing { generation: G1, why, reason: "x".into(), healthy_for: Duration::ZERO, killed }
+fn restarting(why: RestartReason, killed: bool) -> State {
+    State::Restarting { generation: G1, why, reason: "x".into(), healthy_for: Duration::ZERO, killed }
 }
 
 fn stopping() -> State {
@@ -100,9 +100,9 @@ fn every_state() -> Vec<State> {
         provisioning(),
         ready(1),
         degraded(),
-        replacing(Replacement::Hung, false),
-        replacing(Replacement::Mending, true),
-        restarting(),
+        restarting(RestartReason::Hung, false),
+        restarting(RestartReason::Recovery, true),
+        backing_off(),
         State::Draining { generation: G1 },
         closing(),
         handing_over(),
@@ -133,7 +133,7 @@ fn news_about_another_server_changes_nothing() {
             Event::Answers(G2),
             Event::ConditionOk(G2, ConditionKind::Service),
             Event::ConditionFailed(G2, ConditionKind::HealthCheck, "x".into()),
-            Event::Replace(G2, Replacement::Hung, "x".into()),
+            Event::Restart(G2, RestartReason::Hung, "x".into()),
             Event::HandedOver(G2),
         ] {
             assert_eq!(step(state.clone(), event), (state.clone(), vec![]));
@@ -165,7 +165,7 @@ fn a_settled_server_that_dies_is_launched_at_once() {
 fn a_server_that_dies_early_waits_out_its_backoff() {
     for state in [starting(), provisioning(), ready(1), degraded()] {
         let (state, actions) = step(state, killed());
-        assert!(matches!(state, State::Restarting { last: G1, .. }), "{state:?}");
+        assert!(matches!(state, State::BackingOff { last: G1, .. }), "{state:?}");
         assert_eq!(actions, [Action::Backoff(Duration::from_millis(50))]);
         let (state, actions) = step(state, Event::BackoffOver);
         assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
@@ -185,7 +185,7 @@ fn a_taken_port_fails_the_first_start_only() {
     let first = step_with(starting(), event(), Duration::ZERO, 10, false);
     assert_eq!(first, (State::Failed(Failure::PortTaken), vec![]));
     let later = step_with(starting(), event(), Duration::ZERO, 10, true);
-    assert!(matches!(later.0, State::Restarting { .. }));
+    assert!(matches!(later.0, State::BackingOff { .. }));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_stop_interrupts_the_server_once_nothing_is_under_way() {
     for state in every_state().into_iter().filter(|state| *state != closing()) {
         assert_eq!(step(state.clone(), Event::Closed), (state, vec![]));
     }
-    assert_eq!(step(restarting(), Event::Stop), (State::Stopped, vec![]));
+    assert_eq!(step(backing_off(), Event::Stop), (State::Stopped, vec![]));
 }
 
 #[test]
@@ -258,14 +258,14 @@ fn a_refused_configuration_fails_the_first_start_only() {
     let first = step_with(starting(), event(), Duration::ZERO, 10, false);
     assert_eq!(first, (State::Failed(Failure::ConfigurationRefused), vec![]));
     let later = step_with(starting(), event(), Duration::ZERO, 10, true);
-    assert!(matches!(later.0, State::Restarting { .. }));
+    assert!(matches!(later.0, State::BackingOff { .. }));
 }
 
 #[test]
 fn time_spent_degraded_is_not_health() {
     let long_degraded = State::Degraded { generation: G1, reason: "x".into(), healthy_for: Duration::from_secs(1) };
     let (state, _) = step(long_degraded, killed());
-    assert!(matches!(state, State::Restarting { .. }), "{state:?}");
+    assert!(matches!(state, State::BackingOff { .. }), "{state:?}");
 }
 
 #[test]
@@ -324,8 +324,8 @@ fn impairment_keeps_the_health_history() {
 
 #[test]
 fn a_hung_server_is_asked_to_end_then_killed_and_counts_as_a_death() {
-    let replace = Event::Replace(G1, Replacement::Hung, "silent".into());
-    let (state, actions) = step(ready(6), replace);
+    let restart = Event::Restart(G1, RestartReason::Hung, "silent".into());
+    let (state, actions) = step(ready(6), restart);
     assert_eq!(actions, [Action::Patience, Action::Terminate]);
     let (state, actions) = step(state, Event::Deadline);
     assert_eq!(actions, [Action::Kill]);
@@ -339,19 +339,19 @@ fn a_hung_server_is_asked_to_end_then_killed_and_counts_as_a_death() {
 
 #[test]
 fn a_server_that_is_mended_is_launched_at_once_whatever_the_budget() {
-    let replace = Event::Replace(G1, Replacement::Mending, "disk".into());
-    let (state, actions) = step(degraded(), replace);
+    let restart = Event::Restart(G1, RestartReason::Recovery, "disk".into());
+    let (state, actions) = step(degraded(), restart);
     assert_eq!(actions, [Action::Deadline, Action::Interrupt]);
     let (state, actions) = step_with(state, killed(), Duration::ZERO, 0, true);
     assert_eq!((state, actions), (preparing(None), vec![Action::Prepare]));
 }
 
 #[test]
-fn a_stop_goes_before_a_replacement() {
-    let asked = step(replacing(Replacement::Hung, false), Event::Stop);
+fn a_stop_goes_before_a_restart() {
+    let asked = step(restarting(RestartReason::Hung, false), Event::Stop);
     assert_eq!(asked, (stopping(), vec![Action::Deadline, Action::Interrupt]));
     let killed = State::Stopping { generation: G1, killed: true };
-    assert_eq!(step(replacing(Replacement::Hung, true), Event::Stop), (killed, vec![Action::Deadline]));
+    assert_eq!(step(restarting(RestartReason::Hung, true), Event::Stop), (killed, vec![Action::Deadline]));
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn lame_duck_mode_ends_the_broker_and_a_stop_cuts_it_short() {
     assert_eq!(step(duck.clone(), Event::Stop), (stopping(), vec![Action::Deadline, Action::Interrupt]));
     assert_eq!(step(duck.clone(), Event::Deadline), (stopping(), vec![Action::Interrupt, Action::Hurry]));
     assert_eq!(step(duck, killed()), (State::Stopped, vec![]));
-    assert_eq!(step(restarting(), Event::LameDuck), (State::Stopped, vec![]));
+    assert_eq!(step(backing_off(), Event::LameDuck), (State::Stopped, vec![]));
     assert_eq!(step(stopping(), Event::LameDuck), (stopping(), vec![]));
 }
 

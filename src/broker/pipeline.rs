@@ -1,0 +1,245 @@
+//! Many messages one after another: sent in their order without waiting for each other, answered in the
+//! same order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use async_nats::{StatusCode, Subscriber};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Broker, Failure, Message, Session, Stored};
+use crate::nats::parse_answer;
+
+/// Messages on their way at a time, and bytes.
+const MOST: usize = 1000;
+const MOST_BYTES: usize = 8 << 20;
+
+/// What became of one of them. `E` is what made it no message at all.
+#[derive(Debug)]
+pub enum Sent<E> {
+    Stored(Stored, Message),
+    Failed(Failure),
+    NoMessage(E),
+}
+
+/// One message, from when it was read until it is answered.
+enum Slot<E> {
+    OnItsWay { message: Message, deadline: Instant },
+    Done(Sent<E>),
+}
+
+/// The connection that carries them, while it lasts.
+struct Lane {
+    session: Session,
+    answers: Subscriber,
+    prefix: String,
+}
+
+struct Pipeline<E> {
+    broker: Broker,
+    /// [`None`] once there are no more.
+    source: Option<BoxStream<'static, Result<Message, E>>>,
+    patience: Duration,
+    lane: Option<Lane>,
+    slots: VecDeque<Slot<E>>,
+    /// The number of the first slot.
+    first: u64,
+    bytes: usize,
+}
+
+impl Lane {
+    async fn open(broker: &Broker, deadline: Instant) -> Result<Self, Failure> {
+        let session = broker.data(deadline).await?;
+        let prefix = format!("{}.", session.client().new_inbox());
+        match session.client().subscribe(format!("{prefix}*")).await {
+            Ok(answers) => Ok(Self { session, answers, prefix }),
+            Err(_) => Err(broker.not_connected()),
+        }
+    }
+}
+
+enum Step<E> {
+    Read(Option<Result<Message, E>>),
+    Answer(Option<async_nats::Message>),
+    Gone,
+    Late,
+}
+
+impl Broker {
+    /// Stores the messages of `source` in their order, and gives what became of each in that order, each
+    /// within `patience` after it was read.
+    ///
+    /// A message with an id for which nothing was heard is sent again, by then behind later ones.
+    pub fn publish_all<E: Send + 'static>(
+        &self,
+        source: BoxStream<'static, Result<Message, E>>,
+        patience: Duration,
+    ) -> impl Stream<Item = Sent<E>> + Send + use<E> {
+        let pipeline = Pipeline {
+            broker: self.clone(),
+            source: Some(source),
+            patience,
+            lane: None,
+            slots: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+        };
+        stream::unfold(pipeline, |mut pipeline| async move { pipeline.next().await.map(|sent| (sent, pipeline)) })
+    }
+}
+
+impl<E> Pipeline<E> {
+    async fn next(&mut self) -> Option<Sent<E>> {
+        loop {
+            if let Some(Slot::Done(_)) = self.slots.front() {
+                self.first += 1;
+                let Some(Slot::Done(sent)) = self.slots.pop_front() else { return None };
+                return Some(sent);
+            }
+            if self.slots.is_empty() && self.source.is_none() {
+                return None;
+            }
+            match self.step().await {
+                Step::Read(None) => self.source = None,
+                Step::Read(Some(Ok(message))) => self.send(message).await,
+                Step::Read(Some(Err(error))) => self.slots.push_back(Slot::Done(Sent::NoMessage(error))),
+                Step::Answer(Some(answer)) => self.take(&answer).await,
+                Step::Answer(None) | Step::Gone => self.give_up_lane().await,
+                Step::Late => self.give_up_first(),
+            }
+        }
+    }
+
+    /// What happens next: answers go before further messages, so that nothing waits longer than it must.
+    async fn step(&mut self) -> Step<E> {
+        let has_room = self.slots.len() < MOST && (self.bytes < MOST_BYTES || self.slots.is_empty());
+        let deadline = self.slots.iter().find_map(|slot| match slot {
+            Slot::OnItsWay { deadline, .. } => Some(*deadline),
+            Slot::Done(_) => None,
+        });
+        let (source, lane) = (&mut self.source, &mut self.lane);
+        let read = async {
+            match source {
+                Some(source) if has_room => source.next().await,
+                _ => std::future::pending().await,
+            }
+        };
+        let answered = async {
+            match lane {
+                Some(lane) => tokio::select! {
+                    biased;
+                    answer = lane.answers.next() => Step::Answer(answer),
+                    () = lane.session.gone() => Step::Gone,
+                },
+                None => std::future::pending().await,
+            }
+        };
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            step = answered => step,
+            read = read => Step::Read(read),
+            () = late => Step::Late,
+        }
+    }
+
+    async fn send(&mut self, message: Message) {
+        let deadline = Instant::now() + self.patience;
+        let slot = match timeout_at(deadline, self.try_to_send(&message, deadline)).await {
+            Ok(Ok(())) => {
+                self.bytes += message.payload.len();
+                Slot::OnItsWay { message, deadline }
+            }
+            Ok(Err(failure)) => Slot::Done(Sent::Failed(failure)),
+            // The connection takes nothing, and may have taken this one.
+            Err(_) => Slot::Done(Sent::Failed(message.unconfirmed())),
+        };
+        self.slots.push_back(slot);
+    }
+
+    async fn try_to_send(&mut self, message: &Message, deadline: Instant) -> Result<(), Failure> {
+        let number = self.first + self.slots.len() as u64;
+        if self.lane.is_none() {
+            self.lane = Some(Lane::open(&self.broker, deadline).await?);
+        }
+        let Some(lane) = &self.lane else { return Err(self.broker.not_connected()) };
+        let client = lane.session.client();
+        let size = message.payload.len();
+        if size > client.max_payload() {
+            return Err(Failure::TooLarge { size, most: client.max_payload() });
+        }
+        let (subject, reply) = (message.subject.as_str().to_owned(), format!("{}{number}", lane.prefix));
+        let sent = match message.all_headers() {
+            Some(headers) => {
+                client.publish_with_reply_and_headers(subject, reply, headers, message.payload.clone()).await
+            }
+            None => client.publish_with_reply(subject, reply, message.payload.clone()).await,
+        };
+        sent.map_err(|error| Failure::Invalid(error.to_string()))
+    }
+
+    /// An answer to one of them.
+    async fn take(&mut self, answer: &async_nats::Message) {
+        let Some(lane) = &self.lane else { return };
+        let number = answer.subject.strip_prefix(&lane.prefix).and_then(|number| number.parse::<u64>().ok());
+        let Some(index) = number.and_then(|number| number.checked_sub(self.first)) else { return };
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Slot::OnItsWay { message, deadline } = slot else { return };
+        let not_taken = match parse_answer::<Stored>(&answer.payload) {
+            _ if answer.status == Some(StatusCode::NO_RESPONDERS) => None,
+            Ok(Ok(stored)) => Some(Ok(stored)),
+            Ok(Err(refusal)) if !refusal.is_transient() => Some(Err(Failure::from(refusal))),
+            // It was not stored.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        self.bytes -= message.payload.len();
+        let (message, deadline) = (message.clone(), *deadline);
+        let outcome = match not_taken {
+            Some(outcome) => outcome,
+            None => self.broker.publish(&message, deadline).await,
+        };
+        *slot = Slot::Done(match outcome {
+            Ok(stored) => Sent::Stored(stored, message),
+            Err(failure) => Sent::Failed(failure),
+        });
+    }
+
+    /// The connection is gone: nothing more will be heard of what is on its way.
+    async fn give_up_lane(&mut self) {
+        self.lane = None;
+        for slot in &mut self.slots {
+            let Slot::OnItsWay { message, deadline } = slot else { continue };
+            self.bytes -= message.payload.len();
+            let (message, deadline) = (message.clone(), *deadline);
+            let outcome = match message.msg_id {
+                Some(_) => self.broker.publish(&message, deadline).await,
+                None => Err(message.unconfirmed()),
+            };
+            *slot = Slot::Done(match outcome {
+                Ok(stored) => Sent::Stored(stored, message),
+                // An earlier attempt may have been heard.
+                Err(Failure::NotConnected { .. } | Failure::NotReady(_)) => Sent::Failed(message.unconfirmed()),
+                Err(failure) => Sent::Failed(failure),
+            });
+        }
+    }
+
+    /// The first that is on its way had no answer in time.
+    fn give_up_first(&mut self) {
+        let waiting = self.slots.iter_mut().find(|slot| matches!(slot, Slot::OnItsWay { .. }));
+        if let Some(slot) = waiting
+            && let Slot::OnItsWay { message, .. } = slot
+        {
+            self.bytes -= message.payload.len();
+            let failure = message.unconfirmed();
+            *slot = Slot::Done(Sent::Failed(failure));
+        }
+    }
+}

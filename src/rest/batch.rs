@@ -1,0 +1,291 @@
+//! `POST /api/v1/broker/publish/batch`: many messages on one request, each with its own outcome.
+
+mod lines;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::errors::{self, About};
+use super::message::{PublishRequest, invalid};
+use super::publish::Published;
+use super::state::{Acting, Api};
+use crate::broker::{Broker, LARGEST_ATOMIC_BATCH, Message, Sent};
+use crate::http::Deadline;
+use crate::http::body::{self, Query, Whole};
+use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem};
+
+/// Messages of one array at most; lines have no such bound.
+const LARGEST_ARRAY: usize = 10_000;
+
+#[derive(Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct BatchQuery {
+    /// All or nothing, on one stream with allow_atomic.
+    #[serde(default)]
+    atomic: bool,
+    /// Which outcomes the answer lists.
+    #[serde(default)]
+    #[param(inline)]
+    results: Results,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Results {
+    #[default]
+    All,
+    /// Those of messages that were not stored, or are not known to be.
+    Failed,
+}
+
+/// What became of one message, by its place in the request.
+#[derive(Serialize, ToSchema)]
+pub struct Outcome {
+    index: usize,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum What {
+    Success(Published),
+    Error {
+        error_code: Code,
+        /// What it would have been for the message alone.
+        http_status: u16,
+        message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        details: Option<serde_json::Value>,
+    },
+}
+
+impl Outcome {
+    fn of(index: usize, sent: Sent<Problem>) -> Self {
+        let problem = match sent {
+            Sent::Stored(stored, message) => {
+                return Self { index, what: What::Success(Published::of(stored, &message.subject)) };
+            }
+            Sent::Failed(failure) => errors::of(failure, About::Message),
+            Sent::NoMessage(problem) => problem,
+        };
+        let Problem { status, code, message, details, .. } = problem;
+        Self { index, what: What::Error { error_code: code, http_status: status.as_u16(), message, details } }
+    }
+
+    fn is_success(&self) -> bool {
+        matches!(self.what, What::Success(_))
+    }
+}
+
+/// What became of all of them.
+#[derive(Serialize, ToSchema)]
+struct BatchOutcome {
+    published: usize,
+    failed: usize,
+    /// In the order of the request.
+    results: Vec<Outcome>,
+}
+
+/// Stores many messages, pipelined, in their order.
+///
+/// As a JSON array, or as lines of JSON (`application/x-ndjson`) that are answered line by line as they are
+/// stored. An Idempotency-Key gives each message that has no id of its own one: the key, a colon and its
+/// index.
+#[utoipa::path(
+    post, path = "/api/v1/broker/publish/batch", tag = "publish", params(BatchQuery),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes the whole batch repeatable")),
+    request_body(content(
+        (Vec<PublishRequest> = "application/json"), (PublishRequest = "application/x-ndjson"),
+    )),
+    responses(
+        (status = 200, body = Envelope<BatchOutcome>, description = "all were stored"),
+        (status = 207, body = Envelope<BatchOutcome>, description = "some were not, or the answer began before the end of the request"),
+        (status = "default", body = ErrorEnvelope, description = "see error_code"),
+    )
+)]
+async fn publish_batch(
+    State(api): State<Api>,
+    Extension(Acting(broker)): Extension<Acting>,
+    Extension(Deadline(deadline)): Extension<Deadline>,
+    Query(query): Query<BatchQuery>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let entries = Entries::new(headers)?;
+    if is_lines(&entries.headers) {
+        if query.atomic {
+            return Err(invalid("an atomic batch is a JSON array, so that its end is known before it is sent"));
+        }
+        let patience = api.settings().api.request_timeout;
+        let longest = request.extensions().get::<body::MaxBody>().map_or(1 << 20, |most| most.bytes);
+        return Ok(lines::answer(broker, entries, request.into_body(), longest, patience, query.results).await);
+    }
+    body::require_json(&entries.headers)?;
+    let Whole(body) = body::whole(request).await?;
+    let array = entries_of(&body)?;
+    if query.atomic {
+        let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
+        return publish_atomically(&broker, messages, deadline).await.map(IntoResponse::into_response);
+    }
+    let patience = deadline.saturating_duration_since(Instant::now());
+    let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
+    let sent = broker.publish_all(stream::iter(messages).boxed(), patience);
+    let results: Vec<Outcome> = sent.enumerate().map(|(index, sent)| Outcome::of(index, sent)).collect().await;
+    Ok(answer(results, query.results))
+}
+
+fn is_lines(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"]
+        .iter()
+        .any(|lines| essence.eq_ignore_ascii_case(lines))
+}
+
+/// How the entries of one request are read.
+struct Entries {
+    headers: HeaderMap,
+    /// Begins the ids of messages that have none.
+    key: Option<String>,
+    /// The headers without the key, for what goes into each message.
+    of_each: HeaderMap,
+}
+
+impl Entries {
+    fn new(headers: HeaderMap) -> Result<Self, Problem> {
+        let mut of_each = headers.clone();
+        let keys: Vec<_> = headers.get_all("idempotency-key").iter().collect();
+        let key = match keys.as_slice() {
+            [] => None,
+            [key] => {
+                let key =
+                    key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
+                let bare = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+                Some(bare.to_owned())
+            }
+            _ => return Err(invalid("two Idempotency-Key headers")),
+        };
+        of_each.remove("idempotency-key");
+        Ok(Self { headers, key, of_each })
+    }
+
+    fn read(&self, index: usize, text: &str) -> Result<Message, Problem> {
+        let request: PublishRequest = body::parse(text.as_bytes(), Code::InvalidMessageData)?;
+        let mut message = request.into_message(&self.of_each)?;
+        if let (None, Some(key)) = (&message.msg_id, &self.key) {
+            message.msg_id = Some(format!("{key}:{index}"));
+        }
+        Ok(message)
+    }
+}
+
+/// The texts of the entries of an array.
+fn entries_of(body: &Bytes) -> Result<Vec<&RawValue>, Problem> {
+    let entries: Vec<&RawValue> = body::parse(body, Code::InvalidMessageData)?;
+    if entries.is_empty() {
+        return Err(invalid("the batch is empty"));
+    }
+    if entries.len() > LARGEST_ARRAY {
+        let message = format!(
+            "the array has {} messages, and takes {LARGEST_ARRAY} at most; lines of application/x-ndjson have no such bound",
+            entries.len()
+        );
+        let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message);
+        return Err(problem.with_details(json!({ "limit": LARGEST_ARRAY })));
+    }
+    Ok(entries)
+}
+
+/// Success when all are stored, 207 when some are, and the first failure when none is.
+fn answer(mut results: Vec<Outcome>, listed: Results) -> Response {
+    let failed = results.iter().filter(|outcome| !outcome.is_success()).count();
+    let published = results.len() - failed;
+    if published == 0
+        && let Some(What::Error { error_code, http_status, message, .. }) = results.first().map(|first| &first.what)
+    {
+        let status = StatusCode::from_u16(*http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let message = format!("no message of the batch is known to be stored; the first: {message}");
+        let mut problem = Problem::new(status, *error_code, message);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            problem = problem.retry_after(1);
+        }
+        return problem.with_details(json!({ "published": 0, "failed": failed, "results": results })).into_response();
+    }
+    if listed == Results::Failed {
+        results.retain(|outcome| !outcome.is_success());
+    }
+    let status = if failed == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+    let message = format!("{published} messages published, {failed} failed");
+    (status, Envelope::of(message, BatchOutcome { published, failed, results })).into_response()
+}
+
+/// What became of a batch that is stored as a whole.
+#[derive(Serialize, ToSchema)]
+struct AtomicOutcome {
+    published: usize,
+    failed: usize,
+    stream: String,
+    /// Of the first message and of the last.
+    first_sequence: u64,
+    sequence: u64,
+}
+
+async fn publish_atomically(
+    broker: &Broker,
+    messages: Vec<Result<Message, Problem>>,
+    deadline: Instant,
+) -> Result<Envelope<AtomicOutcome>, Problem> {
+    if messages.len() > LARGEST_ATOMIC_BATCH {
+        let message =
+            format!("an atomic batch has at most {LARGEST_ATOMIC_BATCH} messages, this one {}", messages.len());
+        return Err(invalid(message).with_details(json!({ "limit": LARGEST_ATOMIC_BATCH })));
+    }
+    let at = |index: usize| {
+        move |problem: Problem| {
+            let message = format!("message {index} of the batch: {}", problem.message);
+            Problem { message, ..problem }
+        }
+    };
+    let messages: Vec<Message> = messages
+        .into_iter()
+        .enumerate()
+        .map(|(index, message)| message.map_err(at(index)))
+        .collect::<Result<_, _>>()?;
+    let stored = broker.publish_atomically(&messages, deadline).await;
+    let stored = stored.map_err(|failure| errors::of(failure, About::Message))?;
+    let published = messages.len();
+    let outcome = AtomicOutcome {
+        published,
+        failed: 0,
+        stream: stored.stream,
+        first_sequence: (stored.sequence + 1).saturating_sub(published as u64),
+        sequence: stored.sequence,
+    };
+    Ok(Envelope::of(format!("{published} messages published as one"), outcome))
+}
+
+pub fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(publish_batch))
+}
+
+/// For how long a line may be waited for.
+type Patience = Duration;
+
+/// The body of an answer that is made line by line.
+fn lines_response(status: StatusCode, body: Body) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}

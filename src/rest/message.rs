@@ -1,0 +1,192 @@
+//! Messages as clients write them, read into what the broker stores.
+
+use std::borrow::Cow;
+
+use async_nats::HeaderMap;
+use axum::http;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::{RawValue, Value};
+use utoipa::ToSchema;
+
+use crate::broker::{Expectations, Message};
+use crate::domain::Subject;
+use crate::http::envelope::{Code, Problem};
+
+/// A message to be stored.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishRequest<'a> {
+    /// Where to; no wildcards.
+    #[serde(borrow)]
+    #[schema(value_type = String, example = "trade-data.binance.spot.BTCUSDT")]
+    subject: Cow<'a, str>,
+    /// A text is sent as its bytes, anything else as JSON.
+    #[serde(borrow)]
+    #[schema(value_type = Value)]
+    message: &'a RawValue,
+    /// NATS headers: a text each, or a list of texts.
+    #[serde(default)]
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    headers: Option<serde_json::Map<String, Value>>,
+    /// With the same id within the stream's duplicate window a message is stored once; payloads are never
+    /// compared.
+    #[serde(default)]
+    msg_id: Option<String>,
+    /// Only if that is the last sequence of the stream.
+    #[serde(default)]
+    expected_last_sequence: Option<u64>,
+    /// How `message` is written.
+    #[serde(default)]
+    encoding: Encoding,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// A text is sent as its bytes, anything else as JSON.
+    #[default]
+    Json,
+    /// `message` must be a text.
+    Text,
+    /// `message` must be a text in base64.
+    Base64,
+}
+
+pub fn invalid(message: impl Into<String>) -> Problem {
+    Problem::new(http::StatusCode::BAD_REQUEST, Code::InvalidMessageData, message)
+}
+
+impl PublishRequest<'_> {
+    /// Reads it as a message; `headers` are those of the request.
+    pub fn into_message(self, headers: &http::HeaderMap) -> Result<Message, Problem> {
+        let subject = subject(&self.subject)?;
+        let mut message = Message {
+            payload: payload(self.message, self.encoding)?,
+            headers: HeaderMap::new(),
+            msg_id: self.msg_id,
+            expects: Expectations { last_sequence: self.expected_last_sequence, ..Expectations::default() },
+            subject,
+        };
+        if let Some(given) = self.headers {
+            for (name, values) in given {
+                let values = match values {
+                    Value::Array(values) => values,
+                    value => vec![value],
+                };
+                for value in values {
+                    let Value::String(value) = value else {
+                        return Err(invalid(format!("header {name:?} must be a text or a list of texts")));
+                    };
+                    message.take_header(&name, &value)?;
+                }
+            }
+        }
+        message.take_request_headers(headers)?;
+        Ok(message)
+    }
+}
+
+/// Where a client may publish to: one subject, which is nobody's own.
+pub fn subject(text: &str) -> Result<Subject, Problem> {
+    let subject: Subject = text.parse().map_err(|error| invalid(format!("the subject {error}")))?;
+    if text.split('.').any(|token| matches!(token, "*" | ">")) {
+        return Err(invalid("the subject holds a wildcard; a message goes to one subject"));
+    }
+    let first = text.split('.').next().unwrap_or_default();
+    let is_reserved = (first.starts_with('$') && !matches!(first, "$KV" | "$O"))
+        || matches!(first, "_INBOX" | "_R_" | "_GR_")
+        || first.starts_with("_unified_nats");
+    if is_reserved {
+        return Err(invalid(format!("subjects below {first} are those of NATS itself")));
+    }
+    Ok(subject)
+}
+
+fn payload(message: &RawValue, encoding: Encoding) -> Result<Bytes, Problem> {
+    let raw = message.get();
+    let text = || serde_json::from_str::<String>(raw).map_err(|_| ());
+    match encoding {
+        Encoding::Json if !raw.starts_with('"') => Ok(Bytes::copy_from_slice(raw.as_bytes())),
+        Encoding::Json | Encoding::Text => match text() {
+            Ok(text) => Ok(text.into()),
+            Err(()) => Err(invalid("message must be a text where encoding is \"text\"")),
+        },
+        Encoding::Base64 => {
+            let text = text().map_err(|()| invalid("message must be a text where encoding is \"base64\""))?;
+            let decoded = BASE64_STANDARD.decode(text);
+            decoded.map(Bytes::from).map_err(|error| invalid(format!("message is no base64: {error}")))
+        }
+    }
+}
+
+/// The longest message id; it stands in a header and in the server's memory.
+const LONGEST_ID: usize = 512;
+
+impl Message {
+    /// A header that the client gives. Those that tell nats-server what to do are few.
+    pub fn take_header(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+        let refuse = |why: &str| Err(invalid(format!("header {name:?} {why}")));
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':') {
+            return refuse("has a name that no NATS header can have");
+        }
+        if value.bytes().any(|byte| byte == b'\r' || byte == b'\n') {
+            return refuse("holds a line break");
+        }
+        let number = || value.trim().parse::<u64>().map_err(|_| invalid(format!("header {name:?} must be a sequence")));
+        match name.to_ascii_lowercase().as_str() {
+            "nats-msg-id" => self.take_msg_id(value)?,
+            "nats-expected-stream" => self.expects.stream = Some(value.to_owned()),
+            "nats-expected-last-sequence" => self.expects.last_sequence = Some(number()?),
+            "nats-expected-last-subject-sequence" => self.expects.last_sequence_of_subject = Some(number()?),
+            "nats-expected-last-msg-id" => self.expects.last_msg_id = Some(value.to_owned()),
+            "nats-ttl" => self.headers.append("Nats-TTL", value),
+            lower if lower.starts_with("nats-") => {
+                return refuse(
+                    "is one that NATS gives a meaning; allowed are Nats-Msg-Id, Nats-Expected-* and Nats-TTL",
+                );
+            }
+            _ => self.headers.append(name, value),
+        }
+        Ok(())
+    }
+
+    fn take_msg_id(&mut self, id: &str) -> Result<(), Problem> {
+        if id.is_empty() || id.len() > LONGEST_ID || id.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(invalid(format!("a message id has 1 to {LONGEST_ID} bytes and no control characters")));
+        }
+        match &self.msg_id {
+            Some(other) if other != id => Err(invalid(format!("two message ids: {other:?} and {id:?}"))),
+            _ => {
+                self.msg_id = Some(id.to_owned());
+                Ok(())
+            }
+        }
+    }
+
+    /// What the request itself says: its idempotency key, and the trace it belongs to.
+    pub fn take_request_headers(&mut self, headers: &http::HeaderMap) -> Result<(), Problem> {
+        if let Some(id) = self.msg_id.take() {
+            self.take_msg_id(&id)?;
+        }
+        let mut keys = headers.get_all("idempotency-key").iter();
+        if let Some(key) = keys.next() {
+            if keys.next().is_some() {
+                return Err(invalid("two Idempotency-Key headers"));
+            }
+            let key = key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
+            let bare = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+            self.take_msg_id(bare)?;
+        }
+        for name in ["traceparent", "tracestate"] {
+            if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok())
+                && self.headers.get(name).is_none()
+            {
+                self.headers.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+}
