@@ -8,10 +8,13 @@
 mod ack_tokens;
 mod asking;
 mod atomic;
+mod captured;
+mod consumer;
 mod consumers;
 mod delivery;
 mod failure;
 mod feed;
+mod hub;
 mod link;
 mod messages;
 mod overview;
@@ -37,6 +40,7 @@ use tokio::time::{Instant, timeout_at};
 pub use ack_tokens::{AckTokens, ConsumerId, TokenError};
 pub use atomic::LARGEST as LARGEST_ATOMIC_BATCH;
 pub use failure::Failure;
+pub use hub::End;
 pub use link::{Links, Session};
 pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use overview::Overview;
@@ -49,7 +53,7 @@ pub use record::Record;
 pub use replay::{Replay, ReplayRequest, Speed};
 pub use ring::Event;
 pub use streams::{Difference, Page, Provisioned};
-pub use tail::{End, From, Output, Tail, TailRequest};
+pub use tail::{From, Output, Tail, TailRequest};
 pub use users::Users;
 pub use work::{Piece, Settlement, Work};
 
@@ -67,7 +71,7 @@ pub struct Broker {
     status: watch::Receiver<Arc<BrokerStatus>>,
     last_overview: LastOverview,
     failed_connects: Arc<AtomicU64>,
-    hubs: Arc<tail::Hubs>,
+    hubs: Arc<hub::Hubs>,
     replays: Arc<Semaphore>,
     /// Held by each handle, so that it shows whether there are any.
     handles: Arc<()>,
@@ -77,7 +81,7 @@ impl Broker {
     /// The handle, and the connections that somebody has to keep ([`Links::run`]).
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
-        let (hubs, replays) = (tail::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
+        let (hubs, replays) = (hub::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
         let broker = Self {
             data: links.data(),
             control: links.control(),
@@ -99,7 +103,7 @@ impl Broker {
             status,
             last_overview: LastOverview::default(),
             failed_connects: Arc::default(),
-            hubs: tail::Hubs::new(),
+            hubs: hub::Hubs::new(),
             replays: Arc::new(Semaphore::new(replay::REPLAYS)),
             handles: Arc::default(),
         }

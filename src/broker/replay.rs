@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Feed, Gap, GapReason, Item, Most, Start};
+use super::consumer::{Most, Start};
+use super::feed::{Feed, Gap, GapReason, Item};
 use super::point::{Nanos, Point, Range};
 use super::{Broker, Failure, Record};
 use crate::domain::Subject;

@@ -76,6 +76,17 @@ impl Event {
         &self.sse[self.id.0..self.id.1]
     }
 
+    /// Whether it is news to somebody who has seen so much of the stream made then, and has seen it after that.
+    /// Whoever has caught up may be ahead of the ring.
+    pub fn is_behind(&self, seen: &mut (i64, u64)) -> bool {
+        let steps_back = self.gap.is_some_and(|gap| gap.reason == GapReason::EndLost);
+        let is_news = self.created != seen.0 || self.sequence > seen.1 || steps_back;
+        if is_news {
+            *seen = (self.created, self.sequence);
+        }
+        is_news
+    }
+
     fn size(&self) -> usize {
         self.sse.len() + 128
     }
@@ -255,6 +266,21 @@ mod tests {
         assert_eq!(ring.place_behind(1, 9), None, "there may be more before");
         assert_eq!(ring.place_behind(2, 12), None, "another stream of that name");
         assert!(matches!(ring.take(1, 3, ALL), Found::Nothing));
+    }
+
+    #[test]
+    fn who_is_ahead_of_the_ring_is_sent_nothing_again() {
+        let mut ring = Ring::new(1, 10);
+        let place = ring.place_behind(1, 12).unwrap();
+        let lost = Arc::new(Event::gap("S", 1, Gap { from: 12, to: Some(13), reason: GapReason::EndLost }, 11));
+        let anew = Arc::new(Event::gap("S", 2, Gap { from: 13, to: None, reason: GapReason::StreamRecreated }, 0));
+        for event in [event(1, 11), event(1, 12), event(1, 13), lost, event(1, 12), anew, event(2, 1)] {
+            assert!(ring.push(&event, usize::MAX));
+        }
+        let Found::Events(mut events) = ring.take(1, place, ALL) else { panic!() };
+        let mut seen = (1, 12);
+        events.retain(|event| event.is_behind(&mut seen));
+        assert_eq!(sequences(Found::Events(events)), [13, 11, 12, 0, 1]);
     }
 
     #[test]

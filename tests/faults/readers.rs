@@ -78,7 +78,7 @@ async fn resuming(url: String, mut choices: fastrand::Rng, until: Until) -> Rece
     while !received.is_done(&until, &mut given_up) {
         let mut sse = match Sse::open(&url, id.as_deref()).await {
             Ok(sse) => sse,
-            Err((status, _)) if matches!(status, 0 | 503 | 504) => continue,
+            Err((0 | 503 | 504, _)) => continue,
             Err(refusal) => {
                 received.problems.push(format!("{refusal:?}"));
                 return received;

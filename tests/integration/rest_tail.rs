@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
 use crate::sse::Sse;
-use crate::support::{Broker, CURRENT, JetStream, PATIENCE, cannot_run, wait_for};
+use crate::support::{Broker, CURRENT, JetStream, PATIENCE, cannot_run, http_client, wait_for};
+use crate::ws_client::Ws;
 
 const SUBJECT: &str = "trade-data.binance.spot.BTCUSDT";
 
@@ -301,4 +302,44 @@ fn a_reader_that_takes_nothing_is_dropped_and_costs_no_memory() {
             &text[text.len() - 200..]
         );
     });
+}
+
+#[test]
+fn readers_need_no_more_than_the_rights_of_the_data_side() {
+    for version in ["2.10.26", CURRENT] {
+        let mut broker = Broker::with_server(version);
+        let users = broker.path("users.yml");
+        std::fs::write(&users, "users:\n  - {user: someone, password: secret}\n").unwrap();
+        broker.set("NATS_AUTH_ENABLED", "true").set("NATS_USERS_FILE", users.display());
+        broker.start();
+        run(async {
+            let someone = async_nats::ConnectOptions::with_user_and_password("someone".into(), "secret".into());
+            let js = JetStream(someone.connect(broker.url()).await.unwrap());
+            let durable = json!({
+                "stream_name": "MARKET_DATA", "config": { "durable_name": "worker", "ack_policy": "explicit" },
+            });
+            js.ask("$JS.API.CONSUMER.DURABLE.CREATE.MARKET_DATA.worker", durable).await;
+            js.publish(SUBJECT, "1").await;
+            let mut past = Sse::open(&tail_of(&broker, "subject=trade-data.>&from=1"), None).await.unwrap();
+            let mut last = Sse::open(&tail_of(&broker, "subject=trade-data.>&snapshot=last"), None).await.unwrap();
+            assert_eq!(sequences(&past.messages(1).await), [1]);
+            assert_eq!(sequences(&last.messages(1).await), [1]);
+            js.publish(SUBJECT, "2").await;
+            assert_eq!(sequences(&past.messages(1).await), [2]);
+            assert_eq!(sequences(&last.messages(1).await), [2]);
+            let url = broker.api("/api/v1/broker/replay?subject=trade-data.>");
+            let replay = http_client().get(url).send().await.unwrap().text().await.unwrap();
+            assert!(replay.lines().count() == 3 && replay.contains("\"complete\":true"), "{replay}");
+            let mut ws = Ws::open(broker.ports.api).await;
+            ws.send(json!({ "type": "subscribe", "id": "w", "stream": "MARKET_DATA", "consumer": "worker" })).await;
+            ws.expect("subscribed").await;
+            assert_eq!(ws.sequences(2).await, [1, 2]);
+            ws.send(json!({ "type": "ack", "id": "w", "message": 1 })).await;
+            ws.expect("acked").await;
+            drop((past, last));
+            // Also what cleans up after readers.
+            until("only the durable one is left", async || consumers(&js).await == ["worker"]).await;
+        });
+        assert!(!broker.log().contains("ermissions"), "{version}: {}", broker.log());
+    }
 }

@@ -49,7 +49,8 @@ fn credits_bound_what_comes(version: &str) {
         tokio::task::block_in_place(|| kill(broker.server_pid(), Signal::SIGKILL).unwrap());
         ws.send(json!({ "type": "credits", "id": "a", "n": 100 })).await;
         assert_eq!(ws.sequences(3).await, [3, 4, 5]);
-        tokio::task::block_in_place(|| wait_for("it is back", || (broker.state() == "ready").then_some(())));
+        let ready = || (broker.restarts() == Some(1) && broker.state() == "ready").then_some(());
+        tokio::task::block_in_place(|| wait_for("it is back", ready));
         let js = JetStream(broker.client().await);
         js.publish(SUBJECT, "6").await;
         assert_eq!(ws.sequences(1).await, [6]);
