@@ -4,6 +4,7 @@
 //! whose key lives as long as the program. So the subject that an acknowledgement goes to is always one that
 //! nats-server has given for that very consumer, whatever a client sends.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -40,7 +41,7 @@ pub struct AckTokens {
 
 /// What a token holds.
 #[derive(Serialize, Deserialize)]
-struct Content<'a>(&'a str, &'a str, &'a str, &'a str, u64);
+struct Content<'a>(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, u64);
 
 /// Bytes of the MAC that stand before the content.
 const MAC: usize = 32;
@@ -59,7 +60,8 @@ impl AckTokens {
     pub fn give(&self, of: &ConsumerId, reply: &str, valid: Duration) -> String {
         let until = self.started.elapsed().saturating_add(valid).as_millis();
         let until = u64::try_from(until).unwrap_or(u64::MAX);
-        let content = Content(&of.stream, &of.consumer, &of.created, reply, until);
+        let [stream, consumer, created] = [&of.stream, &of.consumer, &of.created].map(Cow::from);
+        let content = Content(stream, consumer, created, reply.into(), until);
         // Texts and a number: there is nothing that cannot be written.
         let content = serde_json::to_vec(&content).unwrap_or_default();
         let mut token = hmac::sign(&self.key, &content).as_ref().to_vec();
@@ -77,11 +79,11 @@ impl AckTokens {
         hmac::verify(&self.key, content, mac).map_err(|_| TokenError::Forged)?;
         let content = serde_json::from_slice(content).map_err(|_| TokenError::Forged)?;
         let Content(stream, consumer, created, reply, until) = content;
-        if (stream, consumer, created) != (&of.stream, &of.consumer, &of.created) {
+        if (&*stream, &*consumer, &*created) != (&of.stream, &of.consumer, &of.created) {
             return Err(TokenError::Foreign);
         }
         match self.started.elapsed().as_millis() < u128::from(until) {
-            true => Ok(reply.to_owned()),
+            true => Ok(reply.into_owned()),
             false => Err(TokenError::Expired),
         }
     }
@@ -114,6 +116,8 @@ mod tests {
         for forged in ["", "x", "!", &token[1..], &token[..token.len() - 1], &"A".repeat(10_000), REPLY] {
             assert_eq!(tokens.read(forged, &ours), Err(TokenError::Forged), "{forged}");
         }
+        let quoted = id("S\"\\", "C\n");
+        assert_eq!(tokens.read(&tokens.give(&quoted, "a\"b", minute), &quoted).as_deref(), Ok("a\"b"));
         let for_ever = tokens.give(&ours, REPLY, Duration::MAX);
         assert!(tokens.read(&for_ever, &ours).is_ok());
     }
