@@ -368,7 +368,12 @@ users:
         std::fs::write(&path, "ws { port: 8443, no_tls: true }").unwrap();
         let path = path.to_str().unwrap();
         // On loopback nothing else is open.
-        let base = [("NATS_EXTRA_CONFIG", path), ("NATS_HOST", "127.0.0.1"), ("NATS_HTTP_HOST", "127.0.0.1")];
+        let base = [
+            ("NATS_EXTRA_CONFIG", path),
+            ("NATS_HOST", "127.0.0.1"),
+            ("NATS_HTTP_HOST", "127.0.0.1"),
+            ("API_HOST", "127.0.0.1"),
+        ];
         let render_with = |more: &[(&str, &str)]| {
             let pairs = [&base[..], more].concat();
             let settings = Settings::load(&&pairs[..], &[]).unwrap_or_else(|p| panic!("{p}")).settings;

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn strict_refuses_every_open_door() {
-    assert_eq!(problems(&[("SECURITY_STRICT", "true")]).len(), 2);
+    assert_eq!(problems(&[("SECURITY_STRICT", "true")]).len(), 3);
     let closed = load(&[
         ("SECURITY_STRICT", "true"),
         ("NATS_AUTH_ENABLED", "true"),
@@ -12,6 +12,46 @@ fn strict_refuses_every_open_door() {
         ("NATS_HTTP_HOST", "127.0.0.1"),
     ]);
     assert!(closed.unwrap().settings.unauthenticated_listeners.is_empty());
+}
+
+#[test]
+fn the_api_is_open_where_nobody_is_asked_for_anything() {
+    let is_open = |pairs: &[(&str, &str)]| {
+        load(pairs).unwrap().settings.unauthenticated_listeners.contains(&UnauthenticatedListener::Api)
+    };
+    let external = ("NATS_MODE", "external");
+    let user = [("NATS_AUTH_USERNAME", "u"), ("NATS_AUTH_PASSWORD", "p")];
+    for open in [&[][..], &[external], &[("NATS_AUTH_ENABLED", "false")]] {
+        assert!(is_open(open), "{open:?}");
+    }
+    let on = ("NATS_AUTH_ENABLED", "true");
+    for closed in [
+        &[("API_TOKEN", "t")][..],
+        &[("API_READ_TOKEN", "t")],
+        &[("API_HOST", "127.0.0.1")],
+        &[("API_ENABLED", "false")],
+        &[on, ("NATS_AUTH_TOKEN", "t")],
+        &[on, user[0], user[1]],
+        &[external, user[0], user[1]],
+        &[external, ("NATS_AUTH_TOKEN", "t")],
+    ] {
+        assert!(!is_open(closed), "{closed:?}");
+    }
+}
+
+#[test]
+fn tokens_of_the_api_come_before_the_one_of_nats() {
+    let keys = |pairs: &[(&str, &str)]| {
+        let settings = load(pairs).unwrap().settings;
+        let keys = settings.api_keys();
+        let text = |key: Option<&Secret>| key.map(|key| key.expose().to_owned());
+        (text(keys.full), text(keys.reading), keys.users)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let nats = [("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_TOKEN", "n")];
+    assert_eq!(keys(&nats), (some("n"), None, false));
+    assert_eq!(keys(&[&nats[..], &[("API_TOKEN", "a")]].concat()), (some("a"), None, false));
+    assert_eq!(keys(&[&nats[..], &[("API_READ_TOKEN", "r")]].concat()), (None, some("r"), false));
 }
 
 #[test]
@@ -27,6 +67,7 @@ fn what_describes_a_server_of_our_own_does_not_matter_elsewhere() {
         ("NATS_CLUSTER_ENABLED", "true"),
         ("NATS_TLS_VERIFY", "true"),
         ("NATS_EXTRA_CONFIG", "/nonexistent"),
+        ("API_TOKEN", "t"),
         ("SECURITY_STRICT", "true"),
         ("NATS_HTTP_PORT", "8086"),
     ])
