@@ -80,6 +80,22 @@ fn an_unmounted_store_is_waited_for_and_nothing_made_in_its_place() {
     assert!(!place.join("jetstream").exists(), "no stream was made in the empty directory");
 }
 
+/// Puts the other store in the place of the one that is used, and back again.
+fn exchange(place: &Path, away: &Path, other: &Path) -> (impl Fn(), impl Fn()) {
+    let [place, away, other] = [place, away, other].map(Path::to_owned);
+    let back = [place.clone(), away.clone(), other.clone()];
+    let take_away = move || {
+        fs::rename(&place, &away).unwrap();
+        fs::rename(&other, &place).unwrap();
+    };
+    let bring_back = move || {
+        let [place, away, other] = &back;
+        fs::rename(place, other).unwrap();
+        fs::rename(away, place).unwrap();
+    };
+    (take_away, bring_back)
+}
+
 fn copy(from: &Path, to: &Path) {
     let status = std::process::Command::new("cp").arg("-a").args([from, to]).status();
     assert!(status.unwrap().success());
@@ -106,14 +122,7 @@ fn an_empty_another_and_an_older_store_are_not_taken_for_the_one_that_was() {
             }
         }
         broker.start();
-        let take_away = || {
-            fs::rename(&place, &away).unwrap();
-            fs::rename(&other, &place).unwrap();
-        };
-        let bring_back = || {
-            fs::rename(&place, &other).unwrap();
-            fs::rename(&away, &place).unwrap();
-        };
+        let (take_away, bring_back) = exchange(&place, &away, &other);
         if kind == "older" {
             // The messages of the first run count as well.
             let acknowledged = publish_some(&broker);
@@ -131,14 +140,7 @@ fn a_copy_of_the_store_as_it_was_is_not_taken_for_it() {
     // Made since the last launch, so that its marker is the same; the end comes later.
     publish_some(&broker);
     copy(&place, &other);
-    let take_away = || {
-        fs::rename(&place, &away).unwrap();
-        fs::rename(&other, &place).unwrap();
-    };
-    let bring_back = || {
-        fs::rename(&place, &other).unwrap();
-        fs::rename(&away, &place).unwrap();
-    };
+    let (take_away, bring_back) = exchange(&place, &away, &other);
     is_waited_for(&mut broker, take_away, "it is a copy", bring_back);
 }
 
