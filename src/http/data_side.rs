@@ -14,6 +14,11 @@ use super::reception::{Bounds, Routes, receive};
 /// Each thread of the data side has a name that begins with that.
 pub const THREADS: &str = "api-";
 
+/// How far the workers stand back where processors are short, from 0 to 19: a flood of requests would
+/// otherwise take from a server that is starting what it needs. The door keeps its place, for the sake of
+/// the probes on a machine that is busy with something else.
+const WORKER_NICENESS: i32 = 10;
+
 /// Workers, and a door for each port.
 pub struct DataSide {
     /// [`None`] once they have been let go.
@@ -31,6 +36,7 @@ impl DataSide {
         let workers = Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .thread_name(format!("{THREADS}worker"))
+            .on_thread_start(step_back)
             .enable_all()
             .build()?;
         Ok(Self { workers: Some(workers), doors: vec![], shutdown })
@@ -93,6 +99,14 @@ impl Drop for DataSide {
     }
 }
 
+/// Lets others have the processors first: nats-server and the control side.
+fn step_back() {
+    // In Linux that is about the thread that asks, not about its process.
+    if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
+        tracing::debug!("cannot lower the priority of a worker of the API port: {error}");
+    }
+}
+
 /// Whether the thread that asks belongs to the data side: a panic there costs a request and no more.
 pub fn is_here() -> bool {
     std::thread::current().name().is_some_and(|name| name.starts_with(THREADS))
@@ -108,6 +122,11 @@ mod tests {
 
     async fn names_its_thread() -> String {
         std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    /// How far the thread that asks stands back, as the kernel counts it.
+    fn niceness() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
     }
 
     fn answer(address: std::net::SocketAddr, path: &str) -> String {
@@ -132,6 +151,24 @@ mod tests {
         assert!(!is_here(), "this is another thread");
         side.close(Duration::from_secs(20)).await;
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn workers_stand_back_and_nobody_else_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let before = niceness();
+        let mut side = DataSide::start(2).unwrap();
+        let of_thread = || get(async || niceness().to_string());
+        let router = Router::new().route("/probe", of_thread()).route("/", of_thread());
+        let routes = Routes { probes: router.clone(), probe_paths: &["/probe"], all: router };
+        side.open(listener, routes, Bounds { busy: 8, waiting: 8 }).unwrap();
+        let of_worker = (before + WORKER_NICENESS).min(19).to_string();
+        assert!(answer(address, "/").ends_with(&format!("\r\n{of_worker}")));
+        assert!(answer(address, "/probe").ends_with(&format!("\r\n{before}")), "probes come first");
+        assert_eq!(niceness(), before);
+        side.close(Duration::from_secs(20)).await;
     }
 
     #[tokio::test]
