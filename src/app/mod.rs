@@ -40,6 +40,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
         resources,
         effective,
         reread,
+        unasked,
     } = prepared;
     let settings = Arc::new(settings);
     for listener in &settings.unauthenticated_listeners {
@@ -83,7 +84,8 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, shutdown };
     tasks.start("api", port.serve(handle.clone(), timing.close));
 
-    let outcome = tasks.until_over(&handle).await;
+    let refusal = unasked.map(|unasked| unasked.ask(handle.watch()));
+    let outcome = tasks.until_over_or_refused(&handle, refusal).await;
     drop(sign_of_life);
     // The task that keeps the ledger is still there.
     integrity.flush(LAST_WRITE).await;

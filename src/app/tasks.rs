@@ -24,6 +24,33 @@ impl Tasks {
         handle
     }
 
+    /// The same as [`Self::until_over`], unless `judgement` refuses the server: then it is stopped, and
+    /// that is the outcome.
+    pub async fn until_over_or_refused(
+        self,
+        handle: &Handle,
+        judgement: Option<impl Future<Output = Result<(), StartError>>>,
+    ) -> Result<(), StartError> {
+        let mut over = std::pin::pin!(self.until_over(handle));
+        let Some(judgement) = judgement else { return over.await };
+        let mut judgement = std::pin::pin!(judgement);
+        tokio::select! {
+            outcome = over.as_mut() => match outcome {
+                Ok(()) => Ok(()),
+                // What must not go on may fail in any way before that is known.
+                Err(error) => judgement.await.and(Err(error)),
+            },
+            judged = judgement.as_mut() => {
+                if let Err(error) = &judged {
+                    tracing::error!("{error}; stopping");
+                    handle.stop().await;
+                }
+                let outcome = over.await;
+                judged.and(outcome)
+            }
+        }
+    }
+
     /// Waits for the supervisor. Every other task runs as long as it does; one that ends takes the
     /// broker down in order, because nobody would notice what is missing. What is left goes on until it is dropped.
     pub async fn until_over(&mut self, handle: &Handle) -> Result<(), StartError> {

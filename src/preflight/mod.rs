@@ -9,6 +9,7 @@ mod rendering;
 mod resources;
 mod start_error;
 mod store;
+mod unasked;
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -28,7 +29,9 @@ use rendering::nats_conf_fault;
 pub use rendering::{Rendered, candidate, host_name, render};
 pub use resources::Resources;
 pub use start_error::StartError;
+use store::Asked;
 pub use store::Store;
+pub use unasked::Unasked;
 
 /// Reads the settings from where they came from.
 pub type Reread = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
@@ -47,6 +50,8 @@ pub struct Prepared {
     pub resources: Resources,
     pub effective: Vec<Effective>,
     pub reread: Reread,
+    /// A server that is launched before its version is known.
+    pub unasked: Option<Unasked>,
 }
 
 /// Whom to supervise.
@@ -74,18 +79,19 @@ pub fn prepare(
     nats_conf::check_fragment(&settings).map_err(nats_conf_fault)?;
     phases.reached("settings");
     let reaper = Reaper::default();
-    // Asking nats-server for its version takes as long as all the rest.
-    let (executable, rest) = std::thread::scope(|scope| {
-        let search_path = std::env::var("PATH").unwrap_or_default();
-        let (name, reaper) = (&settings.server.executable, &reaper);
-        let executable = scope.spawn(move || Executable::find(name, &search_path, reaper));
+    let search_path = std::env::var("PATH").unwrap_or_default();
+    let executable = Executable::locate(&settings.server.executable, &search_path);
+    // Asking nats-server for its version takes longer than all the rest.
+    let to_ask = executable.as_deref().ok().filter(|path| must_be_asked(&settings, path));
+    let (asked, rest) = std::thread::scope(|scope| {
+        let asking = to_ask.map(|path| scope.spawn(|| store::ask(path, &reaper)));
         let rest = prepare_surroundings(&settings);
-        (executable.join(), rest)
+        (asking.map(|asking| asking.join()), rest)
     });
-    let executable = executable.map_err(|_| anyhow::anyhow!("the search for nats-server ended in a panic"))?;
     let Surrounded { listener, config_file, rendered, lock, store } = rest?;
     let executable = executable?;
-    let condition = launch_condition(store.clone(), &executable, &reaper)?;
+    let asked = asked.transpose().map_err(|_| anyhow::anyhow!("a question for the version ended in a panic"))?;
+    let (condition, unasked) = launch_condition(store.clone(), &executable, asked.transpose()?, &reaper)?;
     let resources = Resources::secure(&settings);
     for warning in resources.warnings(&settings) {
         tracing::warn!("{warning}");
@@ -100,7 +106,7 @@ pub fn prepare(
     let memory_limit = resources.go_memory_limit(settings.server.memory_limit.as_ref());
     let environment = memory_limit.into_iter().map(|limit| (variables::GOMEMLIMIT.name, limit.text));
     let server = NatsServer {
-        executable: executable.path,
+        executable,
         config_file,
         files: ConfigFiles::new(rendered.files.clone()),
         condition,
@@ -122,6 +128,7 @@ pub fn prepare(
         resources,
         effective,
         reread,
+        unasked,
     })
 }
 
@@ -148,6 +155,7 @@ fn prepare_external(
         resources,
         effective,
         reread,
+        unasked: None,
     })
 }
 
@@ -159,18 +167,35 @@ struct Surrounded {
     store: Option<Arc<Store>>,
 }
 
-/// What has to be so before each launch; refuses what is not so now.
+/// Whether the version has to be known before the launch, and nobody knows it.
+fn must_be_asked(settings: &Settings, executable: &Path) -> bool {
+    let jetstream = &settings.jetstream;
+    // A store that nobody has written is not too new for any server.
+    let can_wait = || store::is_unwritten(&jetstream.store_dir) && store::is_program(executable);
+    !jetstream.enabled || (store::remembered(settings, executable).is_none() && !can_wait())
+}
+
+/// What has to be so before each launch, and what is left to ask after the first; refuses what is not so
+/// now.
 fn launch_condition(
     store: Option<Arc<Store>>,
-    executable: &Executable,
+    executable: &Path,
+    asked: Option<Asked>,
     reaper: &Reaper,
-) -> Result<Condition, StartError> {
-    let (path, reaper) = (executable.path.clone(), reaper.clone());
+) -> Result<(Condition, Option<Unasked>), StartError> {
+    let (path, reaper) = (executable.to_owned(), reaper.clone());
     let Some(store) = store else {
-        return Ok(Arc::new(move || Executable::at(&path, &reaper).map(drop).map_err(|error| error.hindrance())));
+        let condition = move || Executable::at(&path, &reaper).map(drop).map_err(|error| error.hindrance());
+        return Ok((Arc::new(condition), None));
     };
-    store.admit(executable)?;
-    Ok(Arc::new(move || store.check(&path, &reaper)))
+    let mut unasked = None;
+    match asked.or_else(|| store.remembered(&path)) {
+        Some(asked) => store.admit(&asked)?,
+        None if store.is_unwritten() => unasked = Some(Unasked::new(&path, &store, &reaper)),
+        // The server of another supervisor has written the store meanwhile.
+        None => store.admit(&store::ask(&path, &reaper)?)?,
+    }
+    Ok((Arc::new(move || store.check(&path, &reaper)), unasked))
 }
 
 fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, StartError> {

@@ -2,22 +2,24 @@
 //! in its place, from another store and from an older copy of itself.
 
 mod marker;
+mod program;
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
 use crate::files::{HeldDirectory, remove_leftovers, write_atomically};
 use crate::integrity::acknowledgement;
 use crate::settings::{Problems, Settings};
-use crate::store_layout::{self, MARKER, MODE};
-use crate::supervisor::{Executable, Hindrance, Reaper, Version};
+use crate::store_layout::{self, LEDGER, MARKER, MODE};
+use crate::supervisor::{Hindrance, Reaper, Version};
 use marker::Marker;
+use program::Program;
+pub use program::{Asked, ask, is_program};
 
 /// The store that this process has used so far. Nothing is launched over any other.
 pub struct Store {
@@ -30,32 +32,38 @@ pub struct Store {
 
 struct Known {
     marker: Marker,
-    /// The file of the executable whose version is known.
-    executable: Option<(FileIdentity, Version)>,
+    /// The executable whose version is known.
+    program: Option<Program>,
+    /// No server has written the store, so that none can be too old for it.
+    unwritten: bool,
     /// The directory, where the marker could not be written so far.
-    unmarked: Option<Option<FileIdentity>>,
+    unmarked: Option<Option<DirectoryIdentity>>,
 }
 
-type FileIdentity = (u64, u64, u64, Option<SystemTime>);
+type DirectoryIdentity = (u64, u64);
 
 impl Store {
     /// Takes the store as it is at the start.
     pub fn open(settings: &Settings) -> Self {
         let directory = settings.jetstream.store_dir.clone();
         remove_leftovers(&directory, |name| name.starts_with(".unified-nats"));
-        let marker = marker::read(&directory).unwrap_or_else(|error| {
+        let unwritten = is_unwritten(&directory);
+        let mut marker = marker::read(&directory).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(
                     "cannot read the marker of the store {}, and make it anew: {error}",
                     directory.display()
                 );
             }
+            Marker::make()
+        });
+        if marker.newest_server.is_none() {
             // Who has written the store is known in another place as well.
             let witness = acknowledgement::read_ledger(&directory).ok().and_then(|book| book.server);
-            Marker { newest_server: witness.map(|(major, minor)| Version(major, minor, 0)), ..Marker::make() }
-        });
+            marker.newest_server = witness.map(|(major, minor)| Version(major, minor, 0));
+        }
         let unmarked = Some(identity_of_directory(&directory));
-        let known = Mutex::new(Known { marker, executable: None, unmarked });
+        let known = Mutex::new(Known { program: marker.program.clone(), marker, unwritten, unmarked });
         let held = Arc::new(HeldDirectory::hold(directory.clone()));
         Self { directory, held, allow_downgrade: settings.server.allow_downgrade, known }
     }
@@ -64,16 +72,26 @@ impl Store {
         self.held.clone()
     }
 
+    /// That executable with its version, if an earlier start has asked for it.
+    pub fn remembered(&self, executable: &Path) -> Option<Asked> {
+        self.known().program.as_ref()?.remembered(executable)
+    }
+
+    /// Whether no server has written the store so far.
+    pub fn is_unwritten(&self) -> bool {
+        self.known().unwritten
+    }
+
     /// Refuses a nats-server that is older than one that has written the store.
-    pub fn admit(&self, executable: &Executable) -> Result<(), Problems> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.executable = identity_of(&executable.path).map(|identity| (identity, executable.version));
-        let refused = known.marker.refuses(executable.version).filter(|_| !self.allow_downgrade);
+    pub fn admit(&self, asked: &Asked) -> Result<(), Problems> {
+        let mut known = self.known();
+        (known.program, known.unwritten) = (asked.program.clone(), false);
+        let refused = known.marker.refuses(asked.version).filter(|_| !self.allow_downgrade);
         let Some(newest) = refused else { return Ok(()) };
         let mut problems = Problems::default();
         problems.add(
             "NATS_SERVER_BIN",
-            format!("{}, which is version {}", executable.path.display(), executable.version),
+            format!("{}, which is version {}", asked.path.display(), asked.version),
             format!(
                 "the store {} was written by version {newest}, and an older server drops what it does not know",
                 self.directory.display()
@@ -89,16 +107,19 @@ impl Store {
     /// Whether a server may be launched over what is at the place of the store now, and by which
     /// executable. Reads and writes files; the reason says what is wrong and the way out.
     pub fn check(&self, executable: &Path, reaper: &Reaper) -> Result<(), Hindrance> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         if let Some(difference) = self.difference(&known).map_err(Hindrance::Failed)? {
             return Err(Hindrance::Passing(format!("cannot start nats-server: {}", self.is_another(difference))));
         }
-        let identity = identity_of(executable);
-        if known.executable.is_none_or(|(file, _)| Some(file) != identity) {
-            let asked = Executable::at(executable, reaper).map_err(|error| error.hindrance())?;
-            known.executable = identity.map(|identity| (identity, asked.version));
-        }
-        if let Some((_, version)) = known.executable {
+        let remembered = known.program.as_ref().and_then(|program| program.remembered(executable));
+        let asked = match remembered {
+            Some(asked) => Some(asked),
+            // Whatever it is, once.
+            None if std::mem::take(&mut known.unwritten) => None,
+            None => Some(ask(executable, reaper).map_err(|error| error.hindrance())?),
+        };
+        if let Some(Asked { version, program, .. }) = asked {
+            known.program = program;
             if let Some(newest) = known.marker.refuses(version).filter(|_| !self.allow_downgrade) {
                 return Err(Hindrance::Passing(format!(
                     "cannot start nats-server {version} over the store {}: version {newest} has written it, and an older \
@@ -108,26 +129,47 @@ impl Store {
                     executable.display()
                 )));
             }
-            known.marker.newest_server = Some(version);
+            known.note_version(version);
         }
         if !self.held.is_in_place() {
             self.held.take_up();
         }
         known.marker.launches += 1;
-        match known.marker.write(&self.directory) {
-            Ok(()) => known.unmarked = None,
-            // A disk that is full or read-only is told by who watches it.
-            Err(error) => {
-                known.marker.launches -= 1;
-                tracing::debug!("cannot write the marker of the store {}: {error}", self.directory.display());
-            }
+        if !self.write_marker(&mut known) {
+            known.marker.launches -= 1;
         }
         Ok(())
     }
 
+    /// Notes the version of the server that was launched before it was asked for.
+    pub fn note_version(&self, version: Version) {
+        let mut known = self.known();
+        known.note_version(version);
+        // Where the store is another one the next launch says so.
+        if matches!(self.difference(&known), Ok(None)) {
+            self.write_marker(&mut known);
+        }
+    }
+
+    /// False where that fails: a disk that is full or read-only is told by who watches it.
+    fn write_marker(&self, known: &mut Known) -> bool {
+        let written = known.marker.write(&self.directory);
+        match &written {
+            Ok(()) => known.unmarked = None,
+            Err(error) => {
+                tracing::debug!("cannot write the marker of the store {}: {error}", self.directory.display());
+            }
+        }
+        written.is_ok()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the store is where it was, for who looks again and again.
     pub fn is_there(&self) -> Result<(), String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         match self.difference(&known) {
             // A lack of descriptors says nothing about the store.
             Ok(None) | Err(_) => Ok(()),
@@ -181,6 +223,25 @@ impl Store {
             _ => "its marker cannot be read",
         }))
     }
+}
+
+impl Known {
+    fn note_version(&mut self, version: Version) {
+        self.marker.newest_server = Some(version);
+        self.marker.program = self.program.clone();
+    }
+}
+
+/// The same as asking that executable for its version, where the store tells it.
+pub fn remembered(settings: &Settings, executable: &Path) -> Option<Asked> {
+    marker::read(&settings.jetstream.store_dir).ok()?.program?.remembered(executable)
+}
+
+/// Whether no server has written the store there, as far as can be seen.
+pub fn is_unwritten(store: &Path) -> bool {
+    let is_missing =
+        |path: PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    [store.join(MARKER), store.join(LEDGER), store_layout::accounts(store)].into_iter().all(is_missing)
 }
 
 /// Where a store must have been used before, refuses a place that shows no sign of it.
@@ -249,15 +310,9 @@ fn lacks_resources(error: &io::Error) -> bool {
     [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].iter().any(|lack| error.raw_os_error() == Some(*lack as i32))
 }
 
-/// Tells a file from another one under its name.
-fn identity_of(path: &Path) -> Option<FileIdentity> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.len(), metadata.modified().ok()))
-}
-
-/// The same of a directory, whose content may change.
-fn identity_of_directory(path: &Path) -> Option<FileIdentity> {
-    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino(), 0, None))
+/// Tells a directory from another one under its name.
+fn identity_of_directory(path: &Path) -> Option<DirectoryIdentity> {
+    fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 #[cfg(test)]

@@ -51,10 +51,14 @@ pub enum ExecutableError {
 }
 
 impl Executable {
-    /// Looks `name` up (a path, or a name in the directories of `search_path`) and asks the file
-    /// for its version.
+    /// Looks `name` up, and asks the file for its version.
     pub fn find(name: &str, search_path: &str, reaper: &Reaper) -> Result<Self, ExecutableError> {
-        Self::at(&locate(name, search_path)?, reaper)
+        Self::at(&Self::locate(name, search_path)?, reaper)
+    }
+
+    /// Looks `name` up: a path, or a name in the directories of `search_path`.
+    pub fn locate(name: &str, search_path: &str) -> Result<PathBuf, ExecutableError> {
+        locate(name, search_path)
     }
 
     /// Asks that file for its version.

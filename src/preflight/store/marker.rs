@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::program::Program;
 use crate::files::write_atomically;
 use crate::store_layout::MARKER;
 use crate::supervisor::Version;
@@ -23,11 +24,19 @@ pub struct Marker {
     /// The newest nats-server that has written the store.
     #[serde(default)]
     pub newest_server: Option<Version>,
+    /// The program that was launched last, so that it need not be asked for its version again.
+    #[serde(default)]
+    pub program: Option<Program>,
 }
 
 impl Marker {
     pub fn make() -> Self {
-        Self { id: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)), launches: 0, newest_server: None }
+        Self {
+            id: format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..)),
+            launches: 0,
+            newest_server: None,
+            program: None,
+        }
     }
 
     /// The newer server that has written the store, if there was one.

@@ -62,8 +62,7 @@ fn check(store: &Store, executable: &Path) -> Result<(), String> {
 /// A start over the store with that server, up to its launch.
 fn start(settings: &Settings, path: &Path) -> Result<Store, String> {
     let (store, reaper) = (Store::open(settings), Reaper::default());
-    let executable = Executable::at(path, &reaper).unwrap();
-    store.admit(&executable).map_err(|problems| problems.to_string())?;
+    store.admit(&ask(path, &reaper).unwrap()).map_err(|problems| problems.to_string())?;
     check(&store, path)?;
     Ok(store)
 }
