@@ -57,11 +57,11 @@ impl DiskWatch {
 
     async fn inspect_now(&mut self, carefully: bool) -> Disk {
         let (directory, is_there) = (self.directory.clone(), self.is_there.clone());
-        let look = move || match is_there() {
+        let probe = move || match is_there() {
             Ok(()) => inspect_directory(&directory, carefully),
             Err(reason) => Disk::Broken(reason),
         };
-        let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(look));
+        let mut looking = self.looking.take().unwrap_or_else(|| spawn_blocking(probe));
         match timeout(DEADLINE, &mut looking).await {
             Ok(Ok(disk)) => disk,
             Ok(Err(error)) => Disk::Broken(format!("looking at it failed: {error}")),

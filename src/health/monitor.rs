@@ -86,7 +86,7 @@ impl HealthMonitor {
 
     async fn examine(&self, settings: &Settings, client: Client, monitor: Option<&Monitor>) -> Report {
         let deadline = settings.health.timeout;
-        let look = async {
+        let examination = async {
             let mut report = Report::default();
             let desired = self.desired.borrow().clone();
             let server = ServerChecks { settings, desired: &desired, monitor, deadline };
@@ -98,7 +98,7 @@ impl HealthMonitor {
             }
             report
         };
-        timeout(deadline, look).await.unwrap_or_else(|_| Report::late(deadline))
+        timeout(deadline, examination).await.unwrap_or_else(|_| Report::late(deadline))
     }
 }
 

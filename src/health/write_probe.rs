@@ -25,13 +25,13 @@ pub async fn write(jetstream: &JetStream, settings: &MarketDataSettings) -> Resu
 pub async fn round_trip(jetstream: &JetStream, info: &StreamInfo, filter: &str) -> Result<String, String> {
     let stream = info.name();
     let (subject, random) = subject_below(filter);
-    let tell = |what: &str, error: &dyn std::fmt::Display| format!("{subject} cannot be {what}: {error}");
+    let complain = |what: &str, error: &dyn std::fmt::Display| format!("{subject} cannot be {what}: {error}");
     let seq =
-        jetstream.publish(&subject, &random, random.as_bytes()).await.map_err(|error| tell("published", &error))?;
-    let read = jetstream.message(stream, seq).await.map_err(|error| tell("read back", &error));
+        jetstream.publish(&subject, &random, random.as_bytes()).await.map_err(|error| complain("published", &error))?;
+    let read = jetstream.message(stream, seq).await.map_err(|error| complain("read back", &error));
     // Whatever was read, it must not stay.
-    let removed = jetstream.delete_message(stream, seq).await.map_err(|error| tell("removed", &error));
-    let message = read?.ok_or_else(|| tell("read back", &format!("{stream} has nothing at sequence {seq}")))?;
+    let removed = jetstream.delete_message(stream, seq).await.map_err(|error| complain("removed", &error));
+    let message = read?.ok_or_else(|| complain("read back", &format!("{stream} has nothing at sequence {seq}")))?;
     if message.subject != subject || message.payload != random.as_bytes() {
         return Err(format!("{subject} was stored at sequence {seq}, and something else was read from there"));
     }
