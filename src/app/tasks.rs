@@ -27,7 +27,7 @@ impl Tasks {
     /// The same as [`Self::until_over`], unless `judgement` refuses the server: then it is stopped, and
     /// that is the outcome.
     pub async fn until_over_or_refused(
-        self,
+        &mut self,
         handle: &Handle,
         judgement: Option<impl Future<Output = Result<(), StartError>>>,
     ) -> Result<(), StartError> {

@@ -22,7 +22,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection, for as long as it lasts.
 #[derive(Clone)]
-pub struct Session {
+pub struct Session(Arc<Lent>);
+
+struct Lent {
     client: Client,
     gone: CancellationToken,
     violations: PermissionViolations,
@@ -32,38 +34,38 @@ impl Session {
     /// The connection, until what is given beside it is dropped.
     pub(super) fn lend(connection: &Connection) -> (Self, DropGuard) {
         let gone = CancellationToken::new();
-        let session = Self { client: connection.client.clone(), gone: gone.clone(), violations: connection.refused() };
-        (session, gone.drop_guard())
+        let lent = Lent { client: connection.client.clone(), gone: gone.clone(), violations: connection.refused() };
+        (Self(Arc::new(lent)), gone.drop_guard())
     }
 
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.0.client
     }
 
     /// The API of JetStream, over this connection. What the user may not do is heard at once.
     pub fn jetstream(&self, deadline: Duration) -> JetStream {
-        JetStream::new(self.client.clone(), deadline).heeding(self.violations.clone())
+        JetStream::new(self.0.client.clone(), deadline).heeding(self.0.violations.clone())
     }
 
     /// Whether it has broken. What is on its way over it gets no answer any more.
     pub fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+        self.0.gone.is_cancelled()
     }
 
     /// Waits until it breaks.
     pub async fn gone(&self) {
-        self.gone.cancelled().await;
+        self.0.gone.cancelled().await;
     }
 
     /// What nats-server has told of what its user may not do.
     pub fn violations(&self) -> &PermissionViolations {
-        &self.violations
+        &self.0.violations
     }
 
     /// Listens for what nats-server refuses to do for its user from now on. To be called before anything is
     /// asked; where no answer can be heard nothing may be.
     pub fn listen(&self) -> Result<Denials, Violation> {
-        self.violations.deaf().map_or_else(|| Ok(self.violations.watch()), Err)
+        self.0.violations.deaf().map_or_else(|| Ok(self.0.violations.watch()), Err)
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let before = niceness();
-        let mut side = DataSide::start(2).unwrap();
+        let mut side = DataSide::start(2, CancellationToken::new()).unwrap();
         let of_thread = || get(async || niceness().to_string());
         let router = Router::new().route("/probe", of_thread()).route("/", of_thread());
         let routes = Routes { probes: router.clone(), probe_paths: &["/probe"], all: router };

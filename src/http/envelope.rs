@@ -152,7 +152,7 @@ impl Problem {
     }
 
     /// All that goes over a connection that is closed without having been served.
-    pub(super) fn as_last_answer(self) -> String {
+    pub(super) fn into_last_answer(self) -> String {
         let status = self.status;
         let retry = self.retry_after.map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
         let body = serde_json::to_string(&self.into_envelope()).unwrap_or_default();

@@ -27,5 +27,5 @@ pub fn too_long() -> Problem {
 /// Says that the request is not served.
 pub async fn refuse(mut stream: TcpStream, problem: Problem) {
     // So little fits into the socket at once, and a client that has gone needs no answer.
-    let _ = tokio::time::timeout(PATIENCE, stream.write_all(problem.as_last_answer().as_bytes())).await;
+    let _ = tokio::time::timeout(PATIENCE, stream.write_all(problem.into_last_answer().as_bytes())).await;
 }
