@@ -25,6 +25,9 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import rest_load  # noqa: E402
+
 # ---- figures ----
 
 MILLISECOND = 1e-3
@@ -85,6 +88,11 @@ class Table:
     def ratio(self, what, bare, ours, limit):
         ratio = ours.median / bare.median
         self.add(what, bare.show(up=False), ours.show(), f"× {number(ratio)}", f"≤ × {limit}", ratio <= limit)
+
+    def share(self, what, bare, ours, least):
+        """Of something of which more is better."""
+        ratio = ours.median / bare.median
+        self.add(what, bare.show(), ours.show(up=False), f"× {number(ratio, up=False)}", f"≥ × {least}", ratio >= least)
 
     def difference(self, what, bare, ours, limit):
         difference = ours.median - bare.median
@@ -305,6 +313,13 @@ class Http(Question):
             if name.lower() == b"content-length":
                 length = int(value)
         return status, self.take(length)
+
+
+class Listens(Question):
+    """Somebody listens."""
+
+    def ask(self):
+        return True
 
 
 class Healthz(Http):
@@ -885,6 +900,66 @@ class Bench:
         self.table.ratio(what, milliseconds(alone), milliseconds(during), 1.3)
         self.table.limit("… stop", milliseconds([stopped]), 1000)
 
+    def measure_rest(self):
+        """The REST API beside what it stands on: a handler that does nothing, and direct clients."""
+        ours = Ours(self, "rest", STREAM_MAX_MSGS="3000000", STREAM_MAX_BYTES="1GB", STREAM_MAX_AGE="0")
+        ours.wipe()
+        ours.start()
+        port, body = ours.api_port, rest_load.publish_body()
+        memory = lambda: kilobytes(f"/proc/{ours.pid}/status", "RssAnon")
+        idle = memory()
+        nothing, publish = "/api/v1/nothing-is-here", "/api/v1/broker/publish"
+        for connections, slowest in ((64, 5), (1000, 75)):
+            rounds = [
+                (rest_load.Wrk(port, nothing, connections, 4, body), rest_load.Wrk(port, publish, connections, 4, body))
+                for _ in range(3)
+            ]
+            if refused := sum(ours.refused for _, ours in rounds):
+                raise RuntimeError(f"{refused} publishes were refused")
+            rates = [Samples([side.rate for side in sides], "requests/s", 1) for sides in zip(*rounds)]
+            what = f"Publish over HTTP, {connections} connections (beside a handler that does nothing)"
+            self.table.share(what, *rates, 0.5)
+            self.table.limit("… 99th percentile", milliseconds([run.slowest for _, run in rounds]), slowest)
+        self.table.limit("… memory more than before (RssAnon)", megabytes(memory() - idle), 64)
+        old_port = free_ports(1)[0]
+        old = rest_load.old_broker(ours.nats_port, old_port)
+        if old is None:
+            self.table.not_measured("… the same through aiohttp and nats-py", "–", "its packages are not installed")
+        else:
+            self.measure_old_broker(old, old_port, publish, body)
+
+        pairs = [
+            (rest_load.direct_batches(ours.nats_port, 40, 1000), rest_load.http_batches(port, 40, 1000))
+            for _ in range(3)
+        ]
+        direct, batched = [Samples(list(side), "messages/s", 1) for side in zip(*pairs)]
+        self.table.share("Batches of 1000 over HTTP (beside a pipelined publisher)", direct, batched, 0.75)
+        held = stream_state(ours.nats_port)["messages"]
+        pairs = [
+            (rest_load.direct_replay(ours.nats_port, held), rest_load.http_replay(port, held)) for _ in range(3)
+        ]
+        direct, replayed = [Samples(list(side), "messages/s", 1) for side in zip(*pairs)]
+        self.table.share("Replay at full speed (beside an ordered consumer)", direct, replayed, 0.7)
+        self.measure_rest_beside_readers(ours, memory)
+        ours.stop()
+
+    def measure_old_broker(self, old, port, path, body):
+        try:
+            poll(Listens(port), 30, old.pid)
+            run = rest_load.Wrk(port, path, 64, 4, body)
+            what = "… the same through aiohttp and nats-py, 64 connections"
+            self.table.fact(what, Samples([run.rate], "requests/s", 1))
+        finally:
+            old.kill()
+            old.wait()
+
+    def measure_rest_beside_readers(self, ours, memory):
+        before = memory()
+        readers = rest_load.follow(ours.api_port, 1000)
+        self.table.limit("1000 readers of one subject, memory (RssAnon)", megabytes(memory() - before), 64)
+        for reader in readers:
+            reader.close()
+
     def measure_rest_slow(self):
         """Publishes over HTTP while a thousand others send their requests byte by byte."""
         ours = Ours(self, "rest-slow")
@@ -1158,7 +1233,7 @@ def put_into(path, section, result):
 SECTIONS = {
     "bench": ["start", "large", "idle", "check", "streams", "size", "invalid", "recovery", "flood"],
     "bench-load": ["load"],
-    "bench-rest": ["rest-slow"],
+    "bench-rest": ["rest", "rest-slow"],
 }
 
 
