@@ -74,7 +74,7 @@ impl Session {
 pub(super) enum Link {
     /// There is none, and there may be one later.
     Away,
-    Up(Session),
+    Up(Box<Session>),
     /// nats-server does not let the user in.
     Refused,
 }
@@ -202,7 +202,7 @@ impl Keep {
         let connection = self.connect().await;
         // Whatever ends this, who has the session hears of it.
         let (session, _guard) = Session::lend(&connection);
-        self.sessions.send_replace(Link::Up(session));
+        self.sessions.send_replace(Link::Up(Box::new(session)));
         tokio::select! {
             () = connection.broken() => {}
             _ = self.connectors.changed() => {}

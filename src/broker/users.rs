@@ -198,7 +198,7 @@ impl Keeper {
         let Some(connection) = connection else { return End::Refused };
         // Whatever ends this, who has the session hears of it.
         let (session, _guard) = Session::lend(&connection);
-        self.link.send_replace(Link::Up(session));
+        self.link.send_replace(Link::Up(Box::new(session)));
         tokio::select! {
             () = connection.broken() => End::Over,
             _ = self.connectors.changed() => End::Over,

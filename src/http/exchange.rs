@@ -110,3 +110,53 @@ fn request_id(request: &Request) -> HeaderValue {
         None => new().unwrap_or(HeaderValue::from_static("-")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::Router;
+    use axum::body::{Body, to_bytes};
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    async fn answer(router: Router, path: &str) -> (Response<()>, serde_json::Value) {
+        let router = router.layer(from_fn(|request: Request, next: Next| exchange(PATIENCE, request, next)));
+        let request = Request::builder().uri(path).header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
+        let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
+        let body = to_bytes(body, 1 << 16).await.unwrap();
+        (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_an_operation_that_forgets_its_deadline() {
+        let started = Instant::now();
+        let router = Router::new().route("/", get(std::future::pending::<&'static str>));
+        let (response, body) = answer(router, "/").await;
+        assert_eq!((response.status(), &body["error_code"]), (StatusCode::GATEWAY_TIMEOUT, &"TIMEOUT".into()));
+        assert_eq!(response.headers()[REQUEST_ID], "mine");
+        assert!(started.elapsed() <= PATIENCE + GRACE * 2);
+    }
+
+    #[tokio::test]
+    async fn what_others_answer_without_words_comes_in_the_envelope() {
+        let bare = |status: StatusCode| get(async move || (status, [(header::ALLOW, "GET"), (header::ALLOW, "HEAD")]));
+        let router = Router::new()
+            .route("/415", bare(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+            .route("/418", bare(StatusCode::IM_A_TEAPOT))
+            .route("/502", bare(StatusCode::BAD_GATEWAY))
+            .route("/json", get(async || (StatusCode::SERVICE_UNAVAILABLE, axum::Json("mine"))));
+        for (path, code) in
+            [("/415", "UNSUPPORTED_MEDIA_TYPE"), ("/418", "INVALID_PARAMETERS"), ("/502", "INTERNAL_ERROR")]
+        {
+            let (response, body) = answer(router.clone(), path).await;
+            assert_eq!(response.status().as_str(), &path[1..]);
+            assert_eq!(body["error_code"], code);
+            assert!(response.headers().contains_key(header::ALLOW), "what was said beside is kept");
+        }
+        assert_eq!(answer(router.clone(), "/json").await.1, "mine");
+        assert_eq!(answer(router, "/404").await.1["error_code"], "NOT_FOUND");
+    }
+}

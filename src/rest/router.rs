@@ -115,3 +115,30 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
     let message = "the request failed inside the broker; its log says where";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::InternalError, message).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    async fn panics() -> &'static str {
+        panic!("in a handler")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_like_others() {
+        let patience = std::time::Duration::from_secs(20);
+        let router: Router = Router::new()
+            .route("/", get(panics))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)));
+        let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error_code"], "INTERNAL_ERROR");
+        assert!(!body.to_string().contains("in a handler"), "{body}");
+    }
+}

@@ -223,6 +223,28 @@ fn nobody_guesses_fast_and_who_is_in_stays_in() {
 }
 
 #[test]
+fn many_users_share_a_bounded_number_of_connections() {
+    const MANY: usize = 140;
+    let mut broker = Broker::new();
+    let users: String =
+        (0..MANY).map(|number| format!("  - {{user: user{number}, password: pass{number}}}\n")).collect();
+    let file = broker.path("users.yml");
+    std::fs::write(&file, format!("users:\n{users}")).unwrap();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_USERS_FILE", file.display()).start();
+    block_on(async {
+        for number in 0..MANY {
+            let (name, password) = (format!("user{number}"), format!("pass{number}"));
+            let published = publish(&broker, User(&name, &password), SUBJECTS[1]).await;
+            assert_eq!(published.status, 200, "{name}: {}", published.body);
+        }
+        let varz = http_client().get(format!("http://127.0.0.1:{}/varz", broker.ports.http)).send().await.unwrap();
+        let varz: Value = serde_json::from_str(&varz.text().await.unwrap()).unwrap();
+        let connections = varz["connections"].as_u64().unwrap();
+        assert!((128..MANY as u64).contains(&connections), "{connections}");
+    });
+}
+
+#[test]
 fn a_reload_ends_what_a_user_had() {
     let mut broker = with_users(CURRENT);
     broker.start();
@@ -249,12 +271,12 @@ fn a_server_that_is_away_is_no_refusal() {
     let mut broker = with_users(CURRENT);
     broker.set("API_REQUEST_TIMEOUT", "300ms").set("RESTART_BACKOFF_MIN", "30s").set("RESTART_BACKOFF_MAX", "30s");
     broker.start();
+    let all = User("all", "all:pass");
+    block_on(async { assert_eq!(publish(&broker, all, SUBJECTS[1]).await.status, 200) });
+    kill(broker.server_pid(), Signal::SIGKILL).unwrap();
+    wait_for("it is known to be gone", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
     block_on(async {
-        assert_eq!(publish(&broker, User("all", "all:pass"), SUBJECTS[1]).await.status, 200);
-        let pid = broker.server_pid();
-        kill(pid, Signal::SIGKILL).unwrap();
-        wait_for("it is gone", || (!is_alive(pid)).then_some(()));
-        for user in [User("all", "all:pass"), User("producer", "producer_pass"), User("x", "y")] {
+        for user in [all, User("producer", "producer_pass"), User("x", "y")] {
             let answer = publish(&broker, user, SUBJECTS[1]).await;
             assert_eq!((answer.status, answer.code()), (503, "NATS_CONNECTION_ERROR"), "{user:?}");
         }
