@@ -10,7 +10,7 @@ use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{AckTokens, Broker, Links, Users};
+use crate::broker::{AckTokens, Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::integrity::{IntegrityHandle, StreamRecovery};
@@ -87,7 +87,7 @@ impl Wires {
         let declared = Declared { desired: self.desired.1.clone(), deleting };
         let (settings, shutdown) = (self.in_force.1.clone(), CancellationToken::new());
         let ack_tokens = Arc::new(AckTokens::new()?);
-        let users = Users::new(self.connectors.1.clone(), views.status.clone());
+        let users = broker.users(self.connectors.1.clone());
         let started = Instant::now();
         Ok((Api { broker, users, views, started, settings, declared, ack_tokens, shutdown }, links))
     }

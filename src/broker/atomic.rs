@@ -43,6 +43,7 @@ impl Broker {
 
         let batch = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let client = session.client();
+        let mut denials = session.listen()?;
         for (number, message) in others.iter().enumerate() {
             let headers = headers_of(message, &batch, number + 1, false);
             let subject = message.subject.as_str().to_owned();
@@ -65,6 +66,10 @@ impl Broker {
         let subject = last.subject.as_str().to_owned();
         let answer = tokio::select! {
             answer = timeout_at(deadline, client.send_request(subject, request)) => answer,
+            // Without any of them nothing of the batch is stored.
+            violation = denials.next(|denied| messages.iter().any(|it| it.subject.as_str() == denied)) => {
+                return Err(violation.into());
+            }
             () = session.gone() => return Err(last.unconfirmed()),
         };
         let Ok(Ok(answer)) = answer else { return Err(last.unconfirmed()) };

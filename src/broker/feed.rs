@@ -161,6 +161,7 @@ impl Feed {
     async fn begin(&mut self) -> Attempt {
         let session = match self.broker.data(Instant::now() + PATIENCE).await {
             Ok(session) => session,
+            Err(failure @ Failure::NotLetIn) => return Attempt::Never(failure),
             Err(failure) => return Attempt::Later(failure.to_string()),
         };
         let jetstream = session.jetstream(PATIENCE);

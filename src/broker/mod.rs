@@ -96,7 +96,7 @@ impl Broker {
     }
 
     /// The handle of a user, who has one connection for everything.
-    fn of_user(sessions: Sessions, status: watch::Receiver<Arc<BrokerStatus>>) -> Self {
+    fn of_user(sessions: Sessions, status: watch::Receiver<Arc<BrokerStatus>>, replays: Arc<Semaphore>) -> Self {
         Self {
             data: sessions.clone(),
             control: sessions,
@@ -104,9 +104,14 @@ impl Broker {
             last_overview: LastOverview::default(),
             failed_connects: Arc::default(),
             hubs: hub::Hubs::new(),
-            replays: Arc::new(Semaphore::new(replay::REPLAYS)),
+            replays,
             handles: Arc::default(),
         }
+    }
+
+    /// Whoever else acts on the same server, as users of it.
+    pub fn users(&self, connectors: watch::Receiver<Connectors>) -> Users {
+        Users::new(connectors, self.status.clone(), self.replays.clone())
     }
 
     /// Connections to the server that could not be made since the program started.

@@ -10,7 +10,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Broker, Failure, Message, Session, Stored};
-use crate::nats::parse_answer;
+use crate::nats::{Denials, Violation, parse_answer};
 
 /// Messages on their way at a time, and bytes.
 const MOST: usize = 1000;
@@ -34,6 +34,7 @@ enum Slot<E> {
 struct Lane {
     session: Session,
     answers: Subscriber,
+    denials: Denials,
     prefix: String,
 }
 
@@ -52,9 +53,10 @@ struct Pipeline<E> {
 impl Lane {
     async fn open(broker: &Broker, deadline: Instant) -> Result<Self, Failure> {
         let session = broker.data(deadline).await?;
+        let denials = session.listen()?;
         let prefix = format!("{}.", session.client().new_inbox());
         match session.client().subscribe(format!("{prefix}*")).await {
-            Ok(answers) => Ok(Self { session, answers, prefix }),
+            Ok(answers) => Ok(Self { session, answers, denials, prefix }),
             Err(_) => Err(broker.not_connected()),
         }
     }
@@ -63,6 +65,7 @@ impl Lane {
 enum Step<E> {
     Read(Option<Result<Message, E>>),
     Answer(Option<async_nats::Message>),
+    Denied(Violation),
     Gone,
     Late,
 }
@@ -107,6 +110,7 @@ impl<E> Pipeline<E> {
                 Step::Read(Some(Err(error))) => self.slots.push_back(Slot::Done(Sent::NoMessage(error))),
                 Step::Answer(Some(answer)) => self.take(&answer).await,
                 Step::Answer(None) | Step::Gone => self.give_up_lane().await,
+                Step::Denied(violation) => self.deny(&violation),
                 Step::Late => self.give_up_first(),
             }
         }
@@ -131,6 +135,7 @@ impl<E> Pipeline<E> {
                 Some(lane) => tokio::select! {
                     biased;
                     answer = lane.answers.next() => Step::Answer(answer),
+                    violation = lane.denials.next(|_| true) => Step::Denied(violation),
                     () = lane.session.gone() => Step::Gone,
                 },
                 None => std::future::pending().await,
@@ -228,6 +233,18 @@ impl<E> Pipeline<E> {
                 Err(Failure::NotConnected { .. } | Failure::NotReady(_)) => Sent::Failed(message.unconfirmed()),
                 Err(failure) => Sent::Failed(failure),
             });
+        }
+    }
+
+    /// nats-server has refused what was sent to that subject.
+    fn deny(&mut self, violation: &Violation) {
+        for slot in &mut self.slots {
+            if let Slot::OnItsWay { message, .. } = slot
+                && message.subject.as_str() == violation.subject
+            {
+                self.bytes -= message.payload.len();
+                *slot = Slot::Done(Sent::Failed(violation.clone().into()));
+            }
         }
     }
 

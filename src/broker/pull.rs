@@ -190,6 +190,7 @@ impl Broker {
         found: &mut Vec<Delivery>,
         deadline: Instant,
     ) -> Result<(), Failure> {
+        let denials = session.listen()?;
         let client = session.client();
         let most_bytes = MOST_BYTES.max(client.max_payload() * 2);
         let own = info.config.get("max_bytes").and_then(Value::as_u64).filter(|most| *most > 0);
@@ -209,12 +210,13 @@ impl Broker {
         let inbox = client.new_inbox();
         let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
         let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{}", info.name);
-        let sent = client.publish_with_reply(subject, inbox, request.to_string().into()).await;
+        let sent = client.publish_with_reply(subject.clone(), inbox, request.to_string().into()).await;
         sent.map_err(|error| failed(&error))?;
         let until = wait.map_or(deadline, |wait| deadline.min(Instant::now() + wait + GRACE));
         let before = found.len();
         let end = tokio::select! {
             end = timeout_at(until, collect(&mut answers, info, batch, found)) => end.unwrap_or(End::Whole),
+            violation = denials.of(&subject) => End::Failed(violation.into()),
             () = session.gone() => End::Failed(Failure::NotReady("the connection to nats-server has ended".into())),
         };
         match end {
@@ -232,9 +234,11 @@ impl Broker {
     pub async fn acknowledge(&self, reply: &str, ack: &Ack, deadline: Instant) -> Result<(), Failure> {
         loop {
             let session = self.data(deadline).await?;
+            let denials = session.listen()?;
             let request = Request::new().payload(ack.payload().into()).timeout(None);
             let answer = tokio::select! {
                 answer = timeout_at(deadline, session.client().send_request(reply.to_owned(), request)) => answer,
+                violation = denials.of(reply) => return Err(violation.into()),
                 // It is the same however often it is heard.
                 () = session.gone() => continue,
             };

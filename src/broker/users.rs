@@ -36,6 +36,8 @@ pub struct Users(Arc<Pool>);
 struct Pool {
     connectors: watch::Receiver<Connectors>,
     status: watch::Receiver<Arc<BrokerStatus>>,
+    /// Bounds those of all users together.
+    replays: Arc<Semaphore>,
     /// By the user's name; one password each, unless somebody guesses or it is just changing.
     entries: Mutex<HashMap<String, Vec<Entry>>>,
     logins: Semaphore,
@@ -64,8 +66,13 @@ impl Entry {
 }
 
 impl Users {
-    pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> Self {
-        Self(Arc::new(Pool { connectors, status, entries: Mutex::default(), logins: Semaphore::new(LOGINS) }))
+    pub(super) fn new(
+        connectors: watch::Receiver<Connectors>,
+        status: watch::Receiver<Arc<BrokerStatus>>,
+        replays: Arc<Semaphore>,
+    ) -> Self {
+        let (entries, logins) = (Mutex::default(), Semaphore::new(LOGINS));
+        Self(Arc::new(Pool { connectors, status, replays, entries, logins }))
     }
 
     /// The broker as that user may use it, where somebody has asked with that password of late.
@@ -102,7 +109,7 @@ impl Pool {
             make_room(&mut entries)?;
         }
         let (sender, link) = watch::channel(Link::Away);
-        let broker = Broker::of_user(Sessions::new(link), self.status.clone());
+        let broker = Broker::of_user(Sessions::new(link), self.status.clone(), self.replays.clone());
         let number = fastrand::u64(..);
         let keeper = Keeper {
             pool: self.clone(),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::delivery::{Delivery, Place};
 use super::record::Record;
 use super::{Broker, Failure, Session};
-use crate::nats::ApiError;
+use crate::nats::{ApiError, Denials};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,9 +40,13 @@ pub struct Work {
     pull: Option<Pull>,
 }
 
+/// Where messages are asked for.
+const NEXT: &str = "$JS.API.CONSUMER.MSG.NEXT.";
+
 struct Pull {
     session: Session,
     messages: Subscriber,
+    denials: Denials,
     heard: Instant,
     /// Asked for and not come.
     left: usize,
@@ -88,6 +92,7 @@ impl Broker {
         loop {
             let session = self.data(deadline).await?;
             let late = || Failure::Late("the settlement of a message was not confirmed".into());
+            let denials = session.listen()?;
             let request = session.client().request(reply.to_owned(), payload.clone().into());
             tokio::select! {
                 answer = timeout_at(deadline, request) => match answer {
@@ -99,6 +104,7 @@ impl Broker {
                     Ok(Err(_)) => sleep(PAUSE).await,
                     Err(_) => return Err(late()),
                 },
+                violation = denials.of(reply) => return Err(violation.into()),
                 () = session.gone() => {}
             }
         }
@@ -112,6 +118,7 @@ impl Work {
             if self.pull.as_ref().is_none_or(|pull| pull.left == 0) {
                 match self.begin(wanted).await {
                     Ok(pull) => self.pull = Some(pull),
+                    Err(failure @ (Failure::NotLetIn | Failure::Denied(_))) => return Err(failure),
                     Err(failure) => {
                         tracing::debug!("cannot pull from {}/{} yet: {failure}", self.stream, self.consumer);
                         sleep(PAUSE).await;
@@ -123,6 +130,7 @@ impl Work {
             let silence = SILENCE.saturating_sub(pull.heard.elapsed());
             let message = tokio::select! {
                 message = timeout(silence, pull.messages.next()) => message.ok().flatten(),
+                violation = pull.denials.next(|denied| denied.starts_with(NEXT)) => return Err(violation.into()),
                 () = pull.session.gone() => None,
             };
             let Some(message) = message else {
@@ -159,6 +167,7 @@ impl Work {
     async fn begin(&self, wanted: usize) -> Result<Pull, Failure> {
         let session = self.broker.data(Instant::now() + PATIENCE).await?;
         let not_ready = |error: String| Failure::NotReady(error);
+        let denials = session.listen()?;
         let inbox = session.client().new_inbox();
         let messages = session.client().subscribe(inbox.clone()).await;
         let messages = messages.map_err(|error| not_ready(error.to_string()))?;
@@ -168,9 +177,9 @@ impl Work {
             "expires": EXPIRES.as_nanos() as u64,
             "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
         });
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.consumer);
+        let subject = format!("{NEXT}{}.{}", self.stream, self.consumer);
         let published = session.client().publish_with_reply(subject, inbox, request.to_string().into()).await;
         published.map_err(|error| not_ready(error.to_string()))?;
-        Ok(Pull { session, messages, heard: Instant::now(), left: wanted.max(1) })
+        Ok(Pull { session, messages, denials, heard: Instant::now(), left: wanted.max(1) })
     }
 }

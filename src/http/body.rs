@@ -75,18 +75,22 @@ fn is_of_length(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Bounds what is read of a compressed body before it is decompressed: one may be long and hold little. What
-/// has no end is bounded by who reads it.
-pub fn bound_compressed(request: Request, most: MaxBody) -> Request {
-    let headers = request.headers();
-    let has_no_end = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(NDJSON));
-    if !headers.contains_key(header::CONTENT_ENCODING) || has_no_end {
+/// Bounds what is read of a compressed body before it is decompressed: one may be long and hold little. Lines
+/// of JSON have no end; who reads them bounds each.
+pub fn bound_compressed(request: Request, most: usize) -> Request {
+    if !request.headers().contains_key(header::CONTENT_ENCODING) || is_of_lines(request.headers()) {
         return request;
     }
-    request.map(|body| Body::new(Limited::new(body, most.bytes)))
+    request.map(|body| Body::new(Limited::new(body, most)))
 }
 
-const NDJSON: &[u8] = b"application/x-ndjson";
+/// Whether the body says that it is lines of JSON.
+pub fn is_of_lines(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"]
+        .contains(&essence.as_str())
+}
 
 fn too_large(most: MaxBody) -> Problem {
     let MaxBody { bytes, variable } = most;

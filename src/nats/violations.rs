@@ -121,12 +121,18 @@ impl Denials {
     /// Waits until the server says that the user may not publish or subscribe to the subject, or hear
     /// answers at all.
     pub async fn of(mut self, subject: &str) -> Violation {
+        self.next(|denied| denied == subject).await
+    }
+
+    /// The same for whichever subjects are meant, again and again. Nothing is lost where it is not awaited to
+    /// its end.
+    pub async fn next(&mut self, is_meant: impl Fn(&str) -> bool) -> Violation {
         loop {
             if let Some(deaf) = self.violations.deaf() {
                 return deaf;
             }
             match self.heard.recv().await {
-                Ok(violation) if violation.subject == subject => return violation,
+                Ok(violation) if is_meant(&violation.subject) => return violation,
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 // The violations that this holds keep it open.
                 Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

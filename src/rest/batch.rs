@@ -126,7 +126,7 @@ async fn publish_batch(
 ) -> Result<Response, Problem> {
     let headers = request.headers().clone();
     let entries = Entries::new(headers)?;
-    if is_lines(&entries.headers) {
+    if body::is_of_lines(&entries.headers) {
         if query.atomic {
             return Err(invalid("an atomic batch is a JSON array, so that its end is known before it is sent"));
         }
@@ -146,14 +146,6 @@ async fn publish_batch(
     let sent = broker.publish_all(stream::iter(messages).boxed(), patience);
     let results: Vec<Outcome> = sent.enumerate().map(|(index, sent)| Outcome::of(index, sent)).collect().await;
     Ok(answer(results, query.results))
-}
-
-fn is_lines(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"]
-        .iter()
-        .any(|lines| essence.eq_ignore_ascii_case(lines))
 }
 
 /// How the entries of one request are read.

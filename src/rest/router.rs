@@ -66,6 +66,8 @@ pub fn routes(api: Api) -> Routes {
     }
     let bytes = usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX);
     let most = MaxBody { bytes, variable: API_MAX_BODY.name };
+    // What comes compressed may be for a path that takes more.
+    let compressed = bytes.max(usize::try_from(settings.server.limits.max_payload.bytes()).unwrap_or(usize::MAX));
     let admission = Arc::new(Admission::new(api.clone()));
     let (router, _) = resources().split_for_parts();
     let all = router
@@ -75,7 +77,7 @@ pub fn routes(api: Api) -> Routes {
         .layer(RequestDecompressionLayer::new())
         .layer(from_fn(move |mut request: Request, next: Next| {
             request.extensions_mut().insert(most);
-            next.run(bound_compressed(request, most))
+            next.run(bound_compressed(request, compressed))
         }))
         .merge(home::routes().method_not_allowed_fallback(wrong_method))
         .layer(compression());

@@ -165,6 +165,15 @@ fn users_act_with_their_own_permissions() {
             assert_eq!(refused.body["details"]["subject"], SUBJECTS[0]);
             let unknown = publish(&broker, producer, "trade-data").await;
             assert_eq!(unknown.status, 403, "{}", unknown.body);
+            let refused = ask(&broker, producer, Method::GET, "/api/v1/broker/streams", None).await;
+            assert_eq!((refused.status, refused.code()), (403, "FORBIDDEN"), "{}", refused.body);
+            let subject = refused.body["details"]["subject"].as_str().unwrap();
+            assert!(subject.starts_with("$JS.API.STREAM."), "{subject}");
+            let message = |subject: &str| json!({ "subject": subject, "message": 1 });
+            let batch = json!([message(SUBJECTS[0]), message(SUBJECTS[1]), message(SUBJECTS[0])]);
+            let sent = ask(&broker, producer, Method::POST, "/api/v1/broker/publish/batch", Some(batch)).await;
+            assert_eq!(sent.status, 207, "{}", sent.body);
+            assert_eq!(sent.body.to_string().matches("FORBIDDEN").count(), 2, "{}", sent.body);
             let deaf = publish(&broker, User("deaf", "deaf_pass"), SUBJECTS[1]).await;
             assert_eq!((deaf.status, deaf.code()), (403, "FORBIDDEN"), "{}", deaf.body);
             assert_eq!(deaf.body["details"]["subject"], "_INBOX.>");
@@ -172,7 +181,7 @@ fn users_act_with_their_own_permissions() {
             // The deaf one stored nothing though it may publish.
             let all = ConnectOptions::with_user_and_password("all".into(), "all:pass".into());
             let client = all.connect(broker.url()).await.unwrap();
-            assert_eq!(JetStream(client).info("MARKET_DATA").await["state"]["messages"], 3);
+            assert_eq!(JetStream(client).info("MARKET_DATA").await["state"]["messages"], 4);
         });
         assert_eq!(broker.stop(), Some(0));
         for secret in ["all:pass", "producer_pass", "tell-all"] {
