@@ -311,6 +311,7 @@ fn readers_need_no_more_than_the_rights_of_the_data_side() {
         let users = broker.path("users.yml");
         std::fs::write(&users, "users:\n  - {user: someone, password: secret}\n").unwrap();
         broker.set("NATS_AUTH_ENABLED", "true").set("NATS_USERS_FILE", users.display());
+        broker.set("API_TOKEN", "token");
         broker.start();
         run(async {
             let someone = async_nats::ConnectOptions::with_user_and_password("someone".into(), "secret".into());
@@ -320,17 +321,18 @@ fn readers_need_no_more_than_the_rights_of_the_data_side() {
             });
             js.ask("$JS.API.CONSUMER.DURABLE.CREATE.MARKET_DATA.worker", durable).await;
             js.publish(SUBJECT, "1").await;
-            let mut past = Sse::open(&tail_of(&broker, "subject=trade-data.>&from=1"), None).await.unwrap();
-            let mut last = Sse::open(&tail_of(&broker, "subject=trade-data.>&snapshot=last"), None).await.unwrap();
+            let mut past = Sse::open_as(&tail_of(&broker, "subject=trade-data.>&from=1"), "token").await.unwrap();
+            let mut last =
+                Sse::open_as(&tail_of(&broker, "subject=trade-data.>&snapshot=last"), "token").await.unwrap();
             assert_eq!(sequences(&past.messages(1).await), [1]);
             assert_eq!(sequences(&last.messages(1).await), [1]);
             js.publish(SUBJECT, "2").await;
             assert_eq!(sequences(&past.messages(1).await), [2]);
             assert_eq!(sequences(&last.messages(1).await), [2]);
             let url = broker.api("/api/v1/broker/replay?subject=trade-data.>");
-            let replay = http_client().get(url).send().await.unwrap().text().await.unwrap();
+            let replay = http_client().get(url).bearer_auth("token").send().await.unwrap().text().await.unwrap();
             assert!(replay.lines().count() == 3 && replay.contains("\"complete\":true"), "{replay}");
-            let mut ws = Ws::open(broker.ports.api).await;
+            let mut ws = Ws::open_as(broker.ports.api, "token").await;
             ws.send(json!({ "type": "subscribe", "id": "w", "stream": "MARKET_DATA", "consumer": "worker" })).await;
             ws.expect("subscribed").await;
             assert_eq!(ws.sequences(2).await, [1, 2]);
