@@ -1,6 +1,6 @@
 //! The REST API: what the API port answers, and how our own commands ask for it.
 //!
-//! One file per resource. Handlers are thin: they read a request into typed values, have [`Broker`] do
+//! One file per resource. Handlers are thin: they read a request into typed values, have [`Broker`](crate::broker::Broker) do
 //! it, and answer in the envelope. Everything about the broker itself is read from its status.
 
 mod admission;
