@@ -191,7 +191,10 @@ impl Desk {
             shutdown: self.shutdown.clone(),
         };
         let serving = async move {
-            if let Ok(stream) = TcpStream::from_std(stream) {
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
+            // Whether it can be written is not known yet; found out later it would take hyper's buffers for
+            // as many as come at once.
+            if stream.writable().await.is_ok() {
                 serving::serve(head, stream, served).await;
             }
         };
