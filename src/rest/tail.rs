@@ -37,6 +37,8 @@ pub struct TailQuery {
     from: Option<String>,
     /// `last`: the last message of each matching subject first, then everything after those.
     snapshot: Option<String>,
+    /// The id of the last event that was seen, for clients that cannot send Last-Event-ID, which goes before it.
+    resume: Option<String>,
 }
 
 /// What both ways of following a subject say about where to begin.
@@ -117,12 +119,12 @@ async fn tail(
     headers: HeaderMap,
     Query(query): Query<TailQuery>,
 ) -> Result<Response, Problem> {
-    let resume = headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let header = headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let beginning = Beginning {
         from: query.from.as_deref(),
         snapshot: query.snapshot.as_deref(),
         // Event sources without an id may send an empty one.
-        resume: resume.as_deref().filter(|id| !id.is_empty()),
+        resume: header.as_deref().filter(|id| !id.is_empty()).or(query.resume.as_deref()),
     };
     let request = TailRequest {
         subject: filter(&query.subject)?,

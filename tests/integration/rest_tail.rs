@@ -90,10 +90,19 @@ fn a_tail_goes_on_over_a_restart_and_resumes_where_it_was(version: &str) {
         js.publish(SUBJECT, "8").await;
         assert_eq!(sequences(&resumed.messages(3).await), [5, 7, 8]);
 
+        // As a browser says it that has to begin anew.
+        let url = tail_of(&broker, &format!("subject=trade-data.>&snapshot=last&resume={id}"));
+        let mut in_the_query = Sse::open(&url, None).await.unwrap();
+        assert_eq!(sequences(&in_the_query.messages(3).await), [5, 7, 8]);
+        let mut by_the_header = Sse::open(&url, Some(&in_the_query.last_id)).await.unwrap();
+        js.publish(SUBJECT, "8").await;
+        assert_eq!(sequences(&by_the_header.messages(1).await), [9], "the header is newer");
+        drop((in_the_query, by_the_header));
+
         let mut snapshot = Sse::open(&tail_of(&broker, "subject=*.>&snapshot=last"), None).await.unwrap();
-        assert_eq!(sequences(&snapshot.messages(2).await), [6, 8]);
+        assert_eq!(sequences(&snapshot.messages(2).await), [6, 9]);
         js.publish(SUBJECT, "9").await;
-        assert_eq!(sequences(&snapshot.messages(1).await), [9]);
+        assert_eq!(sequences(&snapshot.messages(1).await), [10]);
         drop((resumed, snapshot, past));
         until("consumers go with their readers", async || consumers(&js).await.is_empty()).await;
     });
@@ -166,6 +175,7 @@ fn gaps_are_told_and_ids_of_others_refused() {
             ("subject=trade-data.>", Some(garbled.as_str())),
             ("subject=trade-data.>", Some("nonsense")),
             ("subject=trade-data.>", Some("MARKET_DATA.1.5.00000000")),
+            ("subject=trade-data.>&resume=nonsense", None),
             ("subject=trade-data.>&from=99", None),
             ("subject=trade-data.>&from=yesterday", None),
             ("subject=trade-data.>&from=1&snapshot=last", None),
