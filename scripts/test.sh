@@ -217,11 +217,13 @@ install_libfaketime() {
         { as_root_on_debian && apt_install libfaketime; }
 }
 
+# Clients for the examples of the documents.
 install_node_client() {
     if ! command -v npm >/dev/null; then
         as_root_on_debian && apt_install nodejs npm || return 1
     fi
-    npm install --silent --no-fund --no-audit --prefix "$cache/node" nats@2.29.3 >&2
+    npm install --silent --no-fund --no-audit --prefix "$cache/node" \
+        nats@2.29.3 eventsource@4.1.1 ws@8.23.0 >&2
 }
 
 # ---- the checks ----
@@ -276,6 +278,7 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 install_python_tools || echo "the Python tools could not be installed" >&2
+install_node_client || echo "node and its packages could not be installed" >&2
 install_rust_components || echo "rustfmt and clippy could not be installed" >&2
 nextest=1
 install_nextest || nextest=

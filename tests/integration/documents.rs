@@ -4,6 +4,7 @@ mod commands;
 mod links;
 mod markdown;
 mod mirrors;
+mod rest;
 
 use std::collections::BTreeSet;
 
