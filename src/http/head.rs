@@ -79,6 +79,15 @@ pub fn path(head: &[u8]) -> Option<&str> {
     target.split('?').next()
 }
 
+/// Whether what is asked for is no URL to the parser that comes after, which refuses it without a word.
+pub fn has_bad_target(head: &[u8]) -> bool {
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let words: Vec<_> = line.splitn(2, |byte| *byte == b' ').collect();
+    let [method, rest] = words[..] else { return false };
+    let Some(end) = rest.windows(6).rposition(|six| six == b" HTTP/") else { return false };
+    method.iter().all(u8::is_ascii_uppercase) && axum::http::Uri::try_from(&rest[..end]).is_err()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +148,25 @@ mod tests {
         assert_eq!(path(b"GET\r\n\r\n"), None);
         assert_eq!(path(b"\xff /livez HTTP/1.1\r\n\r\n"), None);
         assert_eq!(path(b""), None);
+    }
+
+    #[test]
+    fn what_no_url_may_hold_is_found() {
+        for (head, is_bad) in [
+            (&b"GET /tail?subject=trade-data.> HTTP/1.1\r\nHost: x\r\n\r\n"[..], true),
+            (b"GET /tail?subject=trade-data.%3E HTTP/1.1\r\nHost: >\r\n\r\n", false),
+            (b"GET /a b HTTP/1.1\r\n\r\n", true),
+            (b"POST /\xff HTTP/1.1\r\n\r\n", true),
+            (b"OPTIONS * HTTP/1.1\r\n\r\n", false),
+            (b"GET http://broker:8086/livez?x HTTP/1.1\r\n\r\n", false),
+            (b"PRI * HTTP/2.0\r\n\r\n", false),
+            // For the parser to say what it is.
+            (b"GET\r\n\r\n", false),
+            (b"{ \" HTTP/", false),
+            (b"", false),
+        ] {
+            assert_eq!(has_bad_target(head), is_bad, "{:?}", String::from_utf8_lossy(head));
+        }
     }
 
     proptest! {

@@ -24,6 +24,12 @@ pub fn too_long() -> Problem {
     Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidParameters, message)
 }
 
+/// For a client whose URL is none.
+pub fn no_url() -> Problem {
+    let message = "the URL holds a character that HTTP does not let stand there: write > as %3E and a space as %20";
+    Problem::new(StatusCode::BAD_REQUEST, Code::InvalidParameters, message)
+}
+
 /// Says that the request is not served.
 pub async fn refuse(mut stream: TcpStream, problem: Problem) {
     // So little fits into the socket at once, and a client that has gone needs no answer.

@@ -27,7 +27,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
-use super::refusal::{refuse, too_long};
+use super::refusal::{no_url, refuse, too_long};
 
 /// Whence a request comes; each has that among its extensions.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +92,9 @@ impl Progress {
 pub(super) async fn serve(head: Vec<u8>, stream: TcpStream, served: Served) {
     let (mut head, mut stream) = (head, stream);
     loop {
+        if head::has_bad_target(&head) {
+            return refuse(stream, no_url()).await;
+        }
         // On the heap: it is gone while the connection waits.
         let Some(idle) = Box::pin(serve_while_busy(head, stream, &served)).await else { return };
         let (rest, waiting) = idle.into_parts();

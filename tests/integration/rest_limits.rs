@@ -291,6 +291,11 @@ fn http_as_others_speak_it() {
     let answers = raw(&broker, pipelined.as_bytes());
     let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(statuses, ["200", "404", "200"], "{answers}");
+    for refused in ["GET /api/v1/broker/tail?subject=trade-data.> HTTP/1.1\r\n", "GET /a b HTTP/1.1\r\n"] {
+        let refused = raw(&broker, format!("{refused}{close}").as_bytes());
+        assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("INVALID_PARAMETERS"), "{refused}");
+        assert!(refused.contains("write > as %3E"), "{refused}");
+    }
     let many: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
     let refused = raw(&broker, format!("GET /api/v1/status HTTP/1.1\r\n{many}{close}").as_bytes());
     assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
