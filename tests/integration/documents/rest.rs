@@ -292,6 +292,13 @@ fn follows(language: &str) {
     program.wait_for("3 trade-data");
     assert_eq!(broker.stop(), Some(0));
     program.wait_for("shutting_down");
+    if language == "javascript" {
+        // An error ends an EventSource for good.
+        broker.set("API_ENABLED", false).start();
+        program.wait_for("beginning anew");
+        assert_eq!(broker.stop(), Some(0));
+        broker.set("API_ENABLED", true);
+    }
     broker.start();
     publish("ETHUSDT");
     publish("BTCUSDT");
