@@ -1,7 +1,7 @@
 //! Batches that are stored as a whole or not at all, as far as nats-server can (2.12 and later).
 
 use async_nats::HeaderMap;
-use async_nats::client::Request;
+use async_nats::client::{PublishErrorKind, Request, RequestErrorKind};
 use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -51,7 +51,13 @@ impl Broker {
             match timeout_at(deadline, sent).await {
                 Ok(Ok(())) => {}
                 // Without its end nothing of the batch is stored.
-                Ok(Err(error)) => return Err(Failure::Invalid(error.to_string())),
+                Ok(Err(error)) => {
+                    return Err(match error.kind() {
+                        PublishErrorKind::MaxPayloadExceeded => message.too_large(client),
+                        PublishErrorKind::InvalidSubject => Failure::Invalid(error.to_string()),
+                        PublishErrorKind::Send => self.not_connected(),
+                    });
+                }
                 Err(_) => {
                     return Err(Failure::Late(
                         "the atomic batch could not be sent in time; nothing of it was stored".to_owned(),
@@ -72,7 +78,14 @@ impl Broker {
             }
             () = session.gone() => return Err(last.unconfirmed()),
         };
-        let Ok(Ok(answer)) = answer else { return Err(last.unconfirmed()) };
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            // Without its end nothing of the batch is stored.
+            Ok(Err(error)) if error.kind() == RequestErrorKind::MaxPayloadExceeded => {
+                return Err(last.too_large(client));
+            }
+            Ok(Err(_)) | Err(_) => return Err(last.unconfirmed()),
+        };
         match parse_answer::<Stored>(&answer.payload) {
             Ok(Ok(stored)) => Ok(stored),
             Ok(Err(refusal)) => Err(refusal.into()),

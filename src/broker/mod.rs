@@ -44,7 +44,7 @@ pub use hub::End;
 pub use link::{Links, Session};
 pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use overview::Overview;
-pub use pipeline::Sent;
+pub use pipeline::{Sent, Within};
 pub use point::{Nanos, Point, PointError, Range, UpsideDown};
 pub use position::{Position, PositionError};
 pub use publish::{Expectations, Message, Stored};

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use async_nats::client::PublishErrorKind;
 use async_nats::{StatusCode, Subscriber};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
@@ -15,6 +16,24 @@ use crate::nats::{Denials, Violation, parse_answer};
 /// Messages on their way at a time, and bytes.
 const MOST: usize = 1000;
 const MOST_BYTES: usize = 8 << 20;
+
+/// How long messages may take.
+#[derive(Clone, Copy, Debug)]
+pub enum Within {
+    /// Each, from when it was read.
+    Each(Duration),
+    /// All of them together.
+    Until(Instant),
+}
+
+impl Within {
+    fn deadline(self) -> Instant {
+        match self {
+            Self::Each(patience) => Instant::now() + patience,
+            Self::Until(deadline) => deadline,
+        }
+    }
+}
 
 /// What became of one of them. `E` is what made it no message at all.
 #[derive(Debug)]
@@ -42,8 +61,10 @@ struct Pipeline<E> {
     broker: Broker,
     /// [`None`] once there are no more.
     source: Option<BoxStream<'static, Result<Message, E>>>,
-    patience: Duration,
+    within: Within,
     lane: Option<Lane>,
+    /// There was no server for as long as a message may take: the next ones do not wait for it again.
+    is_away: bool,
     slots: VecDeque<Slot<E>>,
     /// The number of the first slot.
     first: u64,
@@ -71,20 +92,21 @@ enum Step<E> {
 }
 
 impl Broker {
-    /// Stores the messages of `source` in their order, and gives what became of each in that order, each
-    /// within `patience` after it was read.
+    /// Stores the messages of `source` in their order, and gives what became of each in that order and in
+    /// that time.
     ///
     /// A message with an id for which nothing was heard is sent again, by then behind later ones.
     pub fn publish_all<E: Send + 'static>(
         &self,
         source: BoxStream<'static, Result<Message, E>>,
-        patience: Duration,
+        within: Within,
     ) -> impl Stream<Item = Sent<E>> + Send + use<E> {
         let pipeline = Pipeline {
             broker: self.clone(),
             source: Some(source),
-            patience,
+            within,
             lane: None,
+            is_away: false,
             slots: VecDeque::new(),
             first: 0,
             bytes: 0,
@@ -109,8 +131,8 @@ impl<E> Pipeline<E> {
                 Step::Read(Some(Ok(message))) => self.send(message).await,
                 Step::Read(Some(Err(error))) => self.slots.push_back(Slot::Done(Sent::NoMessage(error))),
                 Step::Answer(Some(answer)) => self.take(&answer).await,
-                Step::Answer(None) | Step::Gone => self.give_up_lane().await,
                 Step::Denied(violation) => self.deny(&violation),
+                Step::Answer(None) | Step::Gone => self.give_up_lane().await,
                 Step::Late => self.give_up_first(),
             }
         }
@@ -156,7 +178,11 @@ impl<E> Pipeline<E> {
     }
 
     async fn send(&mut self, message: Message) {
-        let deadline = Instant::now() + self.patience;
+        let deadline = self.within.deadline();
+        if Instant::now() >= deadline {
+            let reason = "the time for the request was over before this message was sent (API_REQUEST_TIMEOUT)";
+            return self.slots.push_back(Slot::Done(Sent::Failed(Failure::NotReady(reason.into()))));
+        }
         let slot = match timeout_at(deadline, self.try_to_send(&message, deadline)).await {
             Ok(Ok(())) => {
                 self.bytes += message.payload.len();
@@ -172,14 +198,13 @@ impl<E> Pipeline<E> {
     async fn try_to_send(&mut self, message: &Message, deadline: Instant) -> Result<(), Failure> {
         let number = self.first + self.slots.len() as u64;
         if self.lane.is_none() {
-            self.lane = Some(Lane::open(&self.broker, deadline).await?);
+            let patience = if self.is_away { Instant::now() } else { deadline };
+            let lane = Lane::open(&self.broker, patience).await;
+            self.is_away = matches!(lane, Err(Failure::NotConnected { .. }));
+            self.lane = Some(lane?);
         }
         let Some(lane) = &self.lane else { return Err(self.broker.not_connected()) };
         let client = lane.session.client();
-        let size = message.payload.len();
-        if size > client.max_payload() {
-            return Err(Failure::TooLarge { size, most: client.max_payload() });
-        }
         let (subject, reply) = (message.subject.as_str().to_owned(), format!("{}{number}", lane.prefix));
         let sent = match message.all_headers() {
             Some(headers) => {
@@ -187,7 +212,12 @@ impl<E> Pipeline<E> {
             }
             None => client.publish_with_reply(subject, reply, message.payload.clone()).await,
         };
-        sent.map_err(|error| Failure::Invalid(error.to_string()))
+        sent.map_err(|error| match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => message.too_large(client),
+            PublishErrorKind::InvalidSubject => Failure::Invalid(error.to_string()),
+            // The connection is closed.
+            PublishErrorKind::Send => self.broker.not_connected(),
+        })
     }
 
     /// An answer to one of them.
@@ -202,7 +232,9 @@ impl<E> Pipeline<E> {
             Ok(Ok(stored)) => Some(Ok(stored)),
             Ok(Err(refusal)) if !refusal.is_transient() => Some(Err(Failure::from(refusal))),
             // It was not stored.
-            Ok(Err(_)) | Err(_) => None,
+            Ok(Err(_)) => None,
+            // Somebody else answers on that subject; the stream may still.
+            Err(_) => return,
         };
         self.bytes -= message.payload.len();
         let (message, deadline) = (message.clone(), *deadline);
@@ -214,6 +246,25 @@ impl<E> Pipeline<E> {
             Ok(stored) => Sent::Stored(stored, message),
             Err(failure) => Sent::Failed(failure),
         });
+    }
+
+    /// nats-server does not let the user publish there, so that there is no answer to these.
+    fn deny(&mut self, violation: &Violation) {
+        let is_deaf = self.lane.as_ref().is_some_and(|lane| lane.session.listen().is_err());
+        for slot in &mut self.slots {
+            let Slot::OnItsWay { message, .. } = slot else { continue };
+            let failure = match message.subject.as_str() == violation.subject {
+                true => violation.clone().into(),
+                // What was sent before that was known may have been stored.
+                false if is_deaf => message.unconfirmed(),
+                false => continue,
+            };
+            self.bytes -= message.payload.len();
+            *slot = Slot::Done(Sent::Failed(failure));
+        }
+        if is_deaf {
+            self.lane = None;
+        }
     }
 
     /// The connection is gone: nothing more will be heard of what is on its way.
@@ -230,21 +281,11 @@ impl<E> Pipeline<E> {
             *slot = Slot::Done(match outcome {
                 Ok(stored) => Sent::Stored(stored, message),
                 // An earlier attempt may have been heard.
-                Err(Failure::NotConnected { .. } | Failure::NotReady(_)) => Sent::Failed(message.unconfirmed()),
+                Err(Failure::NotConnected { .. } | Failure::NotReady(_) | Failure::Late(_)) => {
+                    Sent::Failed(message.unconfirmed())
+                }
                 Err(failure) => Sent::Failed(failure),
             });
-        }
-    }
-
-    /// nats-server has refused what was sent to that subject.
-    fn deny(&mut self, violation: &Violation) {
-        for slot in &mut self.slots {
-            if let Slot::OnItsWay { message, .. } = slot
-                && message.subject.as_str() == violation.subject
-            {
-                self.bytes -= message.payload.len();
-                *slot = Slot::Done(Sent::Failed(violation.clone().into()));
-            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! Storing messages. What is answered as stored was acknowledged by JetStream; what is answered as not
 //! stored was not, and everything else is said to be unknown.
 
-use async_nats::HeaderMap;
 use async_nats::client::Request;
+use async_nats::{Client, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -100,7 +100,10 @@ impl Broker {
             match self.attempt(&session, message, headers.clone(), deadline).await {
                 Attempt::Done(outcome) => return outcome,
                 Attempt::Unknown if message.msg_id.is_none() => return Err(message.unconfirmed()),
-                Attempt::Unknown => sent = true,
+                Attempt::Unknown => {
+                    sent = true;
+                    sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+                }
                 Attempt::NotTaken(failure) => {
                     if Instant::now() + PAUSE >= deadline {
                         return Err(if sent { message.unconfirmed() } else { failure });
@@ -142,15 +145,16 @@ impl Broker {
                 Ok(Ok(stored)) => Attempt::Done(Ok(stored)),
                 Ok(Err(refusal)) if refusal.is_transient() => Attempt::NotTaken(refusal.into()),
                 Ok(Err(refusal)) => Attempt::Done(Err(refusal.into())),
-                // Somebody else answers on that subject.
-                Err(_) => self.not_captured(session, message, deadline).await,
+                // Somebody else answers on that subject. Where a stream captures it, too, its acknowledgement
+                // comes when nobody listens any more.
+                Err(_) => match self.not_captured(session, message, deadline).await {
+                    Attempt::Done(outcome) => Attempt::Done(outcome),
+                    Attempt::NotTaken(_) | Attempt::Unknown => Attempt::Unknown,
+                },
             },
             Ok(Err(error)) => match error.kind() {
                 NoResponders => self.not_captured(session, message, deadline).await,
-                MaxPayloadExceeded => Attempt::Done(Err(Failure::TooLarge {
-                    size: message.payload.len(),
-                    most: session.client().max_payload(),
-                })),
+                MaxPayloadExceeded => Attempt::Done(Err(message.too_large(session.client()))),
                 InvalidSubject => Attempt::Done(Err(Failure::Invalid(error.to_string()))),
                 _ => Attempt::Unknown,
             },
@@ -187,6 +191,18 @@ impl Broker {
 }
 
 impl Message {
+    /// nats-server takes no messages of its size.
+    pub(super) fn too_large(&self, client: &Client) -> Failure {
+        /// `NATS/1.0`, and the empty line at the end.
+        const FRAME: usize = 12;
+        let line = |name: &HeaderName, value: &HeaderValue| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
+        let headers = self.all_headers().map_or(0, |headers| {
+            let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| line(name, value)));
+            lines.sum::<usize>() + FRAME
+        });
+        Failure::TooLarge { size: self.payload.len() + headers, most: client.max_payload() }
+    }
+
     pub(super) fn unconfirmed(&self) -> Failure {
         Failure::Unconfirmed { subject: self.subject.as_str().to_owned(), msg_id: self.msg_id.clone() }
     }

@@ -67,12 +67,14 @@ fn late() -> Problem {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, Code::Timeout, message)
 }
 
+const NDJSON: &[u8] = b"application/x-ndjson";
+
 /// An error that was made without its words, as by a layer that knows nothing of ours.
 fn of_others(response: &Response) -> Option<Problem> {
     let status = response.status();
     let is_ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
         let kind = kind.as_bytes();
-        kind.starts_with(b"application/json") || kind.starts_with(b"application/problem+json")
+        [&b"application/json"[..], b"application/problem+json", NDJSON].iter().any(|ours| kind.starts_with(ours))
     });
     if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return None;

@@ -2,15 +2,17 @@
 
 mod lines;
 
+use std::fmt;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -19,10 +21,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::errors::{self, About};
-use super::message::{PublishRequest, invalid};
+use super::message::{PublishRequest, bare, check_id, invalid};
 use super::publish::Published;
 use super::state::{Acting, Api};
-use crate::broker::{Broker, LARGEST_ATOMIC_BATCH, Message, Sent};
+use crate::broker::{Broker, LARGEST_ATOMIC_BATCH, Message, Sent, Within};
 use crate::http::Deadline;
 use crate::http::body::{self, Query, Whole};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem};
@@ -86,6 +88,16 @@ impl Outcome {
         Self { index, what: What::Error { error_code: code, http_status: status.as_u16(), message, details } }
     }
 
+    /// What it would have been for the message alone.
+    fn status(&self) -> StatusCode {
+        match &self.what {
+            What::Success(_) => StatusCode::OK,
+            What::Error { http_status, .. } => {
+                StatusCode::from_u16(*http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
     fn is_success(&self) -> bool {
         matches!(self.what, What::Success(_))
     }
@@ -132,7 +144,8 @@ async fn publish_batch(
         }
         let patience = api.settings().api.request_timeout;
         let longest = request.extensions().get::<body::MaxBody>().map_or(1 << 20, |most| most.bytes);
-        return Ok(lines::answer(broker, entries, request.into_body(), longest, patience, query.results).await);
+        let lines = lines::outcomes(broker, entries, request.into_body(), longest, patience);
+        return Ok(lines::answer(lines, deadline, query.results).await);
     }
     body::require_json(&entries.headers)?;
     let Whole(body) = body::whole(request).await?;
@@ -141,9 +154,8 @@ async fn publish_batch(
         let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
         return publish_atomically(&broker, messages, deadline).await.map(IntoResponse::into_response);
     }
-    let patience = deadline.saturating_duration_since(Instant::now());
     let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
-    let sent = broker.publish_all(stream::iter(messages).boxed(), patience);
+    let sent = broker.publish_all(stream::iter(messages).boxed(), Within::Until(deadline));
     let results: Vec<Outcome> = sent.enumerate().map(|(index, sent)| Outcome::of(index, sent)).collect().await;
     Ok(answer(results, query.results))
 }
@@ -166,11 +178,13 @@ impl Entries {
             [key] => {
                 let key =
                     key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
-                let bare = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-                Some(bare.to_owned())
+                Some(bare(key).to_owned())
             }
             _ => return Err(invalid("two Idempotency-Key headers")),
         };
+        if let Some(key) = &key {
+            check_id(key)?;
+        }
         of_each.remove("idempotency-key");
         Ok(Self { headers, key, of_each })
     }
@@ -179,7 +193,7 @@ impl Entries {
         let request: PublishRequest = body::parse(text.as_bytes(), Code::InvalidMessageData)?;
         let mut message = request.into_message(&self.of_each)?;
         if let (None, Some(key)) = (&message.msg_id, &self.key) {
-            message.msg_id = Some(format!("{key}:{index}"));
+            message.take_msg_id(&format!("{key}:{index}"))?;
         }
         Ok(message)
     }
@@ -187,14 +201,14 @@ impl Entries {
 
 /// The texts of the entries of an array.
 fn entries_of(body: &Bytes) -> Result<Vec<&RawValue>, Problem> {
-    let entries: Vec<&RawValue> = body::parse(body, Code::InvalidMessageData)?;
+    let Array { entries, others } = body::parse(body, Code::InvalidMessageData)?;
     if entries.is_empty() {
         return Err(invalid("the batch is empty"));
     }
-    if entries.len() > LARGEST_ARRAY {
+    if others > 0 {
         let message = format!(
             "the array has {} messages, and takes {LARGEST_ARRAY} at most; lines of application/x-ndjson have no such bound",
-            entries.len()
+            entries.len() + others
         );
         let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message);
         return Err(problem.with_details(json!({ "limit": LARGEST_ARRAY })));
@@ -202,15 +216,52 @@ fn entries_of(body: &Bytes) -> Result<Vec<&RawValue>, Problem> {
     Ok(entries)
 }
 
-/// Success when all are stored, 207 when some are, and the first failure when none is.
+/// The first entries of an array; of those beyond the bound only the number is kept.
+struct Array<'a> {
+    entries: Vec<&'a RawValue>,
+    others: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Array<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Array<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of messages")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Array<'de>, A::Error> {
+                let (mut entries, mut others) = (Vec::new(), 0);
+                while entries.len() < LARGEST_ARRAY {
+                    match array.next_element()? {
+                        Some(entry) => entries.push(entry),
+                        None => return Ok(Array { entries, others }),
+                    }
+                }
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    others += 1;
+                }
+                Ok(Array { entries, others })
+            }
+        }
+        deserializer.deserialize_seq(Entries)
+    }
+}
+
+/// Success when all are stored, 207 when some are. When none is known to be, what is unknown counts before
+/// what is known to have failed.
 fn answer(mut results: Vec<Outcome>, listed: Results) -> Response {
     let failed = results.iter().filter(|outcome| !outcome.is_success()).count();
     let published = results.len() - failed;
+    let worst = results.iter().find(|outcome| outcome.status() == StatusCode::GATEWAY_TIMEOUT).or(results.first());
     if published == 0
-        && let Some(What::Error { error_code, http_status, message, .. }) = results.first().map(|first| &first.what)
+        && let Some(worst) = worst
+        && let What::Error { error_code, message, .. } = &worst.what
     {
-        let status = StatusCode::from_u16(*http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let message = format!("no message of the batch is known to be stored; the first: {message}");
+        let status = worst.status();
+        let message = format!("no message of the batch is known to be stored; {}: {message}", worst.index);
         let mut problem = Problem::new(status, *error_code, message);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             problem = problem.retry_after(1);
@@ -279,5 +330,9 @@ type Patience = Duration;
 
 /// The body of an answer that is made line by line.
 fn lines_response(status: StatusCode, body: Body) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+    let mut response = (status, [(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }

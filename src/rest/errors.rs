@@ -70,7 +70,8 @@ pub fn of(failure: Failure, about: About) -> Problem {
         Failure::TooMuch(_) => problem(S::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge),
         Failure::Refused(ApiError::Refused { code, err_code, .. }) => {
             let (status, code) = refused(code, err_code, about);
-            problem(status, code).with_details(json!({ "jetstream_error": err_code }))
+            let problem = problem(status, code).with_details(json!({ "jetstream_error": err_code }));
+            if status == S::SERVICE_UNAVAILABLE { problem.retry_after(SOON) } else { problem }
         }
         Failure::Refused(_) | Failure::Server(_) => problem(S::INTERNAL_SERVER_ERROR, Code::NatsServerError),
     }
@@ -102,6 +103,10 @@ fn refused(code: u16, err_code: u64, about: About) -> (StatusCode, Code) {
         10008 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
         // A time to live that cannot be read, is too short, or is not for this stream.
         10165 | 10166 if about == About::Message => (S::BAD_REQUEST, Code::InvalidMessageData),
+        // What an atomic batch may not hold.
+        10174 | 10175 | 10177 | 10179 | 10199 | 10200 | 10201 => (S::BAD_REQUEST, Code::InvalidMessageData),
+        // An atomic batch that was not kept: too many were open. Nothing of it was stored.
+        10176 | 10210 | 10211 => (S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable),
         // Filters of a work queue that overlap; more consumers than there may be.
         10099 | 10100 | 10026 => (S::CONFLICT, Code::StreamCreationError),
         // The request is none that this server takes; two of those it calls its own fault.

@@ -122,8 +122,34 @@ fn payload(message: &RawValue, encoding: Encoding) -> Result<Bytes, Problem> {
     }
 }
 
+const TTL: &str = "Nats-TTL";
+
+/// Takes what may be said once, or twice in the same way.
+fn set<T: PartialEq>(place: &mut Option<T>, name: &str, value: T) -> Result<(), Problem> {
+    match place {
+        Some(other) if *other != value => Err(invalid(format!("{name:?} asks for two different things"))),
+        _ => {
+            *place = Some(value);
+            Ok(())
+        }
+    }
+}
+
 /// The longest message id; it stands in a header and in the server's memory.
 const LONGEST_ID: usize = 512;
+
+/// An idempotency key without the quotes that it may stand in.
+pub fn bare(key: &str) -> &str {
+    key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
+}
+
+/// Whether a message can have that id.
+pub fn check_id(id: &str) -> Result<(), Problem> {
+    if id.is_empty() || id.len() > LONGEST_ID || id.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(invalid(format!("a message id has 1 to {LONGEST_ID} bytes and no control characters")));
+    }
+    Ok(())
+}
 
 impl Message {
     /// A header that the client gives. Those that tell nats-server what to do are few.
@@ -136,13 +162,17 @@ impl Message {
             return refuse("holds a line break");
         }
         let number = || value.trim().parse::<u64>().map_err(|_| invalid(format!("header {name:?} must be a sequence")));
+        let expects = &mut self.expects;
         match name.to_ascii_lowercase().as_str() {
             "nats-msg-id" => self.take_msg_id(value)?,
-            "nats-expected-stream" => self.expects.stream = Some(value.to_owned()),
-            "nats-expected-last-sequence" => self.expects.last_sequence = Some(number()?),
-            "nats-expected-last-subject-sequence" => self.expects.last_sequence_of_subject = Some(number()?),
-            "nats-expected-last-msg-id" => self.expects.last_msg_id = Some(value.to_owned()),
-            "nats-ttl" => self.headers.append("Nats-TTL", value),
+            "nats-expected-stream" => set(&mut expects.stream, name, value.to_owned())?,
+            "nats-expected-last-sequence" => set(&mut expects.last_sequence, name, number()?)?,
+            "nats-expected-last-subject-sequence" => set(&mut expects.last_sequence_of_subject, name, number()?)?,
+            "nats-expected-last-msg-id" => set(&mut expects.last_msg_id, name, value.to_owned())?,
+            "nats-ttl" if self.headers.get(TTL).is_some_and(|other| other.as_str() != value) => {
+                return refuse("is there twice, with two values");
+            }
+            "nats-ttl" => self.headers.insert(TTL, value),
             lower if lower.starts_with("nats-") => {
                 return refuse(
                     "is one that NATS gives a meaning; allowed are Nats-Msg-Id, Nats-Expected-* and Nats-TTL",
@@ -153,10 +183,8 @@ impl Message {
         Ok(())
     }
 
-    fn take_msg_id(&mut self, id: &str) -> Result<(), Problem> {
-        if id.is_empty() || id.len() > LONGEST_ID || id.bytes().any(|byte| byte.is_ascii_control()) {
-            return Err(invalid(format!("a message id has 1 to {LONGEST_ID} bytes and no control characters")));
-        }
+    pub(super) fn take_msg_id(&mut self, id: &str) -> Result<(), Problem> {
+        check_id(id)?;
         match &self.msg_id {
             Some(other) if other != id => Err(invalid(format!("two message ids: {other:?} and {id:?}"))),
             _ => {
@@ -177,8 +205,7 @@ impl Message {
                 return Err(invalid("two Idempotency-Key headers"));
             }
             let key = key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
-            let bare = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
-            self.take_msg_id(bare)?;
+            self.take_msg_id(bare(key))?;
         }
         for name in ["traceparent", "tracestate"] {
             if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok())

@@ -12,6 +12,26 @@ pub struct Api(String);
 /// What it answered: the status, and the body as JSON.
 pub type Answer = (u16, Value);
 
+/// The whole of an answer.
+pub struct Whole {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Whole {
+    pub fn answer(&self) -> Answer {
+        let body = serde_json::from_str(&self.text);
+        (self.status, body.unwrap_or_else(|error| panic!("{} {:?}: {error}", self.status, self.text)))
+    }
+
+    /// One value for each line.
+    pub fn lines(&self) -> Vec<Value> {
+        let line = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        self.text.lines().map(line).collect()
+    }
+}
+
 impl Api {
     pub fn of(broker: &Broker) -> Self {
         Self(broker.api(""))
@@ -27,6 +47,19 @@ impl Api {
             let answer = request.send().await.unwrap_or_else(|error| panic!("{path}: {error}"));
             let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
             (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {status} {text:?}: {error}")))
+        })
+    }
+
+    /// Posts bytes with headers of one's own.
+    pub fn post_with(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Whole {
+        block_on(async {
+            let mut request = http_client().post(format!("{}{path}", self.0)).timeout(Duration::from_secs(60));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let answer = request.body(body.into()).send().await.unwrap_or_else(|error| panic!("{path}: {error}"));
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            Whole { status, headers, text: answer.text().await.unwrap() }
         })
     }
 

@@ -1,39 +1,42 @@
 //! Lines in, lines out: a batch without an end that anybody has to know, in bounded memory.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Entries, Outcome, Patience, Results, lines_response};
-use crate::broker::Broker;
+use crate::broker::{Broker, Within};
 use crate::http::envelope::{Code, Problem};
 
+/// After the time of the request the outcomes of what did not come in time are about to come.
+const SHORTLY: Duration = Duration::from_millis(500);
 /// The answer begins once so much of it stands, or the request has ended.
 const BEGINNING: usize = 64 * 1024;
 
-/// Stores each line, and answers with a line for each and one about all of them at the end.
+/// Answers with a line for each outcome and one about all of them at the end.
 ///
 /// Where the request ends early enough the status tells whether all went well; else it is 207, and the last
 /// line tells. A request that breaks off ends with a line that says so.
 pub async fn answer(
-    broker: Broker,
-    entries: Entries,
-    body: Body,
-    longest: usize,
-    patience: Patience,
+    outcomes: impl Stream<Item = Outcome> + Send + 'static,
+    deadline: Instant,
     listed: Results,
 ) -> Response {
-    let mut outcomes = Box::pin(outcomes(broker, entries, body, longest, patience));
+    let mut outcomes = Box::pin(outcomes.fuse());
     let mut tally = Tally::default();
     let mut beginning = Vec::new();
     let ended = loop {
-        match outcomes.next().await {
-            None => break true,
-            Some(outcome) => tally.add(&outcome, listed, &mut beginning),
+        match timeout_at(deadline + SHORTLY, outcomes.next()).await {
+            Ok(None) => break true,
+            Ok(Some(outcome)) => tally.add(&outcome, listed, &mut beginning),
+            // Lines may come for longer than a request may wait for its answer.
+            Err(_) => break false,
         }
         if beginning.len() >= BEGINNING {
             break false;
@@ -43,7 +46,7 @@ pub async fn answer(
         tally.end(&mut beginning);
         let status = match (tally.published, tally.failed) {
             (_, 0) => StatusCode::OK,
-            (0, _) => tally.first_failure.unwrap_or(StatusCode::MULTI_STATUS),
+            (0, _) => tally.failure.unwrap_or(StatusCode::MULTI_STATUS),
             _ => StatusCode::MULTI_STATUS,
         };
         return lines_response(status, Body::from(beginning));
@@ -78,16 +81,19 @@ pub async fn answer(
 struct Tally {
     published: usize,
     failed: usize,
-    first_failure: Option<StatusCode>,
+    /// The first failure, or the first message that may have been stored.
+    failure: Option<StatusCode>,
 }
 
 impl Tally {
     fn add(&mut self, outcome: &Outcome, listed: Results, text: &mut Vec<u8>) {
         match &outcome.what {
             super::What::Success(_) => self.published += 1,
-            super::What::Error { http_status, .. } => {
+            super::What::Error { .. } => {
                 self.failed += 1;
-                self.first_failure = self.first_failure.or_else(|| StatusCode::from_u16(*http_status).ok());
+                if self.failure.is_none() || outcome.status() == StatusCode::GATEWAY_TIMEOUT {
+                    self.failure = Some(outcome.status());
+                }
             }
         }
         if (listed == Results::All || !outcome.is_success()) && serde_json::to_writer(&mut *text, outcome).is_ok() {
@@ -103,7 +109,8 @@ impl Tally {
     }
 }
 
-fn outcomes(
+/// Stores each line.
+pub fn outcomes(
     broker: Broker,
     entries: Entries,
     body: Body,
@@ -112,13 +119,13 @@ fn outcomes(
 ) -> impl Stream<Item = Outcome> + Send {
     let read = move |(index, line): (usize, Result<String, Problem>)| line.and_then(|line| entries.read(index, &line));
     let messages = lines(body, longest, patience).enumerate().map(read).boxed();
-    let sent = broker.publish_all(messages, patience);
+    let sent = broker.publish_all(messages, Within::Each(patience));
     sent.enumerate().map(|(index, sent)| Outcome::of(index, sent))
 }
 
 /// The lines of a body that hold something. It ends after the first that cannot be read.
 fn lines(body: Body, longest: usize, patience: Patience) -> impl Stream<Item = Result<String, Problem>> + Send {
-    let reading = Reading { chunks: Some(body.into_data_stream()), buffer: BytesMut::new(), longest };
+    let reading = Reading { chunks: Some(body.into_data_stream()), buffer: BytesMut::new(), searched: 0, longest };
     stream::unfold(reading, move |mut reading| async move {
         let line = match timeout(patience, reading.next()).await {
             Ok(line) => line,
@@ -136,6 +143,8 @@ struct Reading {
     /// [`None`] once there are no more.
     chunks: Option<axum::body::BodyDataStream>,
     buffer: BytesMut,
+    /// So many bytes of it hold no end of a line.
+    searched: usize,
     longest: usize,
 }
 
@@ -143,16 +152,20 @@ impl Reading {
     fn stop(&mut self) {
         self.chunks = None;
         self.buffer.clear();
+        self.searched = 0;
     }
 
     async fn next(&mut self) -> Option<Result<String, Problem>> {
         loop {
-            while let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
+            while let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let at = self.searched + at;
                 let line = self.buffer.split_to(at + 1);
+                self.searched = 0;
                 if let Some(line) = self.text(&line[..at]) {
                     return Some(line);
                 }
             }
+            self.searched = self.buffer.len();
             if self.buffer.len() > self.longest {
                 self.stop();
                 let message = format!("a line is longer than {} bytes (API_MAX_BODY)", self.longest);
@@ -168,6 +181,7 @@ impl Reading {
                 None => {
                     self.chunks = None;
                     let rest = self.buffer.split();
+                    self.searched = 0;
                     return self.text(&rest);
                 }
             }
