@@ -1,0 +1,162 @@
+//! What the API says of the broker: true figures, and answers in time whatever nats-server does.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::{Value, json};
+
+use super::rest_calls::{Api, refused};
+use super::support::{Broker, CURRENT, SUBJECTS, http_get, is_alive, wait_for};
+
+const STREAM: &str = "/api/v1/broker/streams/MARKET_DATA";
+
+fn acknowledge(api: &Api, batch: usize) {
+    let pull = api.data(api.post(&format!("{STREAM}/consumers/c/pull?batch={batch}&wait=5&ack=auto"), ""));
+    assert_eq!(pull["messages"].as_array().map(Vec::len), Some(batch), "{pull}");
+}
+
+#[test]
+fn figures_are_those_of_jetstream() {
+    for version in [CURRENT, "2.10.26"] {
+        let mut broker = Broker::with_server(version);
+        broker.start();
+        let api = Api::of(&broker);
+        let consumer = json!({ "name": "c", "durable_name": "c", "ack_policy": "explicit" });
+        api.data(api.post(&format!("{STREAM}/consumers"), consumer));
+        api.publish(SUBJECTS[1], (0..17).map(Value::from));
+        acknowledge(&api, 5);
+        let expected = json!({ "published": 17, "consumed": 5, "errors": 0 });
+        let status = wait_for("the figures are those", || {
+            let (status, answer) = api.get("/api/v1/status");
+            assert_eq!(status, 200);
+            (answer["message_stats"] == expected).then_some(answer)
+        });
+        let statistics = &status["data"]["statistics"];
+        assert_eq!((&statistics["messages_published"], &statistics["messages_consumed"]), (&json!(17), &json!(5)));
+        assert_eq!((&statistics["connection_errors"], &statistics["active_streams"]), (&json!(0), &json!(1)));
+        let data = &status["data"];
+        assert_eq!((&data["status"], &data["port"]), (&json!("running"), &json!(broker.ports.api)));
+        assert_eq!(data["nats_info"]["server_version"], version);
+        let stream = &status["jetstream_streams"][0];
+        assert_eq!(
+            (&stream["name"], &stream["messages"], &stream["consumer_count"]),
+            (&json!("MARKET_DATA"), &json!(17), &json!(1))
+        );
+        let server = &status["nats_server"]["server_info"];
+        assert_eq!((&server["version"], &server["port"]), (&json!(version), &json!(broker.ports.nats)));
+
+        let details = api.data(api.get("/api/v1/broker/status"));
+        assert_eq!(
+            (&details["messages"], &details["streams"], &details["consumers"]),
+            (&json!(17), &json!(1), &json!(1))
+        );
+        let (_, info) = api.get("/api/v1/nats/info");
+        assert_eq!(info["pid"], broker.server_pid().as_raw());
+        assert_eq!(
+            (&info["ports"]["nats"], &info["ports"]["http"]),
+            (&json!(broker.ports.nats), &json!(broker.ports.http))
+        );
+
+        // Of a deleted message the stream still counts that it was published.
+        api.data(api.post(&format!("{STREAM}/purge"), "{}"));
+        wait_for("the figures are those after a purge", || {
+            let answer = api.get("/api/v1/status").1;
+            (answer["jetstream_streams"][0]["messages"] == 0)
+                .then(|| assert_eq!(answer["message_stats"]["published"], 17))
+        });
+    }
+}
+
+#[test]
+fn health_says_part_by_part_since_when() {
+    let mut broker = Broker::new();
+    // The second death waits for long.
+    broker.set("RESTART_BACKOFF_MIN", "3s").set("RESTART_BACKOFF_MAX", "3s").start();
+    let api = Api::of(&broker);
+    let well = api.data(api.get("/api/v1/broker/health"));
+    assert_eq!(well["status"], "healthy", "{well}");
+    let parts = |health: &Value| -> BTreeSet<String> {
+        let components = health["components"].as_array().unwrap();
+        for component in components {
+            let since = component["since"].as_str().unwrap_or_default();
+            assert!(since.ends_with('Z') && since.starts_with("20"), "{component}");
+            assert!(
+                ["healthy", "unhealthy", "unknown"].contains(&component["status"].as_str().unwrap()),
+                "{component}"
+            );
+        }
+        components.iter().map(|component| component["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(parts(&well).len() >= 3, "{well}");
+    let since = well["since"].as_str().unwrap().to_owned();
+    assert_eq!(api.data(api.get("/api/v1/broker/health"))["since"], json!(since), "nothing has changed");
+    let mut down = None;
+    while down.is_none() {
+        let server = broker.server_pid();
+        kill(server, Signal::SIGKILL).unwrap();
+        wait_for("it is gone", || (!is_alive(server)).then_some(()));
+        let killed = Instant::now();
+        wait_for("readiness follows", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
+        assert!(killed.elapsed() < Duration::from_secs(1), "readiness follows within a second");
+        down = wait_for("it is back or down", || {
+            let answer = api.get("/api/v1/broker/health");
+            let is_back = answer.0 == 200 && broker.server_pid() != server;
+            let pauses = broker.health()["checks"]["nats_server"]["pid"].is_null();
+            (is_back || (answer.0 == 503 && pauses)).then_some(Some(answer).filter(|_| !is_back))
+        });
+    }
+    let (status, answer) = down.unwrap();
+    let details = answer["details"].clone();
+    assert_eq!(parts(&details), parts(&well));
+    assert!(details["since"].as_str().unwrap() > since.as_str(), "{details}");
+    let words = refused((status, answer), 503, "SERVICE_UNAVAILABLE");
+    assert!(words.contains("the broker is"), "{words}");
+    broker.wait_until_ready();
+    let events = api.data(api.get("/api/v1/broker/events"));
+    let times: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| event["at"].as_str().unwrap()).collect();
+    assert!(times.len() > 3 && times.is_sorted_by(|newer, older| newer >= older), "{times:?}");
+    assert_eq!(api.data(api.get("/api/v1/broker/events?limit=2"))["events"].as_array().unwrap().len(), 2);
+    for bad in ["limit=0", "limit=1001", "limit=x", "limit=-1", "limit=", "from=1"] {
+        refused(api.get(&format!("/api/v1/broker/events?{bad}")), 400, "INVALID_PARAMETERS");
+    }
+}
+
+#[test]
+fn whatever_the_server_does_the_answer_comes_in_time() {
+    const PATHS: [&str; 7] = [
+        "/api/v1/status",
+        "/api/v1/broker/status",
+        "/api/v1/broker/health",
+        "/api/v1/broker/events",
+        "/api/v1/nats/info",
+        "/api/v1/streams",
+        "/api/v1/broker/streams",
+    ];
+    let mut broker = Broker::new();
+    broker.set("API_REQUEST_TIMEOUT", "1s").set("RESTART_BACKOFF_MAX", "200ms").start();
+    let api = Api::of(&broker);
+    let in_time = |path: &str| {
+        let started = Instant::now();
+        let (status, answer) = api.get(path);
+        assert!([200, 503, 504].contains(&status), "{path}: {status} {answer}");
+        assert!(started.elapsed() < Duration::from_millis(2_500), "{path}: {:?}", started.elapsed());
+        status
+    };
+    for _ in 0..3 {
+        kill(broker.server_pid(), Signal::SIGKILL).unwrap();
+        for path in PATHS {
+            in_time(path);
+        }
+        broker.wait_until_ready();
+    }
+    kill(broker.server_pid(), Signal::SIGSTOP).unwrap();
+    for path in PATHS {
+        in_time(path);
+    }
+    kill(broker.server_pid(), Signal::SIGCONT).unwrap();
+    for path in PATHS {
+        wait_for("it is answered again", || (in_time(path) == 200).then_some(()));
+    }
+}
