@@ -19,7 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::admission::{Admission, admit};
 use super::state::Api;
 use super::{
-    batch, consumers, cors, deliveries, home, messages, probes, publish, raw, replay, status, streams, tail, ws,
+    batch, consumers, cors, deliveries, home, messages, openapi as pages, probes, publish, raw, replay, status,
+    streams, tail, ws,
 };
 use crate::http::body::{MaxBody, bound_compressed};
 use crate::http::envelope::{Code, Problem};
@@ -50,8 +51,8 @@ fn resources() -> OpenApiRouter<Api> {
 }
 
 /// The API as OpenAPI 3.1 describes it.
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    resources().into_openapi()
+pub fn document() -> serde_json::Value {
+    pages::document(&resources().into_openapi())
 }
 
 pub fn routes(api: Api) -> Routes {
@@ -79,7 +80,7 @@ pub fn routes(api: Api) -> Routes {
             request.extensions_mut().insert(most);
             next.run(bound_compressed(request, compressed))
         }))
-        .merge(home::routes().method_not_allowed_fallback(wrong_method))
+        .merge(home::routes().merge(pages::routes(document)).method_not_allowed_fallback(wrong_method))
         .layer(compression());
     let all: Router = match cors::of(&settings.api.cors) {
         Some(cors) => all.layer(cors),
@@ -120,6 +121,9 @@ fn panicked(_: Box<dyn Any + Send>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::docs;
     use super::*;
     use axum::body::{Body, to_bytes};
     use axum::routing::get;
@@ -142,5 +146,50 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["error_code"], "INTERNAL_ERROR");
         assert!(!body.to_string().contains("in a handler"), "{body}");
+    }
+
+    #[test]
+    fn the_document_is_the_one_that_was_agreed_on() {
+        let mut document = document();
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        document["info"]["version"] = json!("[version]");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere_and_nothing_is_said_by_default() {
+        let document = document();
+        let mut open = vec![&document];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(object) => {
+                    if let Some(reference) = object.get("$ref").and_then(Value::as_str) {
+                        assert!(document.pointer(&reference[1..]).is_some(), "{reference}");
+                    }
+                    assert!(!object.contains_key("default") || !object.contains_key("200"), "{object:?}");
+                    open.extend(object.values());
+                }
+                Value::Array(array) => open.extend(array),
+                _ => {}
+            }
+        }
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["summary"].is_string(), "{method} {path} says what it does");
+                assert!(operation["responses"].get("503").is_some(), "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_lists_every_operation_and_loads_nothing() {
+        let document = document();
+        let page = docs::page(&document);
+        for path in document["paths"].as_object().unwrap().keys() {
+            assert!(page.contains(&docs::escaped(path)), "{path}");
+        }
+        for foreign in ["http://", "https://", "<script", "<link", "<img", "src=", "@import", "url("] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
     }
 }

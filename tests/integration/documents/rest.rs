@@ -133,7 +133,7 @@ fn a_difference_is_found() {
 /// What can be asked, with which parameters, and what the answer may say.
 #[test]
 fn the_whole_api_is_told_and_nothing_else() {
-    let api = serde_json::to_value(unified_nats::rest::openapi()).unwrap();
+    let api = unified_nats::rest::document();
     let document = Document::read("docs/rest.md");
     let spans = document.spans();
     let is_told = |words: &str| spans.iter().any(|span| span == words);
