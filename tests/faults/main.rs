@@ -24,6 +24,7 @@ mod out_of_memory;
 mod ports;
 mod readers;
 mod replaced;
+mod rest_publishes;
 #[path = "../integration/sse.rs"]
 mod sse;
 mod stalled_logs;

@@ -31,7 +31,7 @@ pub use invariants::{Contents, Findings};
 pub use ledger::Acknowledged;
 pub use processes::{open_descriptors, resident_kilobytes, servers_of, strangers_below};
 pub use producers::{Load, Records, Shape};
-pub use readback::{read_from, read_stream, try_read_stream};
+pub use readback::{read_each, read_from, read_stream, try_read_stream};
 
 use crate::support::{Broker, http_get};
 
@@ -284,6 +284,14 @@ impl Run {
             self.violation(violation.clone());
         }
         found
+    }
+
+    /// Takes what a test has counted by itself.
+    pub fn counted(&mut self, acknowledged: usize, stored: usize, lost: usize, duplicates: usize) {
+        self.totals.acknowledged += acknowledged;
+        self.totals.stored += stored;
+        self.totals.lost += lost;
+        self.totals.duplicates += duplicates;
     }
 
     /// The supervisor holds no more descriptors than at first, and nobody is below it but a server.

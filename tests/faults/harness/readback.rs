@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::{Client, Message};
 use futures_util::StreamExt;
 use serde_json::json;
 
@@ -31,7 +31,27 @@ pub fn read_from(server: &str) -> Result<Contents, String> {
     })
 }
 
+/// Every message with its sequence, whoever published it.
+pub fn read_each(server: &str, mut each: impl FnMut(u64, &Message)) -> Result<(), String> {
+    block_on(async {
+        let client = async_nats::connect(server).await.map_err(|error| error.to_string())?;
+        visit_all(client, &mut each).await.map(|_| ())
+    })
+}
+
 async fn read_all(client: Client) -> Result<Contents, String> {
+    let mut messages = vec![];
+    let take = &mut |sequence, answer: &Message| {
+        if let Some(message) = identity(answer) {
+            messages.push(Stored { sequence, message, intact: message.sent(&answer.payload) });
+        }
+    };
+    let last_sequence = visit_all(client, take).await?;
+    Ok(Contents { last_sequence, messages })
+}
+
+/// Gives the last sequence of the stream.
+async fn visit_all(client: Client, each: &mut impl FnMut(u64, &Message)) -> Result<u64, String> {
     let jetstream = JetStream(client.clone());
     let info = jetstream.info(STREAM).await;
     let last_sequence = info["state"]["last_seq"].as_u64().ok_or_else(|| format!("no stream: {info}"))?;
@@ -49,7 +69,6 @@ async fn read_all(client: Client) -> Result<Contents, String> {
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|error| error.to_string())?;
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}");
-    let mut messages = Vec::with_capacity(left as usize);
     while left > 0 {
         let request = json!({ "batch": BATCH, "no_wait": true }).to_string();
         let asked = client.publish_with_reply(next.clone(), inbox.clone(), request.into()).await;
@@ -66,20 +85,18 @@ async fn read_all(client: Client) -> Result<Contents, String> {
                 break;
             };
             left = pending;
-            if let Some(message) = identity(&answer) {
-                messages.push(Stored { sequence, message, intact: message.sent(&answer.payload) });
-            }
+            each(sequence, &answer);
             if left == 0 {
                 break;
             }
         }
     }
     jetstream.ask(&format!("$JS.API.CONSUMER.DELETE.{STREAM}.{consumer}"), serde_json::Value::Null).await;
-    Ok(Contents { last_sequence, messages })
+    Ok(last_sequence)
 }
 
 /// Messages of others (probes that write) are none of ours.
-fn identity(message: &async_nats::Message) -> Option<Identity> {
+fn identity(message: &Message) -> Option<Identity> {
     Identity::parse(message.headers.as_ref()?.get("Nats-Msg-Id")?.as_str())
 }
 
