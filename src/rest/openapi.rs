@@ -37,7 +37,10 @@ fn may_answer(status: u16, method: &str, path: &str) -> bool {
     let (is_write, publishes) = (method != "get", path.contains("/publish") || path.contains("/broker/subjects/"));
     let of_streams = path.starts_with("/api/v1/broker/streams");
     match status {
-        404 => publishes || path.contains('{') || path.contains("subject") || path.ends_with("/last"),
+        404 => {
+            let by_subject = ["/subjects", "/last", "/replay", "/tail"];
+            publishes || path.contains('{') || by_subject.iter().any(|end| path.ends_with(end))
+        }
         408 | 415 => method == "post" || method == "put",
         409 => is_write && of_streams,
         412 => publishes,
@@ -58,10 +61,9 @@ pub fn document(resources: &OpenApi) -> Value {
     });
     // The last one: a port that is open asks for nothing.
     document["security"] = json!([{ "token": [] }, { "user": [] }, {}]);
-    let error = json!({ "$ref": "#/components/schemas/ErrorEnvelope" });
     let responses = document["components"].as_object_mut().map(|components| components.entry("responses"));
     if let Some(responses) = responses {
-        *responses.or_insert_with(|| json!({})) = ERRORS.iter().map(|error_of| response(*error_of, &error)).collect();
+        *responses.or_insert_with(|| json!({})) = ERRORS.iter().map(|error| response(*error)).collect();
     }
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, item) in paths {
@@ -70,7 +72,24 @@ pub fn document(resources: &OpenApi) -> Value {
             complete(responses, method, path);
         }
     }
+    widen(&mut document);
     document
+}
+
+/// Sequences and sizes go up to 2^64, which what `int64` means does not.
+fn widen(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            if object.get("format").is_some_and(|format| format == "int64")
+                && object.get("minimum").is_some_and(|least| least == 0)
+            {
+                object.insert("format".into(), "uint64".into());
+            }
+            object.values_mut().for_each(widen);
+        }
+        Value::Array(array) => array.iter_mut().for_each(widen),
+        _ => {}
+    }
 }
 
 /// The errors of an operation in the place of what they had in common.
@@ -82,14 +101,31 @@ fn complete(responses: &mut Map<String, Value>, method: &str, path: &str) {
             responses.entry(status.to_string()).or_insert(common);
         }
     }
+    if path.ends_with("/batch") {
+        answers_lines(responses);
+    }
     responses.sort_keys();
 }
 
-fn response((status, meaning): (u16, &str), error: &Value) -> (String, Value) {
+/// Lines are answered in lines, whatever became of them.
+fn answers_lines(responses: &mut Map<String, Value>) {
+    for (status, answer) in responses {
+        if let Some((_, meaning)) = ERRORS.iter().find(|(other, _)| other.to_string() == *status) {
+            *answer = json!({ "description": meaning, "content": { "application/json": { "schema": error() } } });
+        }
+        answer["content"]["application/x-ndjson"] = json!({ "schema": { "type": "string" } });
+    }
+}
+
+fn error() -> Value {
+    json!({ "$ref": "#/components/schemas/ErrorEnvelope" })
+}
+
+fn response((status, meaning): (u16, &str)) -> (String, Value) {
     let mut response = json!({
         "description": meaning,
         "content": {
-            "application/json": { "schema": error },
+            "application/json": { "schema": error() },
             "application/problem+json": { "schema": { "type": "object", "required": ["title", "status", "detail", "error_code"] } },
         },
     });

@@ -22,6 +22,7 @@ use crate::http::envelope::{ErrorEnvelope, Problem};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ReplayQuery {
     /// A subject, or a filter with wildcards.
     subject: String,

@@ -153,7 +153,23 @@ mod tests {
         let mut document = document();
         assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
         document["info"]["version"] = json!("[version]");
-        insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+        insta::assert_snapshot!(outline(&document));
+    }
+
+    /// All of it, one line for each operation and each thing that operations share.
+    fn outline(document: &Value) -> String {
+        let mut lines = vec![];
+        for (key, value) in document.as_object().unwrap() {
+            if !matches!(key.as_str(), "paths" | "components") {
+                lines.push(format!("{key}: {value}"));
+                continue;
+            }
+            for (kind, parts) in value.as_object().unwrap() {
+                let one = |(name, part): (&String, &Value)| format!("{kind} {name}: {part}");
+                lines.extend(parts.as_object().unwrap().iter().map(one));
+            }
+        }
+        lines.join("\n")
     }
 
     #[test]
@@ -177,6 +193,11 @@ mod tests {
             for (method, operation) in item.as_object().unwrap() {
                 assert!(operation["summary"].is_string(), "{method} {path} says what it does");
                 assert!(operation["responses"].get("503").is_some(), "{method} {path}");
+                for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                    let (name, place) = (parameter["name"].as_str().unwrap(), &parameter["in"]);
+                    let is_in_path = path.contains(&format!("{{{name}}}"));
+                    assert_eq!(place == "path", is_in_path, "{method} {path}: {name} stands in the {place}");
+                }
             }
         }
     }

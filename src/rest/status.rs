@@ -311,6 +311,7 @@ async fn broker_health(
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct EventsQuery {
     /// Events at most.
     #[param(minimum = 1, maximum = 1000, default = 100)]

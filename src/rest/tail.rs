@@ -28,6 +28,7 @@ const PIECE: usize = 64;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct TailQuery {
     /// A subject, or a filter with wildcards.
     subject: String,
