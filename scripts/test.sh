@@ -14,7 +14,7 @@ Usage: scripts/test.sh [--quick | --full]
 Installs what the tests need under .cache/ and target/, runs every check and ends with the line
 `N passed, N failed`. Exits with 1 when anything failed.
 
-  --quick  leave out everything that needs Docker, and the fuzzing
+  --quick  leave out everything that needs Docker, the fuzzing and schemathesis
   --full   also run what takes long (UNIFIED_NATS_FULL=1 for the tests)
 
 A check that this machine cannot run is skipped and named; with CI=true it has failed.
@@ -315,6 +315,14 @@ elif ! command -v c++ >/dev/null; then
     cannot_run "fuzz" "libFuzzer needs a C++ compiler"
 else
     step "fuzz" scripts/fuzz.sh --seconds 60
+fi
+
+if [ -n "$quick" ]; then
+    cannot_run "schemathesis" "left out by --quick"
+elif ! [ -x "$cache/venv/bin/schemathesis" ]; then
+    cannot_run "schemathesis" "python3 with venv is not available"
+else
+    step "schemathesis" scripts/schemathesis.sh
 fi
 
 if [ -n "$quick" ]; then
