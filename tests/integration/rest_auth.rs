@@ -174,6 +174,17 @@ fn users_act_with_their_own_permissions() {
             let sent = ask(&broker, producer, Method::POST, "/api/v1/broker/publish/batch", Some(batch)).await;
             assert_eq!(sent.status, 207, "{}", sent.body);
             assert_eq!(sent.body.to_string().matches("FORBIDDEN").count(), 2, "{}", sent.body);
+            let entries: Vec<_> = [1, 0, 0].map(|which| json!({ "subject": SUBJECTS[which], "message": 1 })).into();
+            let batch =
+                ask(&broker, producer, Method::POST, "/api/v1/broker/publish/batch", Some(json!(entries))).await;
+            assert_eq!(batch.status, 207, "{}", batch.body);
+            let results = &batch.body["data"]["results"];
+            assert_eq!(
+                (&results[0]["status"], &results[2]["http_status"]),
+                (&json!("success"), &json!(403)),
+                "{results}"
+            );
+            assert_eq!(results[1]["details"]["subject"], SUBJECTS[0]);
             let deaf = publish(&broker, User("deaf", "deaf_pass"), SUBJECTS[1]).await;
             assert_eq!((deaf.status, deaf.code()), (403, "FORBIDDEN"), "{}", deaf.body);
             assert_eq!(deaf.body["details"]["subject"], "_INBOX.>");
