@@ -1,5 +1,5 @@
 //! What clients of the REST API send and what streams hold: bodies of streams and consumers, tokens of
-//! acknowledgements, blocks of headers, subjects of acknowledgements. The first byte chooses which.
+//! acknowledgements, blocks of headers, subjects of acknowledgements, messages and lines of them. The first byte chooses which.
 
 #![no_main]
 
@@ -10,6 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use unified_nats::broker::{AckTokens, ConsumerId, DeliveryPlace};
 use unified_nats::nats::parse_headers;
+use unified_nats::rest::{lines_of, read_message};
 use unified_nats::settings::declared::options::{CONSUMER, STREAM};
 use unified_nats::settings::declared::{DeclaredStream, bodies};
 use unified_nats::streams::{Action, Desired, DesiredStream, Existing, plan};
@@ -34,6 +35,13 @@ fuzz_target!(|input: &[u8]| {
         b'a' => {
             DeliveryPlace::of(&text);
         }
+        b'm' => publish(body),
+        b'l' => {
+            let pieces = |size: usize| body.chunks(size).map(<[u8]>::to_vec).collect();
+            let whole = lines_of(pieces(usize::MAX), 64);
+            assert_eq!(lines_of(pieces(1), 64), whole, "pieces make no difference");
+            assert!(whole.iter().flatten().all(|line| !line.is_empty() && line.len() <= 64 && !line.contains('\n')));
+        }
         b'c' => {
             let Ok(options) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
             if let Ok(consumer) = bodies::consumer("c", &options, ("S", &Map::new())) {
@@ -49,6 +57,27 @@ fuzz_target!(|input: &[u8]| {
         }
     }
 });
+
+/// The first line is a key, unless it is empty. What is read asks nothing of nats-server that it may not.
+fn publish(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len());
+    let (key, body) = (&input[..end], input.get(end + 1..).unwrap_or_default());
+    let Ok(message) = read_message(body, Some(key).filter(|key| !key.is_empty())) else { return };
+    let subject = message.subject.as_str();
+    assert!(
+        !subject.split('.').any(|token| matches!(token, "" | "*" | ">")) && !subject.contains([' ', '\r', '\n', '\t'])
+    );
+    assert!(!subject.starts_with("$JS.") && !subject.starts_with("$SYS.") && !subject.starts_with("_INBOX."));
+    let fits = |text: &str| !text.contains(['\r', '\n']);
+    for (name, values) in message.headers.iter() {
+        let name: &str = name.as_ref();
+        assert!(name == "Nats-TTL" || !name.to_ascii_lowercase().starts_with("nats-"), "{name}");
+        assert!(fits(name) && !name.contains(':') && values.iter().all(|value| fits(value.as_str())));
+    }
+    assert!(
+        message.msg_id.iter().chain(&message.expects.stream).chain(&message.expects.last_msg_id).all(|text| fits(text))
+    );
+}
 
 /// What is read can be planned, and what is made of it is as good as before.
 fn judge(stream: &DeclaredStream) {

@@ -2,6 +2,8 @@
 
 mod lines;
 
+pub use lines::lines_of;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ const LARGEST_ARRAY: usize = 10_000;
 
 #[derive(Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct BatchQuery {
     /// All or nothing, on one stream with allow_atomic.
     #[serde(default)]

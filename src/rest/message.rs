@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::broker::{Expectations, Message};
 use crate::domain::Subject;
+use crate::http::body;
 use crate::http::envelope::{Code, Problem};
 
 /// A message to be stored.
@@ -57,6 +58,17 @@ pub enum Encoding {
 
 pub fn invalid(message: impl Into<String>) -> Problem {
     Problem::new(http::StatusCode::BAD_REQUEST, Code::InvalidMessageData, message)
+}
+
+/// Reads one message as a request with such a key says it.
+pub fn read_message(body: &[u8], key: Option<&[u8]>) -> Result<Message, Problem> {
+    let mut headers = http::HeaderMap::new();
+    if let Some(key) = key {
+        let key = http::HeaderValue::from_bytes(key).map_err(|_| invalid("the Idempotency-Key is no header"))?;
+        headers.insert("idempotency-key", key);
+    }
+    let request: PublishRequest = body::parse(body, Code::InvalidMessageData)?;
+    request.into_message(&headers)
 }
 
 impl PublishRequest<'_> {

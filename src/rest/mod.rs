@@ -29,8 +29,10 @@ mod streams;
 mod tail;
 mod ws;
 
+pub use batch::lines_of;
 pub use client::ApiClient;
 pub use health::{Health, State};
+pub use message::read_message;
 pub use probes::Views;
 pub use router::{document, routes};
 pub use state::{Api, Declared};

@@ -123,6 +123,16 @@ pub fn outcomes(
     sent.enumerate().map(|(index, sent)| Outcome::of(index, sent))
 }
 
+/// The lines of a body that comes in these pieces, as far as each can be read.
+pub fn lines_of(pieces: Vec<Vec<u8>>, longest: usize) -> Vec<Option<String>> {
+    let pieces = pieces.into_iter().map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece)));
+    let chunks = Some(Body::from_stream(stream::iter(pieces)).into_data_stream());
+    let mut reading = Reading { chunks, buffer: BytesMut::new(), searched: 0, longest };
+    // Everything has come, so that nothing is waited for.
+    let next = || futures_util::FutureExt::now_or_never(reading.next()).flatten();
+    std::iter::from_fn(next).map(Result::ok).collect()
+}
+
 /// The lines of a body that hold something. It ends after the first that cannot be read.
 fn lines(body: Body, longest: usize, patience: Patience) -> impl Stream<Item = Result<String, Problem>> + Send {
     let reading = Reading { chunks: Some(body.into_data_stream()), buffer: BytesMut::new(), searched: 0, longest };
