@@ -249,7 +249,8 @@ fn an_atomic_batch_is_stored_as_a_whole_or_not_at_all() {
     let id = |entry, id: &str| with(entry, "msg_id", json!(id));
     let plain = |subject| entry(subject, 1);
     let expecting = |name: &str, value: &str| with(plain("whole.a"), "headers", json!({ name: value }));
-    let cases: [(&[(&str, &str)], Vec<Value>, u16, &str, &str); 12] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], Vec<Value>, u16, &'a str, &'a str);
+    let cases: [Case<'_>; 12] = [
         (&[], vec![], 400, "INVALID_MESSAGE_DATA", "empty"),
         (&[], vec![plain("whole.a"); 1001], 400, "INVALID_MESSAGE_DATA", "1000"),
         (&[], vec![plain("plain.a")], 400, "INVALID_MESSAGE_DATA", "allow_atomic"),

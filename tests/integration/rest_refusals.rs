@@ -38,7 +38,7 @@ fn what_cannot_be_read_is_refused_by_name() {
         format!(r#"{{"subject":"{subject}","message":01}}"#),
         format!(r#"{{"subject":"{subject}","subject":"{subject}","message":1}}"#),
         format!(r#"{{"subject":["{subject}"],"message":1}}"#),
-        format!(r#"{{"subject":1,"message":1}}"#),
+        r#"{"subject":1,"message":1}"#.into(),
         format!(r#"{{"subject":"{subject}","message":1,"msg_id":1}}"#),
         format!(r#"{{"subject":"{subject}","message":1,"msg_id":""}}"#),
         format!(r#"{{"subject":"{subject}","message":1,"msg_id":"a\nb"}}"#),
