@@ -280,7 +280,8 @@ fn a_time_to_live_goes_with_its_message() {
 #[test]
 fn somebody_else_who_answers_is_not_the_stream() {
     let mut broker = Broker::new();
-    broker.set("API_REQUEST_TIMEOUT", "2s").start();
+    // So that the stream takes longer than the service.
+    broker.set("API_REQUEST_TIMEOUT", "2s").set("JETSTREAM_SYNC_INTERVAL", "always").start();
     let api = Api::of(&broker);
     let (ready, is_ready) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
