@@ -38,6 +38,6 @@ fuzz_target!(|input: &[u8]| {
         Notice::of(&ServerLine::parse(line));
         recent.push(line);
     }
-    recent.tells_of_taken_port();
+    recent.names_taken_port();
     assert!(recent.lines().count() <= whole.len());
 });

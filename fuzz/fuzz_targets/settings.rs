@@ -33,7 +33,7 @@ static WORLD: LazyLock<World> = LazyLock::new(World::new);
 impl World {
     fn new() -> Self {
         let secret_files = ALL.iter().filter(|v| v.secret).map(|v| format!("{}_FILE", v.name));
-        let read = ALL.iter().filter(|v| v.allowed.contains("the path of a")).map(|v| v.name.to_owned());
+        let read = ALL.iter().filter(|v| v.allowed().contains("the path of a")).map(|v| v.name.to_owned());
         let files: Vec<_> = secret_files.clone().chain(read).collect();
         let mut names: Vec<_> = ALL.iter().map(|v| v.name.to_owned()).chain(secret_files).collect();
         names.extend(ALIASES.iter().map(|(old, _)| (*old).to_owned()));
