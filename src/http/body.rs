@@ -199,7 +199,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "it is only read")]
     struct Sample {
         subject: String,
         message: Option<u64>,

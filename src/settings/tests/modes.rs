@@ -1,6 +1,7 @@
 //! What counts where: our own server and one that others run, clusters, flags.
 
 use super::*;
+use crate::domain::Secret;
 
 #[test]
 fn strict_refuses_every_open_door() {
