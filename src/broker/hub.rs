@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::consumer::{Most, Start};
 use super::feed::{Batch, Feed, Gap, GapReason, Item};
@@ -54,7 +54,7 @@ pub struct Hub {
     pub key: Key,
     hubs: Arc<Hubs>,
     pub shared: Arc<Shared>,
-    _reading: DropGuard,
+    _reading: AbortOnDropHandle<()>,
 }
 
 /// What a hub and its readers have in common.
@@ -134,7 +134,6 @@ impl Broker {
             let mut feed = Feed::new(self.clone(), "tail", names, (Start::At(last + 1), Some(created)), LIVE);
             // What it cannot do it says now.
             let first = timeout_at(deadline, feed.next()).await.map_err(|_| late())??;
-            let stop = CancellationToken::new();
             let shared = Arc::new(Shared {
                 ring: Mutex::new(Ring::new(created, last)),
                 end: watch::Sender::new(0),
@@ -142,11 +141,8 @@ impl Broker {
                 over: Mutex::new(None),
             });
             let follow = follow(stream, feed, first, shared.clone(), self.hubs.clone());
-            let stopped = stop.clone();
-            tokio::spawn(async move {
-                let _ = stopped.run_until_cancelled(follow).await;
-            });
-            let made = Hub { key: key.clone(), hubs: self.hubs.clone(), shared, _reading: stop.drop_guard() };
+            let reading = AbortOnDropHandle::new(tokio::spawn(follow));
+            let made = Hub { key: key.clone(), hubs: self.hubs.clone(), shared, _reading: reading };
             let made = Arc::new(made);
             *hub = Arc::downgrade(&made);
             Ok(made)

@@ -23,7 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::errors::{self, About};
-use super::message::{PublishRequest, bare, check_id, invalid};
+use super::message::{PublishRequest, check_id, idempotency_key, invalid};
 use super::publish::Published;
 use super::state::{Acting, Api};
 use crate::broker::{Broker, LARGEST_ATOMIC_BATCH, Message, Sent, Within};
@@ -153,11 +153,10 @@ async fn publish_batch(
     body::require_json(&entries.headers)?;
     let Whole(body) = body::whole(request).await?;
     let array = entries_of(&body)?;
+    let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
     if query.atomic {
-        let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
         return publish_atomically(&broker, messages, deadline).await.map(IntoResponse::into_response);
     }
-    let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
     let sent = broker.publish_all(stream::iter(messages).boxed(), Within::Until(deadline));
     let results: Vec<Outcome> = sent.enumerate().map(|(index, sent)| Outcome::of(index, sent)).collect().await;
     Ok(answer(results, query.results))
@@ -175,16 +174,7 @@ struct Entries {
 impl Entries {
     fn new(headers: HeaderMap) -> Result<Self, Problem> {
         let mut of_each = headers.clone();
-        let keys: Vec<_> = headers.get_all("idempotency-key").iter().collect();
-        let key = match keys.as_slice() {
-            [] => None,
-            [key] => {
-                let key =
-                    key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
-                Some(bare(key).to_owned())
-            }
-            _ => return Err(invalid("two Idempotency-Key headers")),
-        };
+        let key = idempotency_key(&headers)?.map(str::to_owned);
         if let Some(key) = &key {
             check_id(key)?;
         }

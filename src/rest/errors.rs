@@ -1,7 +1,6 @@
 //! What could not be done, as clients hear it.
 
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::broker::{Difference, Failure};
@@ -22,12 +21,6 @@ const SOON: u64 = 1;
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         of(failure, About::Other)
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        Problem::from(self).into_response()
     }
 }
 

@@ -150,9 +150,15 @@ fn set<T: PartialEq>(place: &mut Option<T>, name: &str, value: T) -> Result<(), 
 /// The longest message id; it stands in a header and in the server's memory.
 const LONGEST_ID: usize = 512;
 
-/// An idempotency key without the quotes that it may stand in.
-pub fn bare(key: &str) -> &str {
-    key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)
+/// The idempotency key of a request, without the quotes that it may stand in.
+pub fn idempotency_key(headers: &http::HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    if keys.next().is_some() {
+        return Err(invalid("two Idempotency-Key headers"));
+    }
+    let key = key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
+    Ok(Some(key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key)))
 }
 
 /// Whether a message can have that id.
@@ -211,13 +217,8 @@ impl Message {
         if let Some(id) = self.msg_id.take() {
             self.take_msg_id(&id)?;
         }
-        let mut keys = headers.get_all("idempotency-key").iter();
-        if let Some(key) = keys.next() {
-            if keys.next().is_some() {
-                return Err(invalid("two Idempotency-Key headers"));
-            }
-            let key = key.to_str().map_err(|_| invalid("the Idempotency-Key is not of visible ASCII characters"))?;
-            self.take_msg_id(bare(key))?;
+        if let Some(key) = idempotency_key(headers)? {
+            self.take_msg_id(key)?;
         }
         for name in ["traceparent", "tracestate"] {
             if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok())

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tower_http::compression::CompressionLayer;
 use utoipa::IntoParams;
 
@@ -65,12 +66,12 @@ async fn replay(
     let request = ReplayRequest { subject: filter(&query.subject)?, stream: stream_name(query.stream)?, range, speed };
     let replay = broker.replay(request, deadline).await.map_err(|failure| errors::of(failure, About::Other))?;
     let (lines, chunks) = mpsc::channel(1);
-    // It ends when the answer is dropped.
-    tokio::spawn(replay.run(lines, api.shutdown));
-    let chunks = stream::unfold(Some(chunks), |chunks| async move {
-        let mut chunks: mpsc::Receiver<Option<Bytes>> = chunks?;
+    // It ends with the answer.
+    let running = AbortOnDropHandle::new(tokio::spawn(replay.run(lines, api.shutdown)));
+    let chunks = stream::unfold(Some((chunks, running)), |answer| async move {
+        let (mut chunks, running): (mpsc::Receiver<Option<Bytes>>, _) = answer?;
         match chunks.recv().await {
-            Some(Some(chunk)) => Some((Ok(chunk), Some(chunks))),
+            Some(Some(chunk)) => Some((Ok(chunk), Some((chunks, running)))),
             Some(None) => None,
             // Neither shall the connection end as if all was well.
             None => Some((Err("the replay was cut"), None)),
