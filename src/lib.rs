@@ -20,6 +20,7 @@ pub mod health;
 pub mod http;
 pub mod identity;
 pub mod integrity;
+pub mod json;
 pub mod lifecycle;
 pub mod line_queue;
 pub mod logging;

@@ -10,6 +10,7 @@ use super::deletions::Heard;
 use super::index::Held;
 use super::losses::LossKind;
 use super::ranges::{Ranges, count, union, without};
+use crate::json;
 use crate::nats::{StreamInfo, StreamState};
 
 /// What a stream held when it was last seen.
@@ -18,6 +19,7 @@ pub struct StreamBaseline {
     /// When the stream was created, as the server tells it.
     pub created: String,
     /// The whole configuration, for a stream whose own copy cannot be read any more.
+    #[serde(deserialize_with = "json::object")]
     pub config: Map<String, Value>,
     pub messages: u64,
     pub first_seq: u64,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_nats::{Client, SubscribeError, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::ranges::{Ranges, union, without};
@@ -39,6 +38,18 @@ struct Audit {
     request: String,
     #[serde(default)]
     response: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    success: bool,
+}
+
+/// What it names beside is the client's: nats-server takes anything.
+#[derive(Deserialize)]
+struct Request {
+    seq: u64,
 }
 
 impl Deletions {
@@ -85,15 +96,14 @@ impl Deletions {
 pub(super) fn heard_in(advisory: &[u8]) -> Option<(String, Heard)> {
     let audit = serde_json::from_slice::<Audit>(advisory).ok()?;
     let request = audit.subject.strip_prefix("$JS.API.STREAM.")?;
-    let answer: Value = serde_json::from_str(&audit.response).ok()?;
-    if answer["success"] != true {
+    if !serde_json::from_str::<Answer>(&audit.response).ok()?.success {
         return None;
     }
     if let Some(stream) = request.strip_prefix("PURGE.") {
         return Some((stream.to_owned(), Heard { purged: true, ..Heard::default() }));
     }
     let stream = request.strip_prefix("MSG.DELETE.")?;
-    let seq = serde_json::from_str::<Value>(&audit.request).ok()?["seq"].as_u64()?;
+    let Request { seq } = serde_json::from_str(&audit.request).ok()?;
     Some((stream.to_owned(), Heard { messages: vec![(seq, seq)], purged: false }))
 }
 
@@ -139,6 +149,16 @@ mod tests {
         let heard = heard(&deletes);
         assert_eq!(heard.unexplained(&[(3, 6), (9, 9)]), Some(vec![(3, 3), (6, 6)]));
         assert_eq!(heard.unexplained(&[(4, 5)]), Some(vec![]));
+    }
+
+    /// nats-server ignores fields that it does not know, whatever they hold.
+    #[test]
+    fn what_else_a_request_says_does_not_matter() {
+        let requests = [r#"{"x":{"$serde_json::private::RawValue":null},"seq":5}"#, r#"{"x":1e999,"seq":5}"#];
+        for request in requests {
+            let heard = heard(&[advisory("$JS.API.STREAM.MSG.DELETE.A", request, DONE)]);
+            assert_eq!(heard.messages, [(5, 5)], "{request}");
+        }
     }
 
     #[test]

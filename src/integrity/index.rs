@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::json;
 use crate::store_layout::{DESCRIPTION, EXPIRIES, INDEX, MESSAGES};
 
 /// What an index begins with, and the versions of it that begin alike: 1 of 2.10 to 4 of 2.15.
@@ -38,7 +39,7 @@ impl Held {
     /// What the files in the directory of a stream say; [`None`] where that is not known for sure.
     pub fn of(stream: &Path) -> Option<Self> {
         let messages = stream.join(MESSAGES);
-        let config: Map<String, Value> = serde_json::from_slice(&fs::read(stream.join(DESCRIPTION[0])).ok()?).ok()?;
+        let config = json::object_of(&fs::read(stream.join(DESCRIPTION[0])).ok()?).ok()?;
         let allows = |what: &str| config.get(what) == Some(&Value::Bool(true));
         if allows("allow_msg_schedules") {
             // What is due goes and comes while the server starts.

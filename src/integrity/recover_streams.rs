@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::commands::Knowledge;
 use super::handle::IntegrityHandle;
 use super::losses::LossKind;
+use crate::json;
 use crate::nats::{ApiError, JetStream, StreamInfo, StreamState};
 use crate::off_thread::OffThread;
 use crate::store_layout::{self, DESCRIPTION, MESSAGES};
@@ -205,7 +206,7 @@ impl fmt::Display for Source {
 /// What the description of a stream says, where it can be read and is of that stream.
 fn described(directory: &Path, name: &str) -> Option<Map<String, Value>> {
     let text = fs::read(directory.join(DESCRIPTION[0])).ok()?;
-    let mut config: Map<String, Value> = serde_json::from_slice(&text).ok()?;
+    let mut config = json::object_of(&text).ok()?;
     config.retain(|field, _| !field.eq_ignore_ascii_case("created"));
     (config.get("name").and_then(Value::as_str) == Some(name)).then_some(config)
 }

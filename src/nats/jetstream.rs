@@ -13,6 +13,7 @@ use async_nats::Client;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
@@ -185,13 +186,13 @@ impl JetStream {
         let request = serde_json::json!({ "stream_name": stream, "config": config, "action": action });
         let filter = config.get("filter_subject").and_then(Value::as_str).map(|filter| format!(".{filter}"));
         let subject = format!("$JS.API.CONSUMER.CREATE.{stream}.{name}{}", filter.unwrap_or_default());
-        let _: Value = self.ask(subject, &request).await?;
+        let _: IgnoredAny = self.ask(subject, &request).await?;
         Ok(())
     }
 
     /// Deletes a stream with its messages.
     pub async fn delete_stream(&self, name: &str) -> Result<(), ApiError> {
-        match self.ask::<Value>(format!("$JS.API.STREAM.DELETE.{name}"), &Value::Null).await {
+        match self.ask::<IgnoredAny>(format!("$JS.API.STREAM.DELETE.{name}"), &Value::Null).await {
             Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Ok(()),
             other => other.map(drop),
         }
@@ -320,7 +321,7 @@ impl JetStream {
     /// Whether the server can read the message.
     pub async fn has_message(&self, stream: &str, seq: u64) -> Result<bool, ApiError> {
         let request = serde_json::json!({ "seq": seq });
-        match self.ask::<Value>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
+        match self.ask::<IgnoredAny>(format!("$JS.API.STREAM.MSG.GET.{stream}"), &request).await {
             Ok(_) => Ok(true),
             Err(ApiError::Refused { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -353,14 +354,14 @@ impl JetStream {
 
     pub async fn delete_message(&self, stream: &str, seq: u64) -> Result<(), ApiError> {
         let request = serde_json::json!({ "seq": seq });
-        let _: Value = self.ask(format!("$JS.API.STREAM.MSG.DELETE.{stream}"), &request).await?;
+        let _: IgnoredAny = self.ask(format!("$JS.API.STREAM.MSG.DELETE.{stream}"), &request).await?;
         Ok(())
     }
 
     /// Creates a consumer that goes by itself when it is not used.
     pub async fn create_consumer(&self, stream: &str, name: &str, config: Value) -> Result<(), ApiError> {
         let request = serde_json::json!({ "stream_name": stream, "config": config });
-        let _: Value = self.ask(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}"), &request).await?;
+        let _: IgnoredAny = self.ask(format!("$JS.API.CONSUMER.CREATE.{stream}.{name}"), &request).await?;
         Ok(())
     }
 
@@ -393,7 +394,7 @@ impl JetStream {
     }
 
     pub async fn delete_consumer(&self, stream: &str, name: &str) -> Result<(), ApiError> {
-        let _: Value = self.ask(format!("$JS.API.CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
+        let _: IgnoredAny = self.ask(format!("$JS.API.CONSUMER.DELETE.{stream}.{name}"), &Value::Null).await?;
         Ok(())
     }
 
@@ -404,7 +405,7 @@ impl JetStream {
 
     /// Whether JetStream answers at all.
     pub async fn answers(&self) -> Result<(), ApiError> {
-        self.ask::<serde::de::IgnoredAny>("$JS.API.INFO".into(), &Value::Null).await.map(drop)
+        self.ask::<IgnoredAny>("$JS.API.INFO".into(), &Value::Null).await.map(drop)
     }
 
     /// Memory, storage and limits of the account.

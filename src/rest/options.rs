@@ -12,6 +12,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::body::{self, nearest};
 use crate::http::envelope::{Code, Problem};
+use crate::json::Plain;
 use crate::settings::declared::bodies::{self, Faults};
 use crate::settings::declared::options::{Field, Kind};
 
@@ -100,7 +101,7 @@ impl<'de> Deserialize<'de> for Once {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
                 let mut read = Map::new();
-                while let Some((key, value)) = map.next_entry::<String, Value>()? {
+                while let Some((key, Plain(value))) = map.next_entry::<String, Plain>()? {
                     if read.contains_key(&key) {
                         return Err(A::Error::custom(format_args!("the field {key:?} stands twice")));
                     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use unified_nats::json::Plain;
 
 use super::support::{Broker, block_on, http_client};
 
@@ -46,7 +47,12 @@ impl Api {
             }
             let answer = request.send().await.unwrap_or_else(|error| panic!("{path}: {error}"));
             let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
-            (status, serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {status} {text:?}: {error}")))
+            (
+                status,
+                serde_json::from_str(&text)
+                    .map(|Plain(answer)| answer)
+                    .unwrap_or_else(|error| panic!("{path}: {status} {text:?}: {error}")),
+            )
         })
     }
 

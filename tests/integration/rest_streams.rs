@@ -13,6 +13,34 @@ fn broker(version: &str) -> Broker {
     broker
 }
 
+/// A key that serde_json takes for a mark of its own hides neither its stream nor the others.
+#[test]
+fn clients_call_their_metadata_what_they_like() {
+    let broker = broker(super::support::CURRENT);
+    let api = Api::of(&broker);
+    let metadata = json!({ "$serde_json::private::RawValue": "not JSON" });
+    block_on(async {
+        let client = broker.client().await;
+        let stream = json!({ "name": "foreign", "subjects": ["foreign.>"], "metadata": metadata });
+        client.request("$JS.API.STREAM.CREATE.foreign", stream.to_string().into()).await.unwrap();
+        let consumer = json!({ "stream_name": "foreign",
+            "config": { "durable_name": "reader", "ack_policy": "explicit", "metadata": metadata } });
+        let subject = "$JS.API.CONSUMER.DURABLE.CREATE.foreign.reader";
+        client.request(subject, consumer.to_string().into()).await.unwrap();
+    });
+    api.data(api.post(STREAMS, json!({ "name": "own", "subjects": ["own.>"], "metadata": metadata }).to_string()));
+
+    let listed = api.data(api.get(STREAMS));
+    let names: Vec<_> = listed["streams"].as_array().unwrap().iter().map(|stream| &stream["name"]).collect();
+    assert_eq!(names, ["foreign", "own"]);
+    for name in ["foreign", "own"] {
+        let config = api.data(api.get(&format!("{STREAMS}/{name}")))["config"].clone();
+        assert_eq!(config["metadata"]["$serde_json::private::RawValue"], "not JSON", "{config}");
+    }
+    let consumers = api.data(api.get(&format!("{STREAMS}/foreign/consumers")));
+    assert_eq!(consumers["consumers"][0]["name"], "reader", "{consumers}");
+}
+
 #[test]
 fn the_commands_of_both_generations_make_and_list_streams() {
     let broker = broker(super::support::CURRENT);

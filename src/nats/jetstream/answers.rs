@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::violations::Violation;
 use super::way_out::way_out;
 use crate::domain::{OLDEST_SERVER, ServerVersion};
+use crate::json;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -62,6 +63,7 @@ impl ApiError {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct StreamInfo {
+    #[serde(deserialize_with = "json::object")]
     pub config: Map<String, Value>,
     pub state: StreamState,
     /// RFC 3339, with nanoseconds.
@@ -79,6 +81,7 @@ impl StreamInfo {
 #[derive(Clone, Debug, Deserialize)]
 pub struct ConsumerInfo {
     pub name: String,
+    #[serde(deserialize_with = "json::object")]
     pub config: Map<String, Value>,
     #[serde(flatten)]
     pub state: Map<String, Value>,
