@@ -1,6 +1,6 @@
 //! Reads the whole stream as a client does.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message};
 use futures_util::StreamExt;
@@ -50,15 +50,39 @@ async fn read_all(client: Client) -> Result<Contents, String> {
     Ok(Contents { last_sequence, messages })
 }
 
-/// Gives the last sequence of the stream.
+/// Gives the last sequence of the stream. A node that has just taken over, or whose consumer has just
+/// moved, may answer nobody for a moment; the reading goes on where it was.
 async fn visit_all(client: Client, each: &mut impl FnMut(u64, &Message)) -> Result<u64, String> {
     let jetstream = JetStream(client.clone());
     let info = jetstream.info(STREAM).await;
     let last_sequence = info["state"]["last_seq"].as_u64().ok_or_else(|| format!("no stream: {info}"))?;
+    let (mut from, mut since) = (1, Instant::now());
+    loop {
+        match visit(&client, &jetstream, from, &mut |sequence, answer| {
+            (from, since) = (sequence + 1, Instant::now());
+            each(sequence, answer);
+        })
+        .await
+        {
+            Ok(()) => return Ok(last_sequence),
+            Err(reason) if since.elapsed() > PATIENCE => return Err(reason),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Every message from that sequence on.
+async fn visit(
+    client: &Client,
+    jetstream: &JetStream,
+    from: u64,
+    each: &mut impl FnMut(u64, &Message),
+) -> Result<(), String> {
     // In memory, so that a full disk does not matter.
     let idle = Duration::from_secs(60).as_nanos() as u64;
     let config = json!({
-        "ack_policy": "none", "deliver_policy": "all", "inactive_threshold": idle, "mem_storage": true
+        "ack_policy": "none", "deliver_policy": "by_start_sequence", "opt_start_seq": from,
+        "inactive_threshold": idle, "mem_storage": true
     });
     let create = json!({ "stream_name": STREAM, "config": config });
     let created = jetstream.ask(&format!("$JS.API.CONSUMER.CREATE.{STREAM}"), create).await;
@@ -92,7 +116,7 @@ async fn visit_all(client: Client, each: &mut impl FnMut(u64, &Message)) -> Resu
         }
     }
     jetstream.ask(&format!("$JS.API.CONSUMER.DELETE.{STREAM}.{consumer}"), serde_json::Value::Null).await;
-    Ok(last_sequence)
+    Ok(())
 }
 
 /// Messages of others (probes that write) are none of ours.
