@@ -18,7 +18,7 @@ use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
-use crate::rest::{Api, Declared, Views};
+use crate::rest::{Api, Declared, Parts, Views};
 use crate::settings::{Effective, Settings};
 use crate::status::{BrokerStatus, Reloads, Sources};
 use crate::streams::{Desired, Drift};
@@ -89,7 +89,8 @@ impl Wires {
         let ack_tokens = Arc::new(AckTokens::new()?);
         let users = broker.users(self.connectors.1.clone());
         let started = Instant::now();
-        Ok((Api { broker, users, views, started, settings, declared, ack_tokens, shutdown }, links))
+        let parts = Parts { broker, users, views, started, settings, declared, ack_tokens, shutdown };
+        Ok((Api::new(parts), links))
     }
 
     pub fn bring_up(

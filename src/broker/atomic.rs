@@ -98,7 +98,7 @@ impl Broker {
         let names = jetstream.streams_with_subject(subject.as_str()).await?;
         let not_captured = || Failure::NotCaptured { subject: subject.as_str().to_owned() };
         let Some(name) = names.first() else {
-            return Err(match self.status.borrow().is_ready {
+            return Err(match self.is_ready() {
                 true => not_captured(),
                 false => self.not_connected(),
             });

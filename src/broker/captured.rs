@@ -48,7 +48,7 @@ impl Broker {
             };
             let failure = match found {
                 Ok(Some(info)) => return Ok(info),
-                Ok(None) if !self.status.borrow().is_ready => Failure::NotReady("its streams are not known yet".into()),
+                Ok(None) if !self.is_ready() => Failure::NotReady("its streams are not known yet".into()),
                 Ok(None) => {
                     return Err(match named {
                         Some(name) => Failure::NoStream(name.to_owned()),

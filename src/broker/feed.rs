@@ -252,7 +252,7 @@ impl Feed {
 
     /// A server that is not ready is not believed at all.
     fn is_doubted_long(&mut self) -> bool {
-        if !self.broker.status.borrow().is_ready {
+        if !self.broker.is_ready() {
             self.doubted = None;
             return false;
         }

@@ -121,7 +121,7 @@ impl Broker {
         deadline: Instant,
     ) -> Result<Arc<Hub>, Failure> {
         let key = (info.name().to_owned(), subject.to_owned());
-        let place = self.hubs.place(&key)?;
+        let place = self.0.hubs.place(&key)?;
         let late = || Failure::Late(format!("{subject} cannot be followed yet"));
         let found = async {
             let mut hub = timeout_at(deadline, place.lock()).await.map_err(|_| late())?;
@@ -140,9 +140,9 @@ impl Broker {
                 taken: Notify::new(),
                 over: Mutex::new(None),
             });
-            let follow = follow(stream, feed, first, shared.clone(), self.hubs.clone());
+            let follow = follow(stream, feed, first, shared.clone(), self.0.hubs.clone());
             let reading = AbortOnDropHandle::new(tokio::spawn(follow));
-            let made = Hub { key: key.clone(), hubs: self.hubs.clone(), shared, _reading: reading };
+            let made = Hub { key: key.clone(), hubs: self.0.hubs.clone(), shared, _reading: reading };
             let made = Arc::new(made);
             *hub = Arc::downgrade(&made);
             Ok(made)
@@ -150,7 +150,7 @@ impl Broker {
         let found = found.await;
         drop(place);
         if found.is_err() {
-            self.hubs.tidy(&key);
+            self.0.hubs.tidy(&key);
         }
         found
     }

@@ -63,9 +63,12 @@ use overview::LastOverview;
 use crate::nats::{Connectors, JetStream};
 use crate::status::BrokerStatus;
 
-/// Operations on the server that runs.
+/// Operations on the server that runs. Each request has a handle of its own: a clone costs one count.
 #[derive(Clone)]
-pub struct Broker {
+pub struct Broker(Arc<Shared>);
+
+/// What all handles have in common.
+struct Shared {
     data: Sessions,
     control: Sessions,
     status: watch::Receiver<Arc<BrokerStatus>>,
@@ -73,8 +76,6 @@ pub struct Broker {
     failed_connects: Arc<AtomicU64>,
     hubs: Arc<hub::Hubs>,
     replays: Arc<Semaphore>,
-    /// Held by each handle, so that it shows whether there are any.
-    handles: Arc<()>,
 }
 
 impl Broker {
@@ -82,7 +83,7 @@ impl Broker {
     pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
         let (hubs, replays) = (hub::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
-        let broker = Self {
+        let shared = Shared {
             data: links.data(),
             control: links.control(),
             status,
@@ -90,14 +91,13 @@ impl Broker {
             failed_connects: links.failed_connects(),
             hubs,
             replays,
-            handles: Arc::default(),
         };
-        (broker, links)
+        (Self(Arc::new(shared)), links)
     }
 
     /// The handle of a user, who has one connection for everything.
     fn of_user(sessions: Sessions, status: watch::Receiver<Arc<BrokerStatus>>, replays: Arc<Semaphore>) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             data: sessions.clone(),
             control: sessions,
             status,
@@ -105,32 +105,35 @@ impl Broker {
             failed_connects: Arc::default(),
             hubs: hub::Hubs::new(),
             replays,
-            handles: Arc::default(),
-        }
+        }))
     }
 
     /// Whoever else acts on the same server, as users of it.
     pub fn users(&self, connectors: watch::Receiver<Connectors>) -> Users {
-        Users::new(connectors, self.status.clone(), self.replays.clone())
+        Users::new(connectors, self.0.status.clone(), self.0.replays.clone())
     }
 
     /// Connections to the server that could not be made since the program started.
     pub fn failed_connects(&self) -> u64 {
-        self.failed_connects.load(Ordering::Relaxed)
+        self.0.failed_connects.load(Ordering::Relaxed)
     }
 
     pub fn status(&self) -> Arc<BrokerStatus> {
-        self.status.borrow().clone()
+        self.0.status.borrow().clone()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.status.borrow().is_ready
     }
 
     /// The connection that publishes and consumes, as soon as there is one.
     pub async fn data(&self, deadline: Instant) -> Result<Session, Failure> {
-        self.session(&self.data, deadline).await
+        self.session(&self.0.data, deadline).await
     }
 
     /// The connection that may change streams, as soon as there is one.
     pub async fn control(&self, deadline: Instant) -> Result<Session, Failure> {
-        self.session(&self.control, deadline).await
+        self.session(&self.0.control, deadline).await
     }
 
     /// The API of JetStream over the connection that may change streams, until the deadline.
@@ -152,7 +155,7 @@ impl Broker {
     }
 
     fn not_connected(&self) -> Failure {
-        let status = self.status.borrow();
+        let status = self.0.status.borrow();
         Failure::NotConnected { state: status.state, reason: status.reason.clone() }
     }
 }

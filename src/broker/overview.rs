@@ -39,7 +39,7 @@ impl Broker {
     /// The server and its streams, as of at most a second ago.
     pub async fn overview(&self, settings: &Settings, deadline: Instant) -> Result<Arc<Overview>, Failure> {
         let late = || Failure::Late("the server and its streams were not described in time".to_owned());
-        let mut last = timeout_at(deadline, self.last_overview.lock()).await.map_err(|_| late())?;
+        let mut last = timeout_at(deadline, self.0.last_overview.lock()).await.map_err(|_| late())?;
         if let Some((at, overview)) = &*last
             && at.elapsed() < FRESH
         {

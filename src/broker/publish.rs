@@ -178,7 +178,7 @@ impl Broker {
             Err(error) => matches!(error, ApiError::Denied(_)),
         };
         match streams {
-            _ if none_captures && self.status.borrow().is_ready => {
+            _ if none_captures && self.is_ready() => {
                 Attempt::Done(Err(Failure::NotCaptured { subject: subject.to_owned() }))
             }
             Ok(_) | Err(ApiError::Denied(_)) => {

@@ -98,7 +98,7 @@ impl Broker {
     /// progress.
     pub async fn replay(&self, request: ReplayRequest, deadline: Instant) -> Result<Replay, Failure> {
         let patience = deadline.saturating_duration_since(Instant::now());
-        let turn = timeout_at(deadline, self.replays.clone().acquire_owned()).await.ok().and_then(Result::ok);
+        let turn = timeout_at(deadline, self.0.replays.clone().acquire_owned()).await.ok().and_then(Result::ok);
         let turn = turn.ok_or_else(|| Failure::NotReady(format!("{REPLAYS} replays are under way already")))?;
         let info = self.stream_of(&request.subject, request.stream.as_deref(), deadline).await?;
         if info.config.get("retention").and_then(serde_json::Value::as_str) == Some("workqueue") {

@@ -136,7 +136,7 @@ impl Broker {
             From::Position(position) => (Start::At(position.sequence + 1), position.created),
         };
         let hub = self.hub(&info, created, &subject, deadline).await?;
-        let reader = self.hubs.readers.fetch_add(1, Ordering::Relaxed);
+        let reader = self.0.hubs.readers.fetch_add(1, Ordering::Relaxed);
         let seen = match start {
             Start::At(sequence) => sequence - 1,
             Start::Since(_) | Start::LastOfEach => 0,
@@ -295,7 +295,7 @@ impl Tail {
         let (sender, chunks) = mpsc::channel(1);
         let (hub, broker) = (self.hub.shared.clone(), self.broker.clone());
         let names = (Arc::<str>::from(self.hub.key.0.as_str()), Arc::<str>::from(self.hub.key.1.as_str()));
-        let (start, created, turns) = (self.start, self.created, self.broker.hubs.catch_ups.clone());
+        let (start, created, turns) = (self.start, self.created, self.broker.0.hubs.catch_ups.clone());
         let stream = names.0.clone();
         let work = async move {
             let Ok(_turn) = turns.acquire_owned().await else { return };

@@ -56,7 +56,7 @@ struct Entry {
 impl Entry {
     /// Whether nobody has its broker.
     fn is_unused(&self) -> bool {
-        Arc::strong_count(&self.broker.handles) == 1
+        Arc::strong_count(&self.broker.0) == 1
     }
 
     /// Takes the same time for every password of that length.

@@ -5,24 +5,18 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::reception::{Bounds, Routes, receive};
-
-/// Each thread of the data side has a name that begins with that.
-pub const THREADS: &str = "api-";
-
-/// How far the workers stand back where processors are short, from 0 to 19: a flood of requests would
-/// otherwise take from a server that is starting what it needs. The door keeps its place, for the sake of
-/// the probes on a machine that is busy with something else.
-const WORKER_NICENESS: i32 = 10;
+use super::workers::{THREADS, Workers};
 
 /// Workers, and a door for each port.
 pub struct DataSide {
-    /// [`None`] once they have been let go.
-    workers: Option<Runtime>,
+    workers: Workers,
+    /// Nobody waits for workers that hang.
+    _end_of_workers: DropGuard,
     /// What each door says when it has ended.
     doors: Vec<oneshot::Receiver<()>>,
     shutdown: CancellationToken,
@@ -33,25 +27,20 @@ impl DataSide {
     ///
     /// Closing it cancels `shutdown`.
     pub fn start(threads: usize, shutdown: CancellationToken) -> io::Result<Self> {
-        let workers = Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
-            .thread_name(format!("{THREADS}worker"))
-            .on_thread_start(step_back)
-            .enable_all()
-            .build()?;
-        Ok(Self { workers: Some(workers), doors: vec![], shutdown })
+        let end = CancellationToken::new();
+        let guard = end.clone().drop_guard();
+        let workers = Workers::start(threads.max(1), &end)?;
+        Ok(Self { workers, _end_of_workers: guard, doors: vec![], shutdown })
     }
 
-    /// Runs that on the workers, for as long as they are there.
+    /// Runs that on a worker, for as long as it is there.
     pub fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Some(workers) = &self.workers {
-            workers.spawn(work);
-        }
+        self.workers.next().spawn(work);
     }
 
     /// Serves that port from now on.
     pub fn open(&mut self, listener: TcpListener, routes: Routes, bounds: Bounds) -> io::Result<()> {
-        let Some(workers) = self.workers.as_ref().map(|workers| workers.handle().clone()) else { return Ok(()) };
+        let workers = self.workers.clone();
         let shutdown = self.shutdown.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (end, ended) = oneshot::channel();
@@ -92,18 +81,6 @@ impl DataSide {
 impl Drop for DataSide {
     fn drop(&mut self) {
         self.shutdown.cancel();
-        if let Some(workers) = self.workers.take() {
-            // Nobody waits for what hangs.
-            workers.shutdown_background();
-        }
-    }
-}
-
-/// Lets others have the processors first: nats-server and the control side.
-fn step_back() {
-    // In Linux that is about the thread that asks, not about its process.
-    if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
-        tracing::debug!("cannot lower the priority of a worker of the API port: {error}");
     }
 }
 
@@ -114,6 +91,7 @@ pub fn is_here() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::workers::WORKER_NICENESS;
     use super::*;
     use axum::Router;
     use axum::routing::get;

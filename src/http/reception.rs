@@ -23,7 +23,6 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout_at;
@@ -34,6 +33,7 @@ use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
 use super::refusal::{busy, refuse, too_long};
 use super::serving::{self, Peer, Place, Served};
+use super::workers::Workers;
 
 /// Connections at the workers that keep their buffers, about 9 KB, while they wait for their next request;
 /// others make them anew.
@@ -70,7 +70,7 @@ struct Desk {
     places: Arc<Semaphore>,
     warm: Arc<Semaphore>,
     kept_here: Arc<Semaphore>,
-    workers: Handle,
+    workers: Workers,
     /// Connections at the workers.
     served: TaskTracker,
     shutdown: CancellationToken,
@@ -81,7 +81,7 @@ pub(super) async fn receive(
     listener: TcpListener,
     routes: Routes,
     bounds: Bounds,
-    workers: Handle,
+    workers: Workers,
     shutdown: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(bounds.busy.clamp(1, Semaphore::MAX_PERMITS)));
@@ -198,7 +198,7 @@ impl Desk {
                 serving::serve(head, stream, served).await;
             }
         };
-        self.served.spawn_on(serving, &self.workers);
+        self.served.spawn_on(serving, self.workers.next());
     }
 
     fn is_probe(&self, path: &str) -> bool {
@@ -216,7 +216,7 @@ impl Desk {
                 if desk.is_probe(request.uri().path()) {
                     return answer(desk.routes.probes.clone(), peer, request).await;
                 }
-                let work = desk.workers.spawn(answer(desk.routes.all.clone(), peer, request));
+                let work = desk.workers.next().spawn(answer(desk.routes.all.clone(), peer, request));
                 let answer = AbortOnDropHandle::new(work).await;
                 answer.unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
             }

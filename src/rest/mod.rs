@@ -35,4 +35,4 @@ pub use health::{Health, State};
 pub use message::read_message;
 pub use probes::Views;
 pub use router::{document, routes};
-pub use state::{Api, Declared};
+pub use state::{Api, Declared, Parts};

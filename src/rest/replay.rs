@@ -67,7 +67,7 @@ async fn replay(
     let replay = broker.replay(request, deadline).await.map_err(|failure| errors::of(failure, About::Other))?;
     let (lines, chunks) = mpsc::channel(1);
     // It ends with the answer.
-    let running = AbortOnDropHandle::new(tokio::spawn(replay.run(lines, api.shutdown)));
+    let running = AbortOnDropHandle::new(tokio::spawn(replay.run(lines, api.shutdown.clone())));
     let chunks = stream::unfold(Some((chunks, running)), |answer| async move {
         let (mut chunks, running): (mpsc::Receiver<Option<Bytes>>, _) = answer?;
         match chunks.recv().await {

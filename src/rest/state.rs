@@ -11,9 +11,11 @@ use crate::broker::{AckTokens, Broker, Users};
 use crate::settings::Settings;
 use crate::streams::Desired;
 
-/// What handlers have to do with.
+/// What handlers have to do with. Each request takes some clones, which cost one count each.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Parts>);
+
+pub struct Parts {
     pub broker: Broker,
     /// The broker as users of nats-server may use it.
     pub users: Users,
@@ -27,7 +29,19 @@ pub struct Api {
     pub shutdown: CancellationToken,
 }
 
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl Api {
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.borrow().clone()
     }

@@ -134,7 +134,7 @@ async fn tail(
         is_patient: false,
     };
     let tail = broker.tail(request, deadline).await.map_err(|failure| errors::of(failure, About::Other))?;
-    let body = Body::from_stream(events(tail, api.shutdown).fuse());
+    let body = Body::from_stream(events(tail, api.shutdown.clone()).fuse());
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -43,7 +44,7 @@ impl Door {
         let routes = Routes { probes, probe_paths: &["/probe"], all };
         let shutdown = CancellationToken::new();
         let bounds = Bounds { busy, waiting };
-        let task = tokio::spawn(receive(listener, routes, bounds, Handle::current(), shutdown.clone()));
+        let task = tokio::spawn(receive(listener, routes, bounds, Workers::of(Handle::current()), shutdown.clone()));
         Self { address, shutdown, task, go, slow }
     }
 

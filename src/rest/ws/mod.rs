@@ -77,7 +77,7 @@ async fn ws(
     };
     let upgrade = upgrade.max_message_size(LONGEST_FRAME).max_frame_size(LONGEST_FRAME);
     Ok(upgrade.write_buffer_size(0).on_upgrade(async move |socket| {
-        connection.serve(socket, api.shutdown).await;
+        connection.serve(socket, api.shutdown.clone()).await;
         drop(place);
     }))
 }
