@@ -1,3 +1,5 @@
 //! Metrics for Prometheus.
 
+mod bounds;
+mod exporter;
 mod exposition;
