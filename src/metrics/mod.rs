@@ -3,3 +3,6 @@
 mod bounds;
 mod exporter;
 mod exposition;
+mod families;
+mod history;
+mod streams;
