@@ -5,4 +5,5 @@ mod exporter;
 mod exposition;
 mod families;
 mod history;
+mod own;
 mod streams;
