@@ -9,7 +9,7 @@ mod violations;
 
 pub use client::{ConnectError, Connection, Connector, Connectors, Login, ping};
 pub use jetstream::{
-    API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages,
+    API_ADVISORIES, ApiError, COUNTED_ADVISORIES, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages,
     MessageRequest, Names, Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, Stored, StoredMessage, StreamInfo, StreamState,
     Streams, SubjectCounts, headers_of, major_minor, parse_answer, parse_headers,
 };
