@@ -8,12 +8,15 @@
 mod advisories;
 mod bounds;
 mod collect;
+mod consumers;
 mod exporter;
 mod exposition;
 mod families;
 mod history;
+mod ingest;
 mod own;
 mod streams;
+mod subjects;
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
