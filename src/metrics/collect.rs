@@ -15,13 +15,16 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::advisories::Advisories;
+use super::consumers::{Consumers, Question};
 use super::exporter::{self, Connections, HEALTH, Monitored, Naming, parse_time};
 use super::exposition::{Families, Format, Kind, Labels};
 use super::families::{FamilyCounts, Place};
 use super::history::{History, Row, STEP};
+use super::ingest::IngestDelays;
 use super::streams;
+use super::subjects::Subjects;
 use crate::broker::Broker;
-use crate::nats::{JetStream, Jsz, Monitor, MonitorError, StreamInfo, Varz};
+use crate::nats::{JetStream, Jsz, MessageRequest, Monitor, MonitorError, StreamInfo, Varz};
 use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::status::{BrokerStatus, Condition, ConditionStatus};
@@ -34,7 +37,7 @@ const FORGOTTEN: Duration = Duration::from_secs(300);
 /// What was collected so lately serves every scrape that comes.
 const FRESH: Duration = Duration::from_millis(500);
 /// For everything that is asked for first, and for what follows from the answers.
-const FIRST: Duration = Duration::from_millis(600);
+const FIRST: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_millis(150);
 /// For both, and for a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_millis(900);
@@ -110,8 +113,8 @@ pub struct Collector {
     store: Option<PathBuf>,
     monitor: Option<Monitor>,
     naming: Naming,
-    counts: FamilyCounts,
-    counted_at: Option<Instant>,
+    counting: Counting,
+    consumers: Consumers,
     /// When somebody wanted something last.
     scraped: Option<Instant>,
     disk: OffThread<Option<u64>>,
@@ -127,12 +130,21 @@ impl Collector {
         let wanted = Arc::new(Notify::new());
         let now = settings.borrow().clone();
         let own = now.jetstream.enabled && now.external.is_none();
+        let counting = Counting {
+            broker: broker.clone(),
+            settings: settings.clone(),
+            started: Instant::now(),
+            counted_at: None,
+            families: FamilyCounts::default(),
+            subjects: Subjects::default(),
+            delays: IngestDelays::default(),
+        };
         let collector = Self {
             store: own.then(|| now.jetstream.store_dir.clone()),
             monitor: Monitor::new(&now),
             naming: Naming { prefix: now.metrics.prefix.clone(), server_id: now.metrics.server_id },
-            counts: FamilyCounts::default(),
-            counted_at: None,
+            counting,
+            consumers: Consumers::default(),
             scraped: None,
             disk: OffThread::default(),
             advisories: Advisories::default(),
@@ -187,8 +199,12 @@ impl Collector {
                 }
             },
             free_space(&mut self.disk, self.store.clone()),
-            count(&mut self.counts, &mut self.counted_at, &self.broker, &self.settings),
+            self.counting.count(),
         );
+        if let Some(jsz) = monitored.as_ref().and_then(|monitored| monitored.jsz.as_ref()) {
+            let questions = self.consumers.see(jsz);
+            ask_about(questions, &self.broker, &mut self.consumers).await;
+        }
         let mut families = Families::default();
         let is_up = match &monitored {
             Some(monitored) => monitored.varz.is_some(),
@@ -199,7 +215,7 @@ impl Collector {
             let help = "Room on the disk of the store for nats-server";
             families.metric("unified_nats_store_disk_free_bytes", Kind::Gauge, help).add(&Labels::none(), free as f64);
         }
-        add_counts(&self.counts, OffsetDateTime::now_utc(), &mut families);
+        self.counting.add(&mut families);
         if self.settings.borrow().jetstream.enabled {
             self.advisories.add(&mut families);
         }
@@ -208,6 +224,7 @@ impl Collector {
                 streams::add(jsz, &mut families);
                 let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
                 streams::add_forecasts(jsz, &history, &mut families);
+                self.consumers.add(OffsetDateTime::now_utc(), &mut families);
             }
             exporter::add(monitored, &self.naming, &mut families);
         }
@@ -217,7 +234,7 @@ impl Collector {
     /// Takes a row of the history.
     async fn observe(&mut self) {
         if self.scraped.is_some_and(|at| at.elapsed() < FORGOTTEN) {
-            count(&mut self.counts, &mut self.counted_at, &self.broker, &self.settings).await;
+            self.counting.count().await;
         }
         let Some(monitor) = &self.monitor else { return };
         let (varz, jsz) = tokio::join!(read(monitor, "/varz"), read(monitor, "/jsz?streams=true"));
@@ -234,7 +251,7 @@ impl Collector {
             out_bytes: varz.out_bytes as f64,
             connections: varz.connections as f64,
             store_bytes: jsz.storage as f64,
-            families: self.counts.totals(),
+            families: self.counting.families.totals(),
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.add(row, streams::held(jsz));
@@ -246,18 +263,6 @@ fn answers(status: &BrokerStatus) -> bool {
     let is_silent =
         |condition: &Condition| condition.kind == "responsive" && condition.status == ConditionStatus::Failed;
     status.generation.is_some() && !status.conditions.iter().any(is_silent)
-}
-
-fn add_counts(counts: &FamilyCounts, now: OffsetDateTime, families: &mut Families) {
-    for (family, messages, age) in counts.so_far(now) {
-        let labels = Labels::none().with("data_type", family.name());
-        let help = "Messages of a family that have come; exact while none has been dropped";
-        families.metric("unified_nats_family_messages_total", Kind::Counter, help).add(&labels, messages as f64);
-        if let Some(age) = age {
-            let help = "Time since the last message of a family came";
-            families.metric("unified_nats_family_last_message_age_seconds", Kind::Gauge, help).add(&labels, age);
-        }
-    }
 }
 
 /// Bytes that the user may still write; [`None`] where the disk does not answer.
@@ -341,49 +346,117 @@ async fn connections(monitor: &Monitor) -> Option<Connections> {
     Some(sum)
 }
 
-/// Counts the messages of each family anew, where the stream has changed.
-async fn count(
-    counts: &mut FamilyCounts,
-    counted_at: &mut Option<Instant>,
-    broker: &Broker,
-    settings: &watch::Receiver<Arc<Settings>>,
-) {
-    let settings = settings.borrow().clone();
-    if !settings.jetstream.enabled || broker.status().generation.is_none() {
-        return;
+/// What is known of the messages of the families, and kept from one count to the next.
+struct Counting {
+    broker: Broker,
+    /// Others after a reload.
+    settings: watch::Receiver<Arc<Settings>>,
+    /// What times of [`Subjects`] are counted from.
+    started: Instant,
+    counted_at: Option<Instant>,
+    families: FamilyCounts,
+    subjects: Subjects,
+    delays: IngestDelays,
+}
+
+/// How many messages each subject has.
+enum Counted {
+    Anew(Place, BTreeMap<String, u64>),
+    /// The stream stands where it stood.
+    AsBefore,
+}
+
+impl Counting {
+    /// Counts anew, where that is due.
+    async fn count(&mut self) {
+        let settings = self.settings.borrow().clone();
+        let is_due = self.counted_at.is_none_or(|at| at.elapsed() >= COUNTED);
+        if !is_due || !settings.jetstream.enabled || self.broker.status().generation.is_none() {
+            return;
+        }
+        let stream = settings.market_data.name.to_string();
+        let Ok(Some((jetstream, counted))) = timeout(FIRST, self.held(&stream)).await else { return };
+        self.counted_at = Some(Instant::now());
+        let now = self.started.elapsed().as_secs_f64();
+        let (place, held) = match counted {
+            Counted::AsBefore => return self.subjects.count(&[], now),
+            Counted::Anew(place, held) => (place, held),
+        };
+        let growth = self.families.count(place, held);
+        self.subjects.count(&growth.gained, now);
+        self.subjects.keep(|subject| self.families.holds(subject));
+        let fields = &settings.metrics.timestamp_fields;
+        let asked = growth.asked.into_iter().flat_map(|(family, filters)| {
+            filters.into_iter().map(move |subject| (family, MessageRequest::Last { subject }))
+        });
+        let (jetstream, stream) = (&jetstream, &stream);
+        let asked = asked.map(async |(family, request)| (family, jetstream.get_message(stream, &request).await));
+        let Ok(answers) = timeout(SECOND, join_all(asked)).await else { return };
+        for (family, message) in answers {
+            let Some(message) = message.ok().flatten() else { continue };
+            let Some(at) = parse_time(&message.time) else { continue };
+            self.families.saw(family, at);
+            if !fields.is_empty() {
+                self.delays.sample(family, &message.payload, fields, at);
+            }
+        }
     }
-    if counted_at.is_some_and(|at| at.elapsed() < COUNTED) {
-        return;
+
+    /// [`None`] where it cannot be known, or would be too much.
+    async fn held(&self, stream: &str) -> Option<(JetStream, Counted)> {
+        let session = self.broker.data(Instant::now() + FIRST).await.ok()?;
+        let jetstream = session.jetstream(FIRST);
+        let info: StreamInfo = jetstream.stream_info(stream).await.ok()??;
+        let state = &info.state;
+        let place = Place { created: info.created.clone(), last_seq: state.last_seq, messages: state.messages };
+        if self.families.is_known(&place) {
+            return Some((jetstream, Counted::AsBefore));
+        }
+        if state.num_subjects > MOST_SUBJECTS {
+            return None;
+        }
+        let held = jetstream.messages_by_subject(stream).await.ok()?;
+        Some((jetstream, Counted::Anew(place, held)))
     }
-    let stream = settings.market_data.name.to_string();
-    let Ok(Some((jetstream, place, held))) = timeout(FIRST, held(counts, broker, &stream)).await else { return };
-    *counted_at = Some(Instant::now());
-    let asked = counts.count(place, held);
-    let questions =
-        asked.into_iter().flat_map(|(family, filters)| filters.into_iter().map(move |filter| (family, filter)));
-    let questions = questions.map(async |(family, filter)| (family, jetstream.last_time_of(&stream, &filter).await));
-    let Ok(answers) = timeout(SECOND, join_all(questions)).await else { return };
-    for (family, time) in answers {
-        if let Some(at) = time.ok().flatten().and_then(|time| parse_time(&time)) {
-            counts.saw(family, at);
+
+    fn add(&self, families: &mut Families) {
+        let settings = self.settings.borrow().clone();
+        for (family, messages, age) in self.families.so_far(OffsetDateTime::now_utc()) {
+            let labels = Labels::none().with("data_type", family.name());
+            let help = "Messages of a family that have come; exact while none has been dropped";
+            families.metric("unified_nats_family_messages_total", Kind::Counter, help).add(&labels, messages as f64);
+            if let Some(age) = age {
+                let help = "Time since the last message of a family came";
+                let mut metric = families.metric("unified_nats_family_last_message_age_seconds", Kind::Gauge, help);
+                metric.add(&labels, age);
+            }
+        }
+        if let Some(most) = settings.metrics.top_subjects {
+            self.subjects.add(most.get(), self.started.elapsed().as_secs_f64(), families);
+        }
+        if !settings.metrics.timestamp_fields.is_empty() {
+            self.delays.add(families);
         }
     }
 }
 
-/// How many messages each subject has; [`None`] where that is known, or too much.
-async fn held(
-    counts: &FamilyCounts,
-    broker: &Broker,
-    stream: &str,
-) -> Option<(JetStream, Place, BTreeMap<String, u64>)> {
-    let session = broker.data(Instant::now() + FIRST).await.ok()?;
-    let jetstream = session.jetstream(FIRST);
-    let info: StreamInfo = jetstream.stream_info(stream).await.ok()??;
-    let state = &info.state;
-    let place = Place { created: info.created.clone(), last_seq: state.last_seq, messages: state.messages };
-    if counts.is_known(&place) || state.num_subjects > MOST_SUBJECTS {
-        return None;
+/// Asks when the messages came that consumers want next.
+async fn ask_about(questions: Vec<Question>, broker: &Broker, consumers: &mut Consumers) {
+    if questions.is_empty() {
+        return;
     }
-    let held = jetstream.messages_by_subject(stream).await.ok()?;
-    Some((jetstream, place, held))
+    let Ok(session) = broker.data(Instant::now() + SECOND).await else { return };
+    let jetstream = &session.jetstream(SECOND);
+    let asked = questions.into_iter().map(async |Question { name, seq, filters }| {
+        let filters = if filters.is_empty() { vec![">".to_owned()] } else { filters };
+        let first = filters.into_iter().map(async |subject| {
+            jetstream.get_message(&name.stream, &MessageRequest::Next { seq, subject }).await.ok().flatten()
+        });
+        let oldest = join_all(first).await.into_iter().flatten().min_by_key(|message| message.sequence)?;
+        Some((name, oldest.sequence, parse_time(&oldest.time)?))
+    });
+    let Ok(answers) = timeout(SECOND, join_all(asked)).await else { return };
+    for (name, seq, at) in answers.into_iter().flatten() {
+        consumers.answer(&name, seq, at);
+    }
 }

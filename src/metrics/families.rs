@@ -39,26 +39,36 @@ pub struct Place {
     pub messages: u64,
 }
 
+/// What has come from one count to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// For each family that has grown the filters whose last messages say when it did.
+    pub asked: Vec<(DataType, Vec<String>)>,
+    /// Subjects of the families, and how many messages more each has.
+    pub gained: Vec<(String, u64)>,
+}
+
 impl FamilyCounts {
     pub fn is_known(&self, place: &Place) -> bool {
         self.counted.as_ref() == Some(place)
     }
 
-    /// Takes a count, and gives for each family that has grown the filters whose last messages say when it
-    /// did.
-    pub fn count(&mut self, place: Place, held: BTreeMap<String, u64>) -> Vec<(DataType, Vec<String>)> {
+    /// Takes a count, and gives what has come since the one before.
+    pub fn count(&mut self, place: Place, held: BTreeMap<String, u64>) -> Growth {
         let is_first = self.counted.as_ref().is_none_or(|before| before.created != place.created);
         if is_first {
             self.held.clear();
             // What a stream of that name held before has come all the same.
         }
         let mut grown: [Vec<String>; COUNT] = Default::default();
+        let mut gained = vec![];
         for (subject, messages) in &held {
             let Some(at) = DataType::of_subject(subject).and_then(position) else { continue };
             let growth = messages.saturating_sub(self.held.get(subject).copied().unwrap_or(0));
             if growth > 0 {
                 self.totals[at] += growth;
                 grown[at].push(subject.clone());
+                gained.push((subject.clone(), growth));
             }
         }
         let was_known = self.is_counted;
@@ -73,7 +83,12 @@ impl FamilyCounts {
             };
             Some((family, filters))
         });
-        asked.collect()
+        Growth { asked: asked.collect(), gained }
+    }
+
+    /// Whether the stream held a message of that subject when it was counted last.
+    pub fn holds(&self, subject: &str) -> bool {
+        self.held.contains_key(subject)
     }
 
     /// A message of the family came at that time.
@@ -125,6 +140,10 @@ mod tests {
         counts.iter().map(|(subject, count)| ((*subject).to_owned(), *count)).collect()
     }
 
+    fn counted(counts: &mut FamilyCounts, place: Place, held: BTreeMap<String, u64>) -> Vec<(DataType, Vec<String>)> {
+        counts.count(place, held).asked
+    }
+
     fn trades(counts: &FamilyCounts) -> u64 {
         let all = counts.so_far(OffsetDateTime::UNIX_EPOCH);
         all.into_iter().find(|(family, ..)| *family == DataType::Trade).unwrap().1
@@ -134,11 +153,11 @@ mod tests {
     fn growth_is_added_up_and_what_goes_is_not_taken_away() {
         let mut counts = FamilyCounts::default();
         assert!(counts.so_far(OffsetDateTime::UNIX_EPOCH).is_empty());
-        let asked = counts.count(place("1", 5), held(&[("trade-data.a", 3), ("trade.b", 1), ("other.x", 1)]));
+        let asked = counted(&mut counts, place("1", 5), held(&[("trade-data.a", 3), ("trade.b", 1), ("other.x", 1)]));
         assert_eq!(asked, [(DataType::Trade, vec!["trade-data.a".to_owned(), "trade.b".to_owned()])]);
         assert_eq!(trades(&counts), 4);
         assert!(counts.is_known(&place("1", 5)) && !counts.is_known(&place("1", 6)));
-        assert!(counts.count(place("1", 5), held(&[("trade-data.a", 1), ("trade.b", 1)])).is_empty());
+        assert!(counted(&mut counts, place("1", 5), held(&[("trade-data.a", 1), ("trade.b", 1)])).is_empty());
         assert_eq!(trades(&counts), 4, "a purge is no message");
         counts.count(place("1", 8), held(&[("trade-data.a", 3), ("trade.b", 2)]));
         assert_eq!(trades(&counts), 7);
@@ -151,8 +170,8 @@ mod tests {
         let many: Vec<_> = (0..ASKED_AT_START + 1).map(|at| format!("trade-data.{at}")).collect();
         let with = |count: u64| many.iter().map(|subject| (subject.clone(), count)).collect::<BTreeMap<_, _>>();
         let mut counts = FamilyCounts::default();
-        assert!(counts.count(place("1", 1), with(1)).is_empty(), "the store would be read backwards");
-        let asked = counts.count(place("1", 2), with(2));
+        assert!(counted(&mut counts, place("1", 1), with(1)).is_empty(), "the store would be read backwards");
+        let asked = counted(&mut counts, place("1", 2), with(2));
         assert_eq!(asked, [(DataType::Trade, vec!["trade-data.>".to_owned()])]);
     }
 

@@ -60,6 +60,9 @@ const OWN: &[(&str, &str)] = &[
     ("unified_nats_streams_restored_total", "counter"),
     ("unified_nats_stream_usage_ratio", "gauge"),
     ("unified_nats_js_advisories_total", "counter"),
+    ("unified_nats_consumer_lag_seconds", "gauge"),
+    ("unified_nats_consumer_unread_dropped_total", "counter"),
+    ("unified_nats_subject_last_message_age_seconds", "gauge"),
     ("unified_nats_series_omitted", "gauge"),
     ("unified_nats_family_messages_total", "counter"),
     ("unified_nats_family_last_message_age_seconds", "gauge"),
@@ -183,6 +186,56 @@ fn counters_count_what_was_published() {
     assert_eq!(http_get(&broker.api("/nowhere/at/all")).0, 404);
     let unknown = "unified_nats_http_requests_total{route=\"-\",method=\"GET\",status=\"4xx\"}";
     assert_eq!(value(&scrape(&broker), unknown), Some(1.0));
+}
+
+#[test]
+fn what_consumers_have_not_read_and_have_lost_is_told() {
+    let mut broker = Broker::new();
+    broker.set("STREAM_MAX_MSGS", "5").start();
+    let publish = |count: usize| {
+        block_on(async {
+            let jetstream = JetStream(broker.client().await);
+            for _ in 0..count {
+                jetstream.publish(SUBJECTS[1], "x").await;
+            }
+        });
+    };
+    block_on(consume(&broker));
+    let of = |name: &str| format!("unified_nats_consumer_{name}{{stream=\"MARKET_DATA\",consumer=\"reader\"}}");
+    wait_for_value(&broker, &of("lag_seconds"), 0.0);
+    publish(4);
+    let text = wait_for("it is behind", || {
+        let text = scrape(&broker);
+        value(&text, &of("lag_seconds")).is_some_and(|lag| lag > 0.0).then_some(text)
+    });
+    assert_eq!(value(&text, &of("unread_dropped_total")), Some(0.0));
+    publish(8);
+    wait_for_value(&broker, &of("unread_dropped_total"), 7.0);
+}
+
+#[test]
+fn subjects_and_delays_are_told_where_that_is_wanted() {
+    let mut broker = Broker::new();
+    broker.set("INGEST_TIMESTAMP_FIELDS", "ts,E").start();
+    wait_for_value(&broker, TRADES, 0.0);
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        jetstream.publish(SUBJECTS[1], &json!({ "E": now.as_millis() as u64 - 300 }).to_string()).await;
+    });
+    let text = wait_for_value(&broker, TRADES, 1.0);
+    let labels = "data_type=\"trade\",exchange=\"okx_derivatives\",market_type=\"perpetual\",symbol=\"BTC-USDT-SWAP\"";
+    assert!(value(&text, &format!("unified_nats_subject_rate{{{labels}}}")).is_some_and(|rate| rate > 0.0), "{text}");
+    assert!(text.contains(&format!("unified_nats_subject_last_message_age_seconds{{{labels}}} ")), "{text}");
+    assert_eq!(value(&text, "unified_nats_ingest_delay_seconds_count{data_type=\"trade\"}"), Some(1.0));
+    let sum = value(&text, "unified_nats_ingest_delay_seconds_sum{data_type=\"trade\"}");
+    assert!(sum.is_some_and(|sum| sum >= 0.29), "{text}");
+    assert_eq!(value(&text, "unified_nats_ingest_delay_seconds_bucket{data_type=\"trade\",le=\"0.25\"}"), Some(0.0));
+    let mut silent = Broker::new();
+    silent.set("PROMETHEUS_TOP_SUBJECTS", "0").start();
+    block_on(async { JetStream(silent.client().await).publish(SUBJECTS[1], "x").await });
+    let text = wait_for_value(&silent, TRADES, 1.0);
+    assert!(!text.contains("unified_nats_subject_") && !text.contains("unified_nats_ingest_"), "{text}");
 }
 
 #[test]
