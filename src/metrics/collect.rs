@@ -111,6 +111,7 @@ pub struct Collector {
     broker: Broker,
     /// Where our own server keeps its messages.
     store: Option<PathBuf>,
+    /// Made when it is first needed, because that may read the authorities of the system.
     monitor: Option<Monitor>,
     naming: Naming,
     counting: Counting,
@@ -125,7 +126,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub fn new(settings: watch::Receiver<Arc<Settings>>, broker: Broker) -> (Self, Latest) {
+    pub fn new(mut settings: watch::Receiver<Arc<Settings>>, broker: Broker) -> (Self, Latest) {
+        settings.mark_changed();
         let (published, collected) = watch::channel(Arc::new(Collected::nothing()));
         let wanted = Arc::new(Notify::new());
         let now = settings.borrow().clone();
@@ -141,7 +143,7 @@ impl Collector {
         };
         let collector = Self {
             store: own.then(|| now.jetstream.store_dir.clone()),
-            monitor: Monitor::new(&now),
+            monitor: None,
             naming: Naming { prefix: now.metrics.prefix.clone(), server_id: now.metrics.server_id },
             counting,
             consumers: Consumers::default(),
@@ -189,8 +191,17 @@ impl Collector {
         }
     }
 
+    /// Where to ask now: elsewhere after a reload.
+    fn monitor(&mut self) -> Option<Monitor> {
+        if self.settings.has_changed().unwrap_or(false) {
+            let settings = self.settings.borrow_and_update().clone();
+            self.monitor = Monitor::new(&settings);
+        }
+        self.monitor.clone()
+    }
+
     async fn collect(&mut self) {
-        let monitor = self.monitor.clone();
+        let monitor = self.monitor();
         let (monitored, disk, ()) = tokio::join!(
             async {
                 match &monitor {
@@ -221,7 +232,7 @@ impl Collector {
         }
         if let Some(monitored) = &monitored {
             if let Some(jsz) = &monitored.jsz {
-                streams::add(jsz, &mut families);
+                streams::add(jsz, monitored.server_name(), &mut families);
                 let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
                 streams::add_forecasts(jsz, &history, &mut families);
                 self.consumers.add(OffsetDateTime::now_utc(), &mut families);
@@ -236,8 +247,8 @@ impl Collector {
         if self.scraped.is_some_and(|at| at.elapsed() < FORGOTTEN) {
             self.counting.count().await;
         }
-        let Some(monitor) = &self.monitor else { return };
-        let (varz, jsz) = tokio::join!(read(monitor, "/varz"), read(monitor, "/jsz?streams=true"));
+        let Some(monitor) = self.monitor() else { return };
+        let (varz, jsz) = tokio::join!(read(&monitor, "/varz"), read(&monitor, "/jsz?streams=true"));
         let (Some(varz), Some(jsz)) = (varz, jsz) else { return };
         self.remember(&varz, &jsz);
     }

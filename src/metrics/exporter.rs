@@ -29,6 +29,13 @@ pub struct Monitored {
     pub subsz: Option<Value>,
 }
 
+impl Monitored {
+    /// What the server calls itself; nothing where it has not said so.
+    pub fn server_name(&self) -> &str {
+        self.varz.as_ref().and_then(|varz| varz["server_name"].as_str()).unwrap_or_default()
+    }
+}
+
 /// The forms of `/healthz`: the query, and the part of the name.
 pub const HEALTH: [(&str, &str); 3] = [
     ("/healthz", "healthz"),
@@ -108,8 +115,7 @@ pub fn add(monitored: &Monitored, naming: &Naming, families: &mut Families) {
         flatten(naming, "subsz", "", subsz, &server, families);
     }
     if let Some(jsz) = &monitored.jsz {
-        let name = monitored.varz.as_ref().and_then(|varz| varz["server_name"].as_str()).unwrap_or_default();
-        let shared = Shared { naming, server_name: name, server, now: text(&jsz.rest, "now") };
+        let shared = Shared { naming, server_name: monitored.server_name(), server, now: text(&jsz.rest, "now") };
         shared.add(jsz, families);
     }
 }

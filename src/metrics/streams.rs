@@ -15,12 +15,13 @@ const LIMITS: [(&str, &str, &str); 3] = [
     ("consumers", "max_consumers", "consumer_count"),
 ];
 
-pub fn add(jsz: &Jsz, families: &mut Families) {
+/// Adds what is told by the server of that name.
+pub fn add(jsz: &Jsz, server: &str, families: &mut Families) {
     let (told, omitted) = bounded(jsz);
     for Bounded { stream, account, .. } in &told {
         let labels = Labels::none().and([("account", account_name(account)), ("stream", stream.name.as_str())]);
         add_usage(stream, &labels, families);
-        add_replicas(stream, &labels, families);
+        add_replicas(stream, server, &labels, families);
     }
     let help = "Streams and consumers that have no series of their own, because there are too many";
     let mut metric = families.metric("unified_nats_series_omitted", Kind::Gauge, help);
@@ -88,9 +89,10 @@ fn add_usage(stream: &StreamDetail, labels: &Labels, families: &mut Families) {
     }
 }
 
-/// Only the leader knows what its followers have.
-fn add_replicas(stream: &StreamDetail, labels: &Labels, families: &mut Families) {
-    for replica in stream.cluster.iter().flat_map(|cluster| cluster.replicas.iter().flatten()) {
+/// Followers name the other copies as well, but only the leader knows what those have.
+fn add_replicas(stream: &StreamDetail, server: &str, labels: &Labels, families: &mut Families) {
+    let led = stream.cluster.iter().filter(|cluster| cluster.leader == server);
+    for replica in led.flat_map(|cluster| cluster.replicas.iter().flatten()) {
         let labels = labels.with("replica", &replica.name);
         let help = "Entries of the log that a copy of a stream is behind";
         families.metric("unified_nats_stream_replica_lag", Kind::Gauge, help).add(&labels, replica.lag as f64);
@@ -117,7 +119,7 @@ mod tests {
         }] }] }))
         .unwrap();
         let mut families = Families::default();
-        add(&jsz, &mut families);
+        add(&jsz, "a", &mut families);
         let text = families.write(Format::Text);
         let stream = "account=\"$G\",stream=\"S\"";
         for line in [
@@ -130,6 +132,9 @@ mod tests {
             assert!(text.contains(&line), "{line}\n{text}");
         }
         assert!(!text.contains("limit=\"bytes\""));
+        let mut of_follower = Families::default();
+        add(&jsz, "b", &mut of_follower);
+        assert!(!of_follower.write(Format::Text).contains("replica"));
     }
 
     #[test]

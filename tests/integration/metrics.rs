@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 
+use crate::bare::{BareServer, JETSTREAM};
+use crate::external::serving;
 use crate::support::*;
 
 /// Metrics as text, from wherever that is.
@@ -400,6 +402,22 @@ fn a_port_that_is_taken_refuses_the_start() {
     assert_ne!(output.status.code(), Some(0));
     let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(words.contains("PROMETHEUS_PORT") && words.contains(&port.to_string()), "{words}");
+}
+
+#[test]
+fn of_a_server_that_others_run_the_same_is_told_and_no_password() {
+    let mut server = BareServer::new(CURRENT, JETSTREAM);
+    server.start();
+    let mut broker = serving(&server);
+    let address = format!("127.0.0.1:{}", server.ports.http);
+    broker.set("NATS_MONITOR_URL", format!("http://u:tell-nobody@{address}")).start();
+    let text = wait_for_value(&broker, TRADES, 0.0);
+    assert!(!text.contains("tell-nobody"), "{text}");
+    assert_eq!((value(&text, "unified_nats_up"), value_of_stream(&text, "total_messages")), (Some(1.0), Some(0.0)));
+    assert!(text.contains(&format!("{address}\"")) && !text.contains("unified_nats_child_uptime_seconds"), "{text}");
+    server.kill();
+    let text = wait_for_value(&broker, "unified_nats_up", 0.0);
+    assert!(!text.contains("tell-nobody") && text.contains("unreachable"), "{text}");
 }
 
 /// Where Debian's prometheus puts it.
