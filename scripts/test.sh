@@ -217,6 +217,12 @@ install_libfaketime() {
         { as_root_on_debian && apt_install libfaketime; }
 }
 
+# For the tests of the metrics.
+install_prometheus() {
+    command -v promtool >/dev/null && command -v prometheus >/dev/null ||
+        { as_root_on_debian && apt_install prometheus; }
+}
+
 # Clients for the examples of the documents.
 install_node_client() {
     if ! command -v npm >/dev/null; then
@@ -278,6 +284,7 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 install_python_tools || echo "the Python tools could not be installed" >&2
+install_prometheus || echo "prometheus could not be installed" >&2
 install_node_client || echo "node and its packages could not be installed" >&2
 install_rust_components || echo "rustfmt and clippy could not be installed" >&2
 nextest=1

@@ -5,7 +5,7 @@
 //! [`nats_conf`] writes nats.conf from them. [`app`] puts the running program together:
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
 //! has to change, [`nats`] speaks to the server, [`identity`] knows as whom, [`health`]
-//! looks at it, [`integrity`] knows what the store must hold, [`rest`] answers clients over HTTP.
+//! looks at it, [`integrity`] knows what the store must hold, [`rest`] answers clients over HTTP, [`metrics`] answers Prometheus.
 //! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write; [`ticks`] says when.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
@@ -24,6 +24,7 @@ pub mod json;
 pub mod lifecycle;
 pub mod line_queue;
 pub mod logging;
+pub mod metrics;
 pub mod nats;
 pub mod nats_conf;
 pub mod off_thread;

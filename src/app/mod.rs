@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use crate::files::HeldDirectory;
 use crate::integrity::{IntegrityHandle, IntegrityMonitor, SignOfLife};
 use crate::lifecycle::{self, ApiPort, EmbeddedServer, LastCheck, LivenessProbe, Signals};
 use crate::logging::Log;
+use crate::metrics;
 use crate::nats::{Connector, Monitor};
 use crate::preflight::{Prepared, Server, StartError, Store};
 use crate::rest;
@@ -32,6 +34,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
         settings,
         store,
         listener,
+        metrics_listener,
         server,
         connectors,
         log_file,
@@ -79,9 +82,12 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (api, links) = wires.api(views, &integrity).context("cannot make the key of acknowledgements")?;
+    let (api, links, metrics, collector) =
+        wires.api(views, &handle, &integrity).context("cannot make the key of acknowledgements")?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
-    let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, shutdown };
+    let others = metrics_listener.map(|listener| (listener, metrics::routes(metrics)));
+    let (others, work) = (others.into_iter().collect(), vec![collector.run().boxed()]);
+    let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, others, work, shutdown };
     tasks.start("api", port.serve(handle.clone(), timing.close));
 
     let refusal = unasked.map(|unasked| unasked.ask(handle.watch()));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_nats::Client;
+use axum::http::HeaderMap;
 use futures_util::FutureExt;
 use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
@@ -13,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::{AckTokens, Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
+use crate::http::traffic::Traffic;
 use crate::integrity::{IntegrityHandle, StreamRecovery};
 use crate::lifecycle::{BringUp, EmbeddedServer, Reload, ReloadFiles};
+use crate::metrics::{self, Collector, Metrics};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
@@ -40,6 +43,7 @@ pub struct Wires {
     desired: Wire<Arc<Desired>>,
     drift: Wire<Drift>,
     reloads: Wire<Reloads>,
+    start_phases: Wire<Vec<(&'static str, f64)>>,
 }
 
 impl Wires {
@@ -54,6 +58,7 @@ impl Wires {
             desired: channel(Arc::new(Desired::of(&settings))),
             drift: channel(Drift::default()),
             reloads: channel(Reloads::default()),
+            start_phases: channel(vec![]),
             settings,
         }
     }
@@ -76,8 +81,13 @@ impl Wires {
         (Views { status: published.subscribe(), pulse: self.pulse.1.clone(), environment }, published, sources)
     }
 
-    /// What the API answers with, and the connections that it needs for that.
-    pub fn api(&self, views: Views, integrity: &IntegrityHandle) -> io::Result<(Api, Links)> {
+    /// What the API answers with, and the connections that it needs for that; metrics, and who collects them.
+    pub fn api(
+        &self,
+        views: Views,
+        handle: &Handle,
+        integrity: &IntegrityHandle,
+    ) -> io::Result<(Api, Links, Metrics, Collector)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
         let integrity = integrity.clone();
         let deleting = Arc::new(move |stream: String| {
@@ -89,8 +99,24 @@ impl Wires {
         let ack_tokens = Arc::new(AckTokens::new()?);
         let users = broker.users(self.connectors.1.clone());
         let started = Instant::now();
-        let parts = Parts { broker, users, views, started, settings, declared, ack_tokens, shutdown };
-        Ok((Api::new(parts), links))
+        let traffic = Traffic::default();
+        let (metrics, collector) = Metrics::new(metrics::Sources {
+            status: views.status.clone(),
+            supervisor: handle.watch(),
+            settings: settings.clone(),
+            drift: self.drift.1.clone(),
+            start_phases: self.start_phases.1.clone(),
+            broker: broker.clone(),
+            traffic: traffic.clone(),
+        });
+        let scraped = metrics.clone();
+        let scrape = Arc::new(move |headers: HeaderMap| {
+            let metrics = scraped.clone();
+            async move { metrics.answer(&headers).await }.boxed()
+        });
+        let parts =
+            Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, shutdown };
+        Ok((Api::new(parts), links, metrics, collector))
     }
 
     pub fn bring_up(
@@ -115,6 +141,7 @@ impl Wires {
             recheck: self.recheck.clone(),
             drift: self.drift.0.clone(),
             phases,
+            start_phases: self.start_phases.0.clone(),
             told: vec![],
         }
     }

@@ -63,6 +63,12 @@ impl DataType {
         }
     }
 
+    /// The family of a message, in either spelling of its subject.
+    pub fn of_subject(subject: &str) -> Option<Self> {
+        let first = subject.split('.').next().unwrap_or_default();
+        Self::ALL.into_iter().find(|family| [family.suffixed_token(), family.name()].contains(&first))
+    }
+
     /// The subject filters of this family.
     pub fn subjects(self, style: SubjectStyle) -> Vec<String> {
         let suffixed = || format!("{}.>", self.suffixed_token());
@@ -96,6 +102,12 @@ mod tests {
             ]
         );
         assert_eq!(DataType::FundingRate.subjects(SubjectStyle::Plain), ["funding_rate.>"]);
+        for family in DataType::ALL {
+            for subject in family.subjects(SubjectStyle::Both) {
+                assert_eq!(DataType::of_subject(&subject), Some(family));
+            }
+        }
+        assert_eq!(DataType::of_subject("trades.x"), None);
         assert_eq!(DataType::Trade.subjects(SubjectStyle::Both), ["trade-data.>", "trade.>"]);
     }
 }

@@ -58,8 +58,7 @@ pub async fn examine_streams(
 
 /// Whether messages of that subject are of the family, in either spelling.
 fn belongs(subject: &str, family: DataType) -> bool {
-    let first = subject.split('.').next().unwrap_or_default();
-    [family.suffixed_token(), family.name()].contains(&first)
+    DataType::of_subject(subject) == Some(family)
 }
 
 /// One look at all streams.

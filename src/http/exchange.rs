@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tokio::time::{Instant, timeout_at};
 
 use super::envelope::{Code, Problem};
+use super::traffic::Traffic;
 
 /// When the answer has to stand.
 #[derive(Clone, Copy, Debug)]
@@ -26,16 +27,14 @@ const LONGEST_ID: usize = 128;
 /// nobody waits for them any more.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the rest of the request, with a deadline after so long.
-pub async fn exchange(patience: Duration, mut request: Request, next: Next) -> Response {
+/// Runs the rest of the request, with a deadline after so long, and counts it.
+pub async fn exchange(patience: Duration, traffic: Traffic, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
     let accept = request.headers().get(header::ACCEPT).cloned();
     let method = request.method().clone();
-    let path = match tracing::event_enabled!(tracing::Level::DEBUG) {
-        true => request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned()),
-        false => None,
-    };
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
     request.extensions_mut().insert(Deadline(started + patience));
     request.extensions_mut().insert(RequestId(id.clone()));
     let answered = timeout_at(started + patience + GRACE, next.run(request)).await;
@@ -50,12 +49,14 @@ pub async fn exchange(patience: Duration, mut request: Request, next: Next) -> R
         keep(response.headers_mut(), &kept);
     }
     response.headers_mut().insert(REQUEST_ID, id.clone());
+    let took = started.elapsed();
+    traffic.count(route, &method, response.status(), took);
     tracing::debug!(
         target: "unified_nats::access",
         method = method.as_str(),
-        path = path.as_deref().unwrap_or("-"),
+        path = route.unwrap_or("-"),
         status = response.status().as_u16(),
-        took_us = started.elapsed().as_micros() as u64,
+        took_us = took.as_micros() as u64,
         request_id = id.to_str().unwrap_or_default(),
         "request"
     );
@@ -125,7 +126,8 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(2);
 
     async fn answer(router: Router, path: &str) -> (Response<()>, serde_json::Value) {
-        let router = router.layer(from_fn(|request: Request, next: Next| exchange(PATIENCE, request, next)));
+        let router =
+            router.layer(from_fn(|request: Request, next: Next| exchange(PATIENCE, Traffic::default(), request, next)));
         let request = Request::builder().uri(path).header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
         let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = to_bytes(body, 1 << 16).await.unwrap();

@@ -20,6 +20,7 @@ pub mod rate_limit;
 mod reception;
 mod refusal;
 mod serving;
+pub mod traffic;
 mod workers;
 
 pub use data_side::{DataSide, is_here};

@@ -1,7 +1,7 @@
 //! What each role may do, and no more.
 
 use crate::domain::{DataType, Role, Subject, SubjectError, SubjectStyle};
-use crate::nats::{API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS};
+use crate::nats::{API_ADVISORIES, COUNTED_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS};
 use crate::settings::{Grant, Permissions, Rule};
 
 /// What backup may ask of JetStream.
@@ -73,7 +73,9 @@ pub fn of(role: Role) -> Result<Permissions, SubjectError> {
             let families = DataType::ALL.iter().flat_map(|family| family.subjects(SubjectStyle::Both));
             let probes = families.map(|filter| format!("{}._selftest.>", filter.trim_end_matches(".>")));
             let publish = only(["$JS.API.>".to_owned()].into_iter().chain(probes))?;
-            let advisories = [API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS].map(str::to_owned);
+            let counted = COUNTED_ADVISORIES.iter().map(|(_, subject)| *subject);
+            let advisories =
+                [API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS].into_iter().chain(counted).map(str::to_owned);
             (publish, only([inbox].into_iter().chain(advisories))?)
         }
         Role::Data => {
@@ -207,7 +209,8 @@ mod tests {
             ] {
                 assert!(!allows(&subscribe, subject), "{role:?}: {subject}");
             }
-            for subject in [API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS] {
+            let counted = COUNTED_ADVISORIES.iter().map(|(_, subject)| *subject);
+            for subject in [API_ADVISORIES, RESTORE_BEGINS, RESTORE_ENDS].into_iter().chain(counted) {
                 assert_eq!(allows(&subscribe, subject), role == Role::Control, "{subject}");
             }
         }

@@ -43,6 +43,8 @@ pub struct BringUp {
     /// Asks for a health check, when one that was made before does not hold any more.
     pub recheck: Arc<Notify>,
     pub phases: Phases,
+    /// How long each part of the last start took, in seconds.
+    pub start_phases: watch::Sender<Vec<(&'static str, f64)>>,
     /// What repairing drift has come to.
     pub drift: watch::Sender<Drift>,
     /// What the operator was told about streams that are not as declared.
@@ -264,7 +266,7 @@ impl BringUp {
             other => other.generation() != Some(generation),
         });
         if ready.await.is_ok_and(|s| s.state.is_ready()) {
-            self.phases.log(&self.settings);
+            self.start_phases.send_replace(self.phases.log(&self.settings));
         }
     }
 }

@@ -28,6 +28,16 @@ use crate::domain::ServerVersion;
 
 /// Where nats-server tells of each request to its API, with the answer.
 pub const API_ADVISORIES: &str = "$JS.EVENT.ADVISORY.API";
+/// Advisories that are counted: the kind, and the subjects that they come on.
+pub const COUNTED_ADVISORIES: [(&str, &str); 7] = [
+    ("max_deliveries", "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"),
+    ("nak", "$JS.EVENT.ADVISORY.CONSUMER.MSG_NAKED.>"),
+    ("terminated", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.>"),
+    ("consumer_leader_elected", "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED.>"),
+    ("consumer_quorum_lost", "$JS.EVENT.ADVISORY.CONSUMER.QUORUM_LOST.>"),
+    ("stream_leader_elected", "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.>"),
+    ("stream_quorum_lost", "$JS.EVENT.ADVISORY.STREAM.QUORUM_LOST.>"),
+];
 /// Where it tells that the restore of a stream begins, and that it has ended.
 pub const RESTORE_BEGINS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_CREATE.>";
 pub const RESTORE_ENDS: &str = "$JS.EVENT.ADVISORY.STREAM.RESTORE_COMPLETE.>";

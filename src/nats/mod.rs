@@ -9,11 +9,12 @@ mod violations;
 
 pub use client::{ConnectError, Connection, Connector, Connectors, Login, ping};
 pub use jetstream::{
-    API_ADVISORIES, ApiError, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages, MessageRequest, Names,
-    Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, Stored, StoredMessage, StreamInfo, StreamState, Streams, SubjectCounts,
-    headers_of, major_minor, parse_answer, parse_headers,
+    API_ADVISORIES, ApiError, COUNTED_ADVISORIES, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages,
+    MessageRequest, Names, Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, Stored, StoredMessage, StreamInfo, StreamState,
+    Streams, SubjectCounts, headers_of, major_minor, parse_answer, parse_headers,
 };
 pub use monitor::{
-    Connz, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, Varz, direct_client, get, parse_healthz, parse_json,
+    AccountDetail, Connz, ConsumerDetail, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, StreamDetail, Varz,
+    direct_client, get, parse_healthz, parse_json,
 };
 pub use violations::{Denials, PermissionViolations, Violation};

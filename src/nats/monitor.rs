@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::settings::{Settings, redact_urls};
 use answers::Healthz;
-pub use answers::{Connz, Jsz, RaftGroup, RaftPeer, Routez, Varz};
+pub use answers::{AccountDetail, Connz, ConsumerDetail, Jsz, RaftGroup, RaftPeer, Routez, StreamDetail, Varz};
 
 #[derive(Clone)]
 pub struct Monitor {
@@ -86,6 +86,23 @@ impl Monitor {
     /// The routes to other nodes.
     pub async fn routez(&self, deadline: Duration) -> Result<Routez, MonitorError> {
         self.json("/routez", deadline).await
+    }
+
+    /// The address that is asked, as it may be shown.
+    pub fn address(&self) -> String {
+        redact_urls(&self.base)
+    }
+
+    /// Any other document.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, MonitorError> {
+        self.json(path, deadline).await
+    }
+
+    /// What a form of `/healthz` calls the server's health, such as `ok`; [`None`] where it does not say.
+    pub async fn health_status(&self, path: &str, deadline: Duration) -> Option<String> {
+        let (_, _, body) = self.get(path, deadline).await.ok()?;
+        let health: Healthz = serde_json::from_slice(&body).ok()?;
+        Some(health.status).filter(|status| !status.is_empty())
     }
 
     async fn json<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, MonitorError> {

@@ -42,6 +42,8 @@ pub struct Prepared {
     /// [`None`] where there is no store of ours.
     pub store: Option<Arc<Store>>,
     pub listener: TcpListener,
+    /// Of the port for metrics, where there is one.
+    pub metrics_listener: Option<TcpListener>,
     pub server: Server,
     pub connectors: Connectors,
     pub log_file: Option<LogFile>,
@@ -88,7 +90,7 @@ pub fn prepare(
         let rest = prepare_surroundings(&settings);
         (asking.map(|asking| asking.join()), rest)
     });
-    let Surrounded { listener, config_file, rendered, lock, store } = rest?;
+    let Surrounded { listener, metrics_listener, config_file, rendered, lock, store } = rest?;
     let executable = executable?;
     let asked = asked.transpose().map_err(|_| anyhow::anyhow!("a question for the version ended in a panic"))?;
     let (condition, unasked) = launch_condition(store.clone(), &executable, asked.transpose()?, &reaper)?;
@@ -120,6 +122,7 @@ pub fn prepare(
         settings,
         store,
         listener,
+        metrics_listener,
         server,
         connectors,
         log_file,
@@ -140,6 +143,7 @@ fn prepare_external(
     mut phases: Phases,
 ) -> Result<Prepared, StartError> {
     let listener = ports::bind_api(&settings)?;
+    let metrics_listener = ports::bind_metrics(&settings)?;
     let connectors = Connectors::new(&settings, |_| login_as_operator(&settings));
     let resources = Resources::secure(&settings);
     phases.reached("preparation");
@@ -147,6 +151,7 @@ fn prepare_external(
         settings,
         store: None,
         listener,
+        metrics_listener,
         server: Server::External,
         connectors,
         log_file: None,
@@ -161,6 +166,7 @@ fn prepare_external(
 
 struct Surrounded {
     listener: TcpListener,
+    metrics_listener: Option<TcpListener>,
     config_file: PathBuf,
     rendered: Rendered,
     lock: Option<OwnedFd>,
@@ -213,11 +219,12 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, StartError> {
         store = Some(Arc::new(Store::open(settings)));
     }
     let listener = ports::bind_api(settings)?;
+    let metrics_listener = ports::bind_metrics(settings)?;
     ports::try_server_ports(settings)?;
     let config_file = directories::choose_config_file(settings)?;
     clear_leftovers(&config_file);
     let rendered = render(settings, &config_file, Identity::default())?;
-    Ok(Surrounded { listener, config_file, rendered, lock, store })
+    Ok(Surrounded { listener, metrics_listener, config_file, rendered, lock, store })
 }
 
 /// Removes what earlier starts have left beside nats.conf; some of it may hold passwords.

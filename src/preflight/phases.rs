@@ -23,8 +23,9 @@ impl Phases {
         self.last = now;
     }
 
-    /// One line with all of them.
-    pub fn log(&mut self, settings: &Settings) {
+    /// One line with all of them; gives them in seconds.
+    pub fn log(&mut self, settings: &Settings) -> Vec<(&'static str, f64)> {
+        let seconds = self.taken.iter().map(|(name, taken)| (*name, taken / 1e3)).collect();
         let phases: Vec<_> = self.taken.drain(..).map(|(name, taken)| format!("{name} {taken} ms")).collect();
         let nats = match &settings.external {
             Some(external) => external.redacted_urls(),
@@ -32,6 +33,7 @@ impl Phases {
         };
         let total = millis(self.last - self.started);
         tracing::info!(nats, millis = total, phases = phases.join(", "), "ready");
+        seconds
     }
 }
 

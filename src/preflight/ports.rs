@@ -22,17 +22,24 @@ const QUEUE: i32 = 4096;
 
 /// The listener of the API port.
 pub fn bind_api(settings: &Settings) -> Result<TcpListener, PortError> {
-    let listener = bind("API_PORT", &settings.api.host, settings.api.port.get())?;
+    listening("API_PORT", &settings.api.host, settings.api.port.get())
+}
+
+/// The listener of the port for metrics, where there is one.
+pub fn bind_metrics(settings: &Settings) -> Result<Option<TcpListener>, PortError> {
+    let metrics = &settings.metrics;
+    metrics.enabled.then(|| listening("PROMETHEUS_PORT", &metrics.host, metrics.port.get())).transpose()
+}
+
+fn listening(variable: &'static str, host: &Host, port: u16) -> Result<TcpListener, PortError> {
+    let listener = bind(variable, host, port)?;
     let lengthened = listener.set_nonblocking(true).and_then(|()| {
         // The library asks for room for 128. A connection that finds none is tried again by its kernel
         // after a second, which is long for a probe.
         Ok(listen(&listener, Backlog::new(QUEUE)?)?)
     });
-    lengthened.map_err(|error| PortError {
-        address: settings.api.port.to_string(),
-        variable: "API_PORT",
-        reason: error.to_string(),
-    })?;
+    let reason = |error: io::Error| error.to_string();
+    lengthened.map_err(|error| PortError { address: port.to_string(), variable, reason: reason(error) })?;
     Ok(listener)
 }
 

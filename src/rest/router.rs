@@ -19,8 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 use super::admission::{Admission, admit};
 use super::state::Api;
 use super::{
-    batch, consumers, cors, deliveries, home, messages, openapi as pages, probes, publish, raw, replay, status,
-    streams, tail, ws,
+    batch, consumers, cors, deliveries, home, messages, metrics, openapi as pages, probes, publish, raw, replay,
+    status, streams, tail, ws,
 };
 use crate::http::body::{MaxBody, bound_compressed};
 use crate::http::envelope::{Code, Problem};
@@ -38,6 +38,7 @@ struct Document;
 fn resources() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(status::routes())
+        .merge(metrics::routes())
         .merge(publish::routes())
         .merge(batch::routes())
         .merge(raw::routes())
@@ -57,12 +58,13 @@ pub fn document() -> serde_json::Value {
 
 pub fn routes(api: Api) -> Routes {
     let settings = api.settings();
-    let patience = settings.api.request_timeout;
+    let (patience, traffic) = (settings.api.request_timeout, api.traffic.clone());
+    let around = move |request: Request, next: Next| exchange(patience, traffic.clone(), request, next);
     let probes = probes::routes(api.views.clone()).method_not_allowed_fallback(wrong_method);
-    let probes = probes.layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)));
+    let probes = probes.layer(from_fn(around.clone()));
     if !settings.api.enabled {
         let nothing = Router::new().fallback(not_enabled);
-        let nothing = nothing.layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)));
+        let nothing = nothing.layer(from_fn(around));
         return Routes { all: probes.clone().merge(nothing), probes, probe_paths: probes::PROBES };
     }
     let bytes = usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX);
@@ -87,7 +89,7 @@ pub fn routes(api: Api) -> Routes {
         None => all,
     }
     .layer(CatchPanicLayer::custom(panicked))
-    .layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)))
+    .layer(from_fn(around))
     .with_state(api);
     Routes { all: probes.clone().merge(all), probes, probe_paths: probes::PROBES }
 }
@@ -125,6 +127,7 @@ mod tests {
 
     use super::super::docs;
     use super::*;
+    use crate::http::traffic::Traffic;
     use axum::body::{Body, to_bytes};
     use axum::routing::get;
     use tower::ServiceExt;
@@ -139,7 +142,7 @@ mod tests {
         let router: Router = Router::new()
             .route("/", get(panics))
             .layer(CatchPanicLayer::custom(panicked))
-            .layer(from_fn(move |request: Request, next: Next| exchange(patience, request, next)));
+            .layer(from_fn(move |request: Request, next: Next| exchange(patience, Traffic::default(), request, next)));
         let response = router.oneshot(Request::new(Body::empty())).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();

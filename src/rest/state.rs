@@ -2,12 +2,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::FromRef;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::probes::Views;
 use crate::broker::{AckTokens, Broker, Users};
+use crate::http::traffic::Traffic;
 use crate::settings::Settings;
 use crate::streams::Desired;
 
@@ -25,6 +28,10 @@ pub struct Parts {
     pub settings: watch::Receiver<Arc<Settings>>,
     pub declared: Declared,
     pub ack_tokens: Arc<AckTokens>,
+    /// Counts what is asked.
+    pub traffic: Traffic,
+    /// Answers `GET /metrics`.
+    pub scrape: Scrape,
     /// The port closes: answers that have no end come to it.
     pub shutdown: CancellationToken,
 }
@@ -46,6 +53,9 @@ impl Api {
         self.settings.borrow().clone()
     }
 }
+
+/// Metrics as text, in the format that the `Accept` header asks for.
+pub type Scrape = Arc<dyn Fn(HeaderMap) -> BoxFuture<'static, Response> + Send + Sync>;
 
 /// What settings say about streams.
 #[derive(Clone)]

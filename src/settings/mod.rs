@@ -303,8 +303,7 @@ impl Settings {
     /// Every port in use, with the variable that sets it.
     fn ports(&self) -> impl Iterator<Item = (&'static str, u16)> {
         let grpc = self.grpc.enabled.then_some((variables::GRPC_PORT.name, self.grpc.port.get()));
-        let metrics = self.metrics.enabled.then_some((variables::PROMETHEUS_PORT.name, self.metrics.port.get()));
-        self.own_ports().chain(grpc).chain(metrics)
+        self.own_ports().chain(grpc)
     }
 
     /// The same of what this version has.
@@ -315,6 +314,7 @@ impl Settings {
             (variables::NATS_PORT.name, own.then_some(self.server.port.get())),
             (variables::API_PORT.name, Some(self.api.port.get())),
             (variables::NATS_HTTP_PORT.name, monitoring),
+            (variables::PROMETHEUS_PORT.name, self.metrics.enabled.then_some(self.metrics.port.get())),
             (
                 variables::NATS_CLUSTER_PORT.name,
                 self.cluster.as_ref().filter(|_| own).map(|cluster| cluster.port.get()),

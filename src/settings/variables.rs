@@ -200,7 +200,6 @@ use DefaultValue::{Derived, Fixed, Unset};
 const SHORTEST_OF_STREAMS: Duration = Duration::from_millis(100);
 
 const BUS: &str = "the gRPC message bus";
-const METRICS: &str = "metrics";
 const ALERTS: &str = "alerts";
 const BACKUP: &str = "backup";
 const TRACES: &str = "OpenTelemetry export";
@@ -348,13 +347,13 @@ variables! {
         MB_ENABLE_AUTH(mb_enable_auth) = Unset, "true or false; true needs a key for tokens", "Old name; authentication is on when GRPC_JWT_PUBLIC_KEY_FILE or GRPC_JWT_SECRET_FILE is set" ; not_yet_implemented(BUS)
     }
     "Metrics and alerts" {
-        PROMETHEUS_ENABLED(prometheus_enabled) = Fixed("false"), "true or false", "Metrics on a port of their own" ; not_yet_implemented(METRICS)
-        PROMETHEUS_HOST(prometheus_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the metrics port" ; not_yet_implemented(METRICS)
-        PROMETHEUS_PORT(prometheus_port) = Fixed("7777"), "{range}", "Port for metrics" ; port ; not_yet_implemented(METRICS)
-        PROMETHEUS_PREFIX(prometheus_prefix) = Unset, "letters, digits and _, not starting with a digit", "Prefix instead of gnatsd_ and jetstream_" ; not_yet_implemented(METRICS)
-        PROMETHEUS_SERVER_ID(prometheus_server_id) = Fixed("url"), "url, id or name", "What the label server_id holds: the monitoring address, or the server's id, which changes at every start, or its name" ; not_yet_implemented(METRICS)
-        PROMETHEUS_TOP_SUBJECTS(prometheus_top_subjects) = Fixed("20"), "{range}; 0 = off", "Series of each metric that names the busiest or quietest subjects" ; numbers(0, 1000) ; not_yet_implemented(METRICS)
-        INGEST_TIMESTAMP_FIELDS(ingest_timestamp_fields) = Unset, "a comma-separated list of at most 16 names, such as timestamp,ts,E", "Fields of payloads that say when an exchange sent them; they are sampled for the ingest delay" ; not_yet_implemented(METRICS)
+        PROMETHEUS_ENABLED(prometheus_enabled) = Fixed("false"), "true or false", "Metrics on a port of their own"
+        PROMETHEUS_HOST(prometheus_host) = Fixed("0.0.0.0"), "an IP address or a host name", "Address of the metrics port"
+        PROMETHEUS_PORT(prometheus_port) = Fixed("7777"), "{range}", "Port for metrics" ; port
+        PROMETHEUS_PREFIX(prometheus_prefix) = Unset, "letters, digits and _, not starting with a digit", "Prefix instead of gnatsd_ and jetstream_"
+        PROMETHEUS_SERVER_ID(prometheus_server_id) = Fixed("url"), "url, id or name", "What the label server_id holds: the monitoring address, or the server's id, which changes at every start, or its name"
+        PROMETHEUS_TOP_SUBJECTS(prometheus_top_subjects) = Fixed("20"), "{range}; 0 = off", "Series of each metric that names the busiest or quietest subjects" ; numbers(0, 1000)
+        INGEST_TIMESTAMP_FIELDS(ingest_timestamp_fields) = Unset, "a comma-separated list of at most 16 names, such as timestamp,ts,E", "Fields of payloads that say when an exchange sent them; they are sampled for the ingest delay"
         ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
         ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
         ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; not_yet_implemented(ALERTS)

@@ -28,6 +28,7 @@ fn inputs(state: State) -> Inputs {
         pid: Some(Pid::from_raw(7)),
         restarts: 0,
         restarts_by: Restarts::default(),
+        recent_restarts: vec![],
         conditions: Conditions::default(),
         ever_ready: true,
     };

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 
 use nix::unistd::Pid;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::conditions::{ConditionKind, Conditions};
 use super::events::{Event, RestartReason};
@@ -22,6 +23,8 @@ pub struct Snapshot {
     /// Servers launched beyond the first.
     pub restarts: u64,
     pub restarts_by: Restarts,
+    /// When the last ones were, as far as they count against those that are allowed.
+    pub recent_restarts: Vec<Instant>,
     /// What does not hold.
     pub conditions: Conditions,
     /// Whether the broker has been ready since the program started.

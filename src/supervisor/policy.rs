@@ -42,6 +42,11 @@ impl RestartPolicy {
         }
     }
 
+    /// When servers were started again, as far as that counts against those that are allowed.
+    pub fn recent(&self) -> Vec<Instant> {
+        self.restarts.iter().copied().collect()
+    }
+
     /// What to do about a death at `now` of a server that had been healthy for `healthy_for`.
     /// `jitter` is from 0 to 1 and shortens a wait by up to a quarter.
     pub fn on_death(&mut self, now: Instant, healthy_for: Duration, jitter: f64) -> Decision {

@@ -103,6 +103,7 @@ impl<L: Launch> Supervisor<L> {
             pid: None,
             restarts: 0,
             restarts_by: Restarts::default(),
+            recent_restarts: vec![],
             conditions: Conditions::default(),
             ever_ready: false,
         });
@@ -247,6 +248,7 @@ impl<L: Launch> Supervisor<L> {
             snapshot.ever_ready = self.ever_ready;
             snapshot.conditions = self.conditions.clone();
             snapshot.restarts_by = self.restarts_by;
+            snapshot.recent_restarts = self.policy.recent();
             snapshot.running = self.child.is_some();
             snapshot.pid = self.child.as_ref().and_then(|child| child.pid);
             snapshot.restarts = generation.map_or(snapshot.restarts, |g| g.0 - 1);

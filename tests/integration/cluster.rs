@@ -96,6 +96,18 @@ fn three_nodes_find_each_other_and_keep_three_copies() {
             assert_eq!((&info["config"]["num_replicas"], &info["state"]["messages"]), (&3.into(), &8.into()), "{info}");
         });
     }
+    wait_for("one node leads, and one tells of the copies of each stream", || {
+        let metrics = nodes.each_ref().map(|node| http_get(&node.api("/metrics")).1);
+        let count = |begins: &str, part: &str| {
+            let lines = metrics.iter().flat_map(|text| text.lines());
+            lines.filter(|line| line.starts_with(begins) && line.contains(part)).count()
+        };
+        let leaders = count("jetstream_server_total_streams{", "is_meta_leader=\"true\"");
+        let copies = count("unified_nats_stream_replica_lag{", "stream=\"MARKET_DATA\"");
+        let current = count("unified_nats_stream_replica_current{", "stream=\"MARKET_DATA\"");
+        let names = count("jetstream_stream_first_seq{", "stream_name=\"MARKET_DATA\",stream_leader=\"n");
+        ([leaders, copies, current, names] == [1, 2, 2, 3]).then_some(())
+    });
     for node in &mut nodes {
         assert_eq!(node.stop(), Some(0), "{}", node.log());
     }

@@ -24,6 +24,7 @@ mod limits;
 mod lists;
 mod logs;
 mod map;
+mod metrics;
 mod observed;
 mod options;
 mod plans;

@@ -91,6 +91,8 @@ pub struct ConsumerDetail {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct RaftGroup {
+    /// Of the cluster.
+    pub name: String,
     pub leader: String,
     pub cluster_size: usize,
     #[serde(deserialize_with = "or_nothing")]

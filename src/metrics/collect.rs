@@ -1,0 +1,473 @@
+//! Asks nats-server for what it monitors. One task does, for as many scrapes as come, and never longer than
+//! a scrape may wait.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use nix::sys::statvfs::statvfs;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+use super::advisories::Advisories;
+use super::consumers::{Consumers, Question};
+use super::exporter::{self, Connections, HEALTH, Monitored, Naming, parse_time};
+use super::exposition::{Families, Format, Kind, Labels};
+use super::families::{FamilyCounts, Place};
+use super::history::{History, Row, STEP};
+use super::ingest::IngestDelays;
+use super::streams;
+use super::subjects::Subjects;
+use crate::broker::Broker;
+use crate::nats::{JetStream, Jsz, MessageRequest, Monitor, MonitorError, StreamInfo, Varz};
+use crate::off_thread::OffThread;
+use crate::settings::Settings;
+use crate::status::{BrokerStatus, Condition, ConditionStatus};
+
+/// Between two looks that no scrape has asked for: rows of the history, and counts, so that little comes and
+/// goes unseen between scrapes.
+const TICK: Duration = STEP;
+/// Nobody counts messages for somebody who has not scraped for so long: an idle broker stays idle.
+const FORGOTTEN: Duration = Duration::from_secs(300);
+/// What was collected so lately serves every scrape that comes.
+const FRESH: Duration = Duration::from_millis(500);
+/// For everything that is asked for first, and for what follows from the answers.
+const FIRST: Duration = Duration::from_millis(500);
+const SECOND: Duration = Duration::from_millis(150);
+/// For both, and for a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_millis(900);
+/// Connections in an answer of `/connz`, and answers that are read.
+const PAGE: u64 = 1000;
+const MOST_PAGES: u64 = 10;
+/// Between two counts of the messages of each subject.
+const COUNTED: Duration = Duration::from_secs(2);
+/// A stream with more subjects is not counted by family: the answer names each of them.
+const MOST_SUBJECTS: u64 = 10_000;
+
+/// What was found out, once.
+#[derive(Debug)]
+pub struct Collected {
+    /// When it was; [`None`] where nobody has asked.
+    ended: Option<Instant>,
+    families: Families,
+    text: [OnceLock<String>; 2],
+}
+
+impl Collected {
+    fn new(ended: Option<Instant>, families: Families) -> Self {
+        Self { ended, families, text: Default::default() }
+    }
+
+    /// What is known of a server that has said nothing.
+    pub fn nothing() -> Self {
+        let mut families = Families::default();
+        add_up(false, &mut families);
+        Self::new(None, families)
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.ended.is_some_and(|ended| ended.elapsed() < FRESH)
+    }
+
+    /// Written once, however many read it.
+    pub fn text(&self, format: Format) -> &str {
+        self.text[usize::from(format == Format::OpenMetrics)].get_or_init(|| self.families.write(format))
+    }
+}
+
+fn add_up(is_up: bool, families: &mut Families) {
+    let help = "Whether nats-server answers";
+    families.metric("unified_nats_up", Kind::Gauge, help).add(&Labels::none(), f64::from(u8::from(is_up)));
+}
+
+/// What was collected last, and who asks for more.
+#[derive(Clone)]
+pub struct Latest {
+    collected: watch::Receiver<Arc<Collected>>,
+    wanted: Arc<Notify>,
+    pub history: Arc<Mutex<History>>,
+}
+
+impl Latest {
+    /// Something fresh, within [`PATIENCE`]; what is known without an answer otherwise.
+    pub async fn get(&self) -> Arc<Collected> {
+        let mut collected = self.collected.clone();
+        if !collected.borrow().is_fresh() {
+            self.wanted.notify_one();
+        }
+        let fresh = timeout(PATIENCE, collected.wait_for(|collected| collected.is_fresh())).await;
+        fresh.ok().and_then(Result::ok).map_or_else(|| Arc::new(Collected::nothing()), |fresh| fresh.clone())
+    }
+}
+
+/// The task.
+pub struct Collector {
+    settings: watch::Receiver<Arc<Settings>>,
+    broker: Broker,
+    /// Where our own server keeps its messages.
+    store: Option<PathBuf>,
+    /// Made when it is first needed, because that may read the authorities of the system.
+    monitor: Option<Monitor>,
+    naming: Naming,
+    counting: Counting,
+    consumers: Consumers,
+    /// When somebody wanted something last.
+    scraped: Option<Instant>,
+    disk: OffThread<Option<u64>>,
+    advisories: Advisories,
+    history: Arc<Mutex<History>>,
+    published: watch::Sender<Arc<Collected>>,
+    wanted: Arc<Notify>,
+}
+
+impl Collector {
+    pub fn new(mut settings: watch::Receiver<Arc<Settings>>, broker: Broker) -> (Self, Latest) {
+        settings.mark_changed();
+        let (published, collected) = watch::channel(Arc::new(Collected::nothing()));
+        let wanted = Arc::new(Notify::new());
+        let now = settings.borrow().clone();
+        let own = now.jetstream.enabled && now.external.is_none();
+        let counting = Counting {
+            broker: broker.clone(),
+            settings: settings.clone(),
+            started: Instant::now(),
+            counted_at: None,
+            families: FamilyCounts::default(),
+            subjects: Subjects::default(),
+            delays: IngestDelays::default(),
+        };
+        let collector = Self {
+            store: own.then(|| now.jetstream.store_dir.clone()),
+            monitor: None,
+            naming: Naming { prefix: now.metrics.prefix.clone(), server_id: now.metrics.server_id },
+            counting,
+            consumers: Consumers::default(),
+            scraped: None,
+            disk: OffThread::default(),
+            advisories: Advisories::default(),
+            history: Arc::default(),
+            settings,
+            broker,
+            published,
+            wanted: wanted.clone(),
+        };
+        let history = collector.history.clone();
+        (collector, Latest { collected, wanted, history })
+    }
+
+    /// Collects when somebody asks, and now and then for itself.
+    pub async fn run(self) {
+        let (advisories, broker) = (self.advisories.clone(), self.broker.clone());
+        tokio::join!(self.collect_for_ever(), advisories.run(broker));
+    }
+
+    async fn collect_for_ever(mut self) {
+        let mut ticks = interval_at(Instant::now() + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.wanted.notified() => {
+                    self.scraped = Some(Instant::now());
+                    self.advisories.want();
+                    // Many may have asked for the same.
+                    if !self.published.borrow().is_fresh() {
+                        self.collect().await;
+                    }
+                }
+                _ = ticks.tick() => {
+                    let wanted = self.wanted.clone();
+                    tokio::select! {
+                        () = self.observe() => {}
+                        // A scrape does not wait for it; what was not counted is counted then.
+                        () = wanted.notified() => wanted.notify_one(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Where to ask now: elsewhere after a reload.
+    fn monitor(&mut self) -> Option<Monitor> {
+        if self.settings.has_changed().unwrap_or(false) {
+            let settings = self.settings.borrow_and_update().clone();
+            self.monitor = Monitor::new(&settings);
+        }
+        self.monitor.clone()
+    }
+
+    async fn collect(&mut self) {
+        let monitor = self.monitor();
+        let (monitored, disk, ()) = tokio::join!(
+            async {
+                match &monitor {
+                    Some(monitor) => Some(ask(monitor).await),
+                    None => None,
+                }
+            },
+            free_space(&mut self.disk, self.store.clone()),
+            self.counting.count(),
+        );
+        if let Some(jsz) = monitored.as_ref().and_then(|monitored| monitored.jsz.as_ref()) {
+            let questions = self.consumers.see(jsz);
+            ask_about(questions, &self.broker, &mut self.consumers).await;
+        }
+        let mut families = Families::default();
+        let is_up = match &monitored {
+            Some(monitored) => monitored.varz.is_some(),
+            None => answers(&self.broker.status()),
+        };
+        add_up(is_up, &mut families);
+        if let Some(free) = disk {
+            let help = "Room on the disk of the store for nats-server";
+            families.metric("unified_nats_store_disk_free_bytes", Kind::Gauge, help).add(&Labels::none(), free as f64);
+        }
+        self.counting.add(&mut families);
+        if self.settings.borrow().jetstream.enabled {
+            self.advisories.add(&mut families);
+        }
+        if let Some(monitored) = &monitored {
+            if let Some(jsz) = &monitored.jsz {
+                streams::add(jsz, monitored.server_name(), &mut families);
+                let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+                streams::add_forecasts(jsz, &history, &mut families);
+                self.consumers.add(OffsetDateTime::now_utc(), &mut families);
+            }
+            exporter::add(monitored, &self.naming, &mut families);
+        }
+        self.published.send_replace(Arc::new(Collected::new(Some(Instant::now()), families)));
+    }
+
+    /// Takes a row of the history.
+    async fn observe(&mut self) {
+        if self.scraped.is_some_and(|at| at.elapsed() < FORGOTTEN) {
+            self.counting.count().await;
+        }
+        let Some(monitor) = self.monitor() else { return };
+        let (varz, jsz) = tokio::join!(read(&monitor, "/varz"), read(&monitor, "/jsz?streams=true"));
+        let (Some(varz), Some(jsz)) = (varz, jsz) else { return };
+        self.remember(&varz, &jsz);
+    }
+
+    fn remember(&self, varz: &Varz, jsz: &Jsz) {
+        let row = Row {
+            at: OffsetDateTime::now_utc().unix_timestamp() as f64,
+            in_msgs: varz.in_msgs as f64,
+            out_msgs: varz.out_msgs as f64,
+            in_bytes: varz.in_bytes as f64,
+            out_bytes: varz.out_bytes as f64,
+            connections: varz.connections as f64,
+            store_bytes: jsz.storage as f64,
+            families: self.counting.families.totals(),
+        };
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        history.add(row, streams::held(jsz));
+    }
+}
+
+/// Whether the probes of the control side find that it does.
+fn answers(status: &BrokerStatus) -> bool {
+    let is_silent =
+        |condition: &Condition| condition.kind == "responsive" && condition.status == ConditionStatus::Failed;
+    status.generation.is_some() && !status.conditions.iter().any(is_silent)
+}
+
+/// Bytes that the user may still write; [`None`] where the disk does not answer.
+async fn free_space(disk: &mut OffThread<Option<u64>>, store: Option<PathBuf>) -> Option<u64> {
+    let store = store?;
+    let free = move || statvfs(&store).ok().map(|stat| stat.blocks_available() * stat.fragment_size());
+    disk.run(FIRST, free).await.flatten()
+}
+
+/// Everything at once; what does not answer in time is missing.
+async fn ask(monitor: &Monitor) -> Monitored {
+    let varz = read(monitor, "/varz");
+    let (routez, subsz) = (read(monitor, "/routez"), read(monitor, "/subsz"));
+    let health = HEALTH.map(|(path, _)| monitor.health_status(path, FIRST));
+    let connections = async { timeout(FIRST, connections(monitor)).await.ok().flatten() };
+    let (varz, jsz, connections, health, routez, subsz) =
+        tokio::join!(varz, jsz(monitor), connections, join_all(health), routez, subsz);
+    let mut statuses = health.into_iter();
+    let health = [(); HEALTH.len()].map(|()| statuses.next().flatten());
+    Monitored { url: monitor.address(), varz, connections, jsz, health, routez, subsz }
+}
+
+async fn read<T: DeserializeOwned>(monitor: &Monitor, path: &str) -> Option<T> {
+    monitor.read(path, FIRST).await.inspect_err(|error| tracing::debug!("{error}")).ok()
+}
+
+/// With streams and consumers, or with fewer of them where the answer would be too long.
+async fn jsz(monitor: &Monitor) -> Option<Jsz> {
+    let asked = async {
+        for path in ["/jsz?consumers=true&config=true&raft=true", "/jsz?streams=true&config=true&raft=true", "/jsz"] {
+            match monitor.read(path, FIRST).await {
+                Ok(jsz) => return Some(jsz),
+                Err(MonitorError::Unreadable { .. }) => {}
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    return None;
+                }
+            }
+        }
+        None
+    };
+    timeout(FIRST, asked).await.ok().flatten()
+}
+
+async fn connections(monitor: &Monitor) -> Option<Connections> {
+    #[derive(Deserialize)]
+    struct Page {
+        total: u64,
+        connections: Option<Vec<Connection>>,
+    }
+    #[derive(Deserialize)]
+    #[serde(default)]
+    #[derive(Default)]
+    struct Connection {
+        pending_bytes: u64,
+        subscriptions: u64,
+        in_bytes: u64,
+        out_bytes: u64,
+        in_msgs: u64,
+        out_msgs: u64,
+    }
+    let mut sum = Connections { limit: PAGE, ..Connections::default() };
+    for page in 0..MOST_PAGES {
+        let path = format!("/connz?limit={PAGE}&offset={}", page * PAGE);
+        let answer: Page = read(monitor, &path).await?;
+        sum.total = answer.total;
+        for connection in answer.connections.iter().flatten() {
+            sum.num_connections += 1;
+            sum.pending_bytes += connection.pending_bytes;
+            sum.subscriptions += connection.subscriptions;
+            sum.in_bytes += connection.in_bytes;
+            sum.out_bytes += connection.out_bytes;
+            sum.in_msgs += connection.in_msgs;
+            sum.out_msgs += connection.out_msgs;
+        }
+        if (page + 1) * PAGE >= sum.total {
+            break;
+        }
+    }
+    sum.omitted = sum.total.saturating_sub(MOST_PAGES * PAGE);
+    Some(sum)
+}
+
+/// What is known of the messages of the families, and kept from one count to the next.
+struct Counting {
+    broker: Broker,
+    /// Others after a reload.
+    settings: watch::Receiver<Arc<Settings>>,
+    /// What times of [`Subjects`] are counted from.
+    started: Instant,
+    counted_at: Option<Instant>,
+    families: FamilyCounts,
+    subjects: Subjects,
+    delays: IngestDelays,
+}
+
+/// How many messages each subject has.
+enum Counted {
+    Anew(Place, BTreeMap<String, u64>),
+    /// The stream stands where it stood.
+    AsBefore,
+}
+
+impl Counting {
+    /// Counts anew, where that is due.
+    async fn count(&mut self) {
+        let settings = self.settings.borrow().clone();
+        let is_due = self.counted_at.is_none_or(|at| at.elapsed() >= COUNTED);
+        if !is_due || !settings.jetstream.enabled || self.broker.status().generation.is_none() {
+            return;
+        }
+        let stream = settings.market_data.name.to_string();
+        let Ok(Some((jetstream, counted))) = timeout(FIRST, self.held(&stream)).await else { return };
+        self.counted_at = Some(Instant::now());
+        let now = self.started.elapsed().as_secs_f64();
+        let (place, held) = match counted {
+            Counted::AsBefore => return self.subjects.count(&[], now),
+            Counted::Anew(place, held) => (place, held),
+        };
+        let growth = self.families.count(place, held);
+        self.subjects.count(&growth.gained, now);
+        self.subjects.keep(|subject| self.families.holds(subject));
+        let fields = &settings.metrics.timestamp_fields;
+        let asked = growth.asked.into_iter().flat_map(|(family, filters)| {
+            filters.into_iter().map(move |subject| (family, MessageRequest::Last { subject }))
+        });
+        let (jetstream, stream) = (&jetstream, &stream);
+        let asked = asked.map(async |(family, request)| (family, jetstream.get_message(stream, &request).await));
+        let Ok(answers) = timeout(SECOND, join_all(asked)).await else { return };
+        for (family, message) in answers {
+            let Some(message) = message.ok().flatten() else { continue };
+            let Some(at) = parse_time(&message.time) else { continue };
+            self.families.saw(family, at);
+            if !fields.is_empty() {
+                self.delays.sample(family, &message.payload, fields, at);
+            }
+        }
+    }
+
+    /// [`None`] where it cannot be known, or would be too much.
+    async fn held(&self, stream: &str) -> Option<(JetStream, Counted)> {
+        let session = self.broker.data(Instant::now() + FIRST).await.ok()?;
+        let jetstream = session.jetstream(FIRST);
+        let info: StreamInfo = jetstream.stream_info(stream).await.ok()??;
+        let state = &info.state;
+        let place = Place { created: info.created.clone(), last_seq: state.last_seq, messages: state.messages };
+        if self.families.is_known(&place) {
+            return Some((jetstream, Counted::AsBefore));
+        }
+        if state.num_subjects > MOST_SUBJECTS {
+            return None;
+        }
+        let held = jetstream.messages_by_subject(stream).await.ok()?;
+        Some((jetstream, Counted::Anew(place, held)))
+    }
+
+    fn add(&self, families: &mut Families) {
+        let settings = self.settings.borrow().clone();
+        for (family, messages, age) in self.families.so_far(OffsetDateTime::now_utc()) {
+            let labels = Labels::none().with("data_type", family.name());
+            let help = "Messages of a family that have come; exact while none has been dropped";
+            families.metric("unified_nats_family_messages_total", Kind::Counter, help).add(&labels, messages as f64);
+            if let Some(age) = age {
+                let help = "Time since the last message of a family came";
+                let mut metric = families.metric("unified_nats_family_last_message_age_seconds", Kind::Gauge, help);
+                metric.add(&labels, age);
+            }
+        }
+        if let Some(most) = settings.metrics.top_subjects {
+            self.subjects.add(most.get(), self.started.elapsed().as_secs_f64(), families);
+        }
+        if !settings.metrics.timestamp_fields.is_empty() {
+            self.delays.add(families);
+        }
+    }
+}
+
+/// Asks when the messages came that consumers want next.
+async fn ask_about(questions: Vec<Question>, broker: &Broker, consumers: &mut Consumers) {
+    if questions.is_empty() {
+        return;
+    }
+    let Ok(session) = broker.data(Instant::now() + SECOND).await else { return };
+    let jetstream = &session.jetstream(SECOND);
+    let asked = questions.into_iter().map(async |Question { name, seq, filters }| {
+        let filters = if filters.is_empty() { vec![">".to_owned()] } else { filters };
+        let first = filters.into_iter().map(async |subject| {
+            jetstream.get_message(&name.stream, &MessageRequest::Next { seq, subject }).await.ok().flatten()
+        });
+        let oldest = join_all(first).await.into_iter().flatten().min_by_key(|message| message.sequence)?;
+        Some((name, oldest.sequence, parse_time(&oldest.time)?))
+    });
+    let Ok(answers) = timeout(SECOND, join_all(asked)).await else { return };
+    for (name, seq, at) in answers.into_iter().flatten() {
+        consumers.answer(&name, seq, at);
+    }
+}

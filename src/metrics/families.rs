@@ -1,0 +1,189 @@
+//! How many messages of each family have come, and when the last one did. Pure.
+//!
+//! nats-server tells how many messages a stream holds of each subject, and not how many have come. From one
+//! count to the next the growth of each subject is added up. So a number is exact while no message of the
+//! family has been dropped by a limit, deleted or purged: what comes and goes between two counts, or makes
+//! up for what goes, is not seen. The first count is what the stream holds.
+
+use std::collections::{BTreeMap, HashMap};
+
+use time::OffsetDateTime;
+
+use crate::domain::DataType;
+
+const COUNT: usize = DataType::ALL.len();
+
+/// A family with fewer subjects than this has its last message found at the start, by asking for the last
+/// one of each. Asking for a whole family at once makes nats-server read the store backwards until it finds one.
+const ASKED_AT_START: usize = 32;
+/// So many subjects of a family that have grown are asked for one by one. One question for all of them is
+/// cheap then, too: the last message is near the end.
+const ASKED_EACH: usize = 4;
+
+#[derive(Clone, Debug, Default)]
+pub struct FamilyCounts {
+    /// The stream that was counted: which one, and where it stood.
+    counted: Option<Place>,
+    held: HashMap<String, u64>,
+    totals: [u64; COUNT],
+    last: [Option<OffsetDateTime>; COUNT],
+    is_counted: bool,
+}
+
+/// Where a stream stood when it was counted. The same place needs no count again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// When the stream was made: another one counts anew.
+    pub created: String,
+    pub last_seq: u64,
+    pub messages: u64,
+}
+
+/// What has come from one count to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// For each family that has grown the filters whose last messages say when it did.
+    pub asked: Vec<(DataType, Vec<String>)>,
+    /// Subjects of the families, and how many messages more each has.
+    pub gained: Vec<(String, u64)>,
+}
+
+impl FamilyCounts {
+    pub fn is_known(&self, place: &Place) -> bool {
+        self.counted.as_ref() == Some(place)
+    }
+
+    /// Takes a count, and gives what has come since the one before.
+    pub fn count(&mut self, place: Place, held: BTreeMap<String, u64>) -> Growth {
+        let is_first = self.counted.as_ref().is_none_or(|before| before.created != place.created);
+        if is_first {
+            self.held.clear();
+            // What a stream of that name held before has come all the same.
+        }
+        let mut grown: [Vec<String>; COUNT] = Default::default();
+        let mut gained = vec![];
+        for (subject, messages) in &held {
+            let Some(at) = DataType::of_subject(subject).and_then(position) else { continue };
+            let growth = messages.saturating_sub(self.held.get(subject).copied().unwrap_or(0));
+            if growth > 0 {
+                self.totals[at] += growth;
+                grown[at].push(subject.clone());
+                gained.push((subject.clone(), growth));
+            }
+        }
+        let was_known = self.is_counted;
+        self.held = held.into_iter().collect();
+        (self.counted, self.is_counted) = (Some(place), true);
+        let asked = DataType::ALL.into_iter().zip(grown).filter_map(|(family, subjects)| {
+            let filters = match subjects.len() {
+                0 => return None,
+                few if few <= if was_known { ASKED_EACH } else { ASKED_AT_START } => subjects,
+                _ if was_known => tokens(&subjects),
+                _ => return None,
+            };
+            Some((family, filters))
+        });
+        Growth { asked: asked.collect(), gained }
+    }
+
+    /// Whether the stream held a message of that subject when it was counted last.
+    pub fn holds(&self, subject: &str) -> bool {
+        self.held.contains_key(subject)
+    }
+
+    /// A message of the family came at that time.
+    pub fn saw(&mut self, family: DataType, at: OffsetDateTime) {
+        if let Some(position) = position(family) {
+            self.last[position] = self.last[position].max(Some(at));
+        }
+    }
+
+    /// Messages of each family that have come, in the order of [`DataType::ALL`]; nothing before the first count.
+    pub fn totals(&self) -> Option<[u64; COUNT]> {
+        self.is_counted.then_some(self.totals)
+    }
+
+    /// Each family with the messages that have come, and seconds since the last one where that is known;
+    /// nothing before the first count.
+    pub fn so_far(&self, now: OffsetDateTime) -> Vec<(DataType, u64, Option<f64>)> {
+        if !self.is_counted {
+            return vec![];
+        }
+        let age = |at: OffsetDateTime| (now - at).as_seconds_f64().max(0.0);
+        let of = |(at, family): (usize, DataType)| (family, self.totals[at], self.last[at].map(age));
+        DataType::ALL.into_iter().enumerate().map(of).collect()
+    }
+}
+
+fn position(family: DataType) -> Option<usize> {
+    DataType::ALL.into_iter().position(|other| other == family)
+}
+
+/// A filter for each first token.
+fn tokens(subjects: &[String]) -> Vec<String> {
+    let mut tokens: Vec<_> =
+        subjects.iter().filter_map(|subject| Some(format!("{}.>", subject.split_once('.')?.0))).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(created: &str, last_seq: u64) -> Place {
+        Place { created: created.into(), last_seq, messages: last_seq }
+    }
+
+    fn held(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        counts.iter().map(|(subject, count)| ((*subject).to_owned(), *count)).collect()
+    }
+
+    fn counted(counts: &mut FamilyCounts, place: Place, held: BTreeMap<String, u64>) -> Vec<(DataType, Vec<String>)> {
+        counts.count(place, held).asked
+    }
+
+    fn trades(counts: &FamilyCounts) -> u64 {
+        let all = counts.so_far(OffsetDateTime::UNIX_EPOCH);
+        all.into_iter().find(|(family, ..)| *family == DataType::Trade).unwrap().1
+    }
+
+    #[test]
+    fn growth_is_added_up_and_what_goes_is_not_taken_away() {
+        let mut counts = FamilyCounts::default();
+        assert!(counts.so_far(OffsetDateTime::UNIX_EPOCH).is_empty());
+        let asked = counted(&mut counts, place("1", 5), held(&[("trade-data.a", 3), ("trade.b", 1), ("other.x", 1)]));
+        assert_eq!(asked, [(DataType::Trade, vec!["trade-data.a".to_owned(), "trade.b".to_owned()])]);
+        assert_eq!(trades(&counts), 4);
+        assert!(counts.is_known(&place("1", 5)) && !counts.is_known(&place("1", 6)));
+        assert!(counted(&mut counts, place("1", 5), held(&[("trade-data.a", 1), ("trade.b", 1)])).is_empty());
+        assert_eq!(trades(&counts), 4, "a purge is no message");
+        counts.count(place("1", 8), held(&[("trade-data.a", 3), ("trade.b", 2)]));
+        assert_eq!(trades(&counts), 7);
+        counts.count(place("2", 2), held(&[("trade-data.a", 2)]));
+        assert_eq!(trades(&counts), 9, "another stream of that name begins anew");
+    }
+
+    #[test]
+    fn few_subjects_are_asked_for_each_and_many_at_once() {
+        let many: Vec<_> = (0..ASKED_AT_START + 1).map(|at| format!("trade-data.{at}")).collect();
+        let with = |count: u64| many.iter().map(|subject| (subject.clone(), count)).collect::<BTreeMap<_, _>>();
+        let mut counts = FamilyCounts::default();
+        assert!(counted(&mut counts, place("1", 1), with(1)).is_empty(), "the store would be read backwards");
+        let asked = counted(&mut counts, place("1", 2), with(2));
+        assert_eq!(asked, [(DataType::Trade, vec!["trade-data.>".to_owned()])]);
+    }
+
+    #[test]
+    fn the_last_message_is_the_latest_that_was_seen() {
+        let mut counts = FamilyCounts::default();
+        counts.count(place("1", 1), held(&[("trade-data.a", 1)]));
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        counts.saw(DataType::Trade, at(100));
+        counts.saw(DataType::Trade, at(90));
+        let ages: Vec<_> =
+            counts.so_far(at(103)).into_iter().filter_map(|(family, _, age)| Some((family, age?))).collect();
+        assert_eq!(ages, [(DataType::Trade, 3.0)]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Metrics for Prometheus: what nats-server's monitoring says under the names that existing dashboards ask
+//! for ([`exporter`]), and what the broker knows of itself ([`own`]).
+//!
+//! Everything is found out when somebody scrapes. One task ([`Collector`]) asks nats-server, however many
+//! scrape, and an answer stands within a second whatever the server does: with `unified_nats_up 0` and what
+//! is known without it.
+
+mod advisories;
+mod bounds;
+mod collect;
+mod consumers;
+mod exporter;
+mod exposition;
+mod families;
+mod history;
+mod ingest;
+mod own;
+mod streams;
+mod subjects;
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::broker::Broker;
+use crate::http::envelope::{Code, Problem};
+use crate::http::traffic::Traffic;
+use crate::http::{Routes, exchange};
+use crate::settings::Settings;
+use crate::status::BrokerStatus;
+use crate::streams::Drift;
+use crate::supervisor::Snapshot;
+pub use collect::Collector;
+use collect::Latest;
+use exposition::{Families, Format};
+pub use history::{Held, History, Row};
+use own::{Facts, Process};
+
+/// Whom metrics are had from.
+#[derive(Clone)]
+pub struct Sources {
+    pub status: watch::Receiver<Arc<BrokerStatus>>,
+    pub supervisor: watch::Receiver<Snapshot>,
+    /// Others after a reload.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    pub drift: watch::Receiver<Drift>,
+    /// How long each part of the last start took, in seconds.
+    pub start_phases: watch::Receiver<Vec<(&'static str, f64)>>,
+    pub broker: Broker,
+    pub traffic: Traffic,
+}
+
+/// Answers scrapes.
+#[derive(Clone)]
+pub struct Metrics {
+    sources: Sources,
+    latest: Latest,
+}
+
+impl Metrics {
+    /// The metrics, and the task that somebody has to run for them.
+    pub fn new(sources: Sources) -> (Self, Collector) {
+        let (collector, latest) = Collector::new(sources.settings.clone(), sources.broker.clone());
+        (Self { sources, latest }, collector)
+    }
+
+    /// All of it, in the format that the headers ask for.
+    pub async fn answer(&self, headers: &HeaderMap) -> Response {
+        let accept: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+        let format = Format::wanted(&accept.join(","));
+        let collected = self.latest.get().await;
+        let text = format!("{}{}{}", self.own(format), collected.text(format), format.end());
+        ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+    }
+
+    /// Gives what `read` makes of the last 24 hours; it must not take long.
+    pub fn read_history<T>(&self, read: impl FnOnce(&History) -> T) -> T {
+        read(&self.latest.history.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is known without asking anybody.
+    fn own(&self, format: Format) -> String {
+        let Sources { status, supervisor, settings, drift, start_phases, broker, traffic } = &self.sources;
+        let (status, settings) = (status.borrow().clone(), settings.borrow().clone());
+        let (drift, start_phases) = (drift.borrow().clone(), start_phases.borrow().clone());
+        let restarts_ago: Vec<_> = supervisor.borrow().recent_restarts.iter().map(Instant::elapsed).collect();
+        let mut families = Families::default();
+        let facts = Facts {
+            status: &status,
+            settings: &settings,
+            drift: settings.jetstream.enabled.then_some(&drift),
+            restarts_ago: &restarts_ago,
+            start_phases: &start_phases,
+            traffic: &traffic.so_far(),
+            process: &Process::now(status.pid),
+            failed_connects: broker.failed_connects(),
+            now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
+        };
+        own::add(&facts, &mut families);
+        families.write(format)
+    }
+}
+
+/// Time for a scrape on the port of its own; it takes none of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the port for metrics answers.
+pub fn routes(metrics: Metrics) -> Routes {
+    let traffic = metrics.sources.traffic.clone();
+    let all = Router::new()
+        .route("/metrics", get(scrape))
+        .fallback(nothing)
+        .with_state(metrics)
+        .layer(CatchPanicLayer::new())
+        .layer(from_fn(move |request: Request, next: Next| exchange(PATIENCE, traffic.clone(), request, next)));
+    Routes { probes: Router::new(), probe_paths: &[], all }
+}
+
+async fn scrape(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    metrics.answer(&headers).await
+}
+
+async fn nothing(request: Request) -> Problem {
+    let message = format!("there is nothing at {}; this port has /metrics", request.uri().path());
+    Problem::new(StatusCode::NOT_FOUND, Code::NotFound, message)
+}
