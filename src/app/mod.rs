@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use crate::alerts::{Alerts, AlertsHandle};
 use crate::files::HeldDirectory;
 use crate::integrity::{IntegrityHandle, IntegrityMonitor, SignOfLife};
 use crate::lifecycle::{self, ApiPort, EmbeddedServer, LastCheck, LivenessProbe, Signals};
@@ -65,6 +67,9 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("integrity", lifecycle::keep_ledger(monitor, handle.clone()));
     let wires = Wires::new(settings.clone(), connectors.clone());
     let (views, published, sources) = wires.status(&handle, &integrity);
+    let (settings_in_force, seen) = (wires.in_force.1.clone(), published.subscribe());
+    let (alerts, alerts_handle) = Alerts::new(seen, settings_in_force, directory.clone(), CancellationToken::new());
+    tasks.start("alerts", alerts.run());
     tasks.start("status", status::keep(sources, published));
     tasks.start("pulse", lifecycle::give_pulse(wires.pulse.0.clone()));
     let (reloads, requests) = mpsc::channel(1);
@@ -89,6 +94,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     drop(sign_of_life);
     // The task that keeps the ledger is still there.
     integrity.flush(LAST_WRITE).await;
+    finish_alerts(&alerts_handle, &outcome).await;
     drop(tasks);
     if settings.looks_after_messages() && !matches!(outcome, Err(StartError::Internal(_))) {
         integrity.write_down(LAST_WRITE).await;
@@ -100,6 +106,15 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
         }
         (outcome, _) => outcome,
     }
+}
+
+/// Has the last alerts sent.
+async fn finish_alerts(alerts: &AlertsHandle, outcome: &Result<(), StartError>) {
+    let gave_up = match outcome {
+        Err(StartError::CrashLoop { reason, .. }) => Some(reason.clone()),
+        _ => None,
+    };
+    alerts.finish(gave_up).await;
 }
 
 /// The store that was opened, or the directory where one would be.
