@@ -217,6 +217,10 @@ install_libfaketime() {
         { as_root_on_debian && apt_install libfaketime; }
 }
 
+install_promtool() {
+    command -v promtool >/dev/null || { as_root_on_debian && apt_install prometheus; }
+}
+
 # Clients for the examples of the documents.
 install_node_client() {
     if ! command -v npm >/dev/null; then
@@ -235,6 +239,10 @@ yaml_files() {
 lint_yaml() {
     yaml_files | xargs yamllint --strict -d \
         '{extends: default, rules: {line-length: disable, document-start: disable, truthy: {check-keys: false}}}'
+}
+
+prometheus_rules() {
+    promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/tests/*.yml
 }
 
 compose_config() {
@@ -291,6 +299,8 @@ step "cargo doc" docs_without_warnings
 step_with "shellcheck" shellcheck shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
 step_with "hadolint" hadolint hadolint Dockerfile.unified
 step_with "yamllint" yamllint lint_yaml
+install_promtool || echo "promtool could not be installed" >&2
+step_with "prometheus rules" promtool prometheus_rules
 
 if install_deny; then
     step "cargo deny" cargo deny --locked check bans licenses sources

@@ -42,6 +42,28 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// All but the one that tries receivers.
+    pub const ALL: [Self; 18] = [
+        Self::ServerDown,
+        Self::Restart,
+        Self::CrashLoop,
+        Self::Hung,
+        Self::Unhealthy,
+        Self::Recovered,
+        Self::StoreFull,
+        Self::DiskLow,
+        Self::StreamMissing,
+        Self::StreamDrift,
+        Self::StreamConflict,
+        Self::StreamNearLimit,
+        Self::ConsumerLag,
+        Self::FamilyStale,
+        Self::CertExpiring,
+        Self::BackupFailed,
+        Self::ReloadFailed,
+        Self::Insecure,
+    ];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::ServerDown => "server_down",
@@ -68,7 +90,8 @@ impl AlertKind {
 
     /// Its paragraph of the documents.
     pub fn link(self) -> String {
-        format!("{}/blob/main/docs/observability.md#{}", env!("CARGO_PKG_REPOSITORY"), self.name())
+        let paragraph = if self == Self::Test { "alerts" } else { self.name() };
+        format!("{}/blob/main/docs/observability.md#{paragraph}", env!("CARGO_PKG_REPOSITORY"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Alerts, from what happens to a server to what receivers are sent.
 
 use nix::sys::signal::{Signal, kill};
+use unified_nats::alerts::AlertKind;
 
 use super::receivers::{Answer, MailServer, Webhook};
 use super::support::{Broker, JetStream, block_on, wait_for};
@@ -277,4 +278,24 @@ fn a_reload_takes_receivers_over() {
     kill(broker.server_pid(), Signal::SIGKILL).unwrap();
     second.wait_for_kind("recovered", "restart");
     assert_eq!(first.bodies().len(), 0);
+}
+
+#[test]
+fn each_alert_leads_to_its_paragraph() {
+    let read = |name: &str| {
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+    };
+    let rules = read("deploy/prometheus/alerts.yml");
+    let of_rules = rules.lines().filter_map(|line| line.split_once("runbook_url: ")).map(|(_, url)| url.to_owned());
+    let all = AlertKind::ALL.map(AlertKind::link).into_iter().chain(of_rules).collect::<Vec<_>>();
+    assert!(all.len() > 40, "{all:?}");
+    for document in ["docs/observability.md", "docs/zh/observability.md"] {
+        let text = read(document);
+        for link in &all {
+            let (page, anchor) = link.split_once('#').unwrap();
+            assert!(page.ends_with("/blob/main/docs/observability.md"), "{page}");
+            let is_there = text.contains(&format!("### {anchor}\n")) || anchor == "alerts";
+            assert!(is_there, "{document} has no paragraph {anchor}");
+        }
+    }
 }
