@@ -7,6 +7,7 @@
 mod alert;
 mod counts;
 mod courier;
+mod families;
 mod ledger;
 mod observe;
 mod queue;

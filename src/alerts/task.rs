@@ -3,6 +3,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::Client;
 use futures_util::FutureExt;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -13,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::alert::Notification;
 use super::counts::AlertCounts;
 use super::courier::{Courier, LAST_SEND};
+use super::families::{self, Families};
 use super::ledger::Ledger;
 use super::observe::{Clock, Places, host_name};
 use super::record::{Record, RecordFile};
 use super::rules::{CertificateEnd, DiskSpace, Facts, Rules, Seen};
 use super::sinks::{DEADLINE, SendError, Sink, SinkKind, authorities, sinks};
+use crate::domain::Generation;
 use crate::files::HeldDirectory;
 use crate::logging::timestamp;
 use crate::off_thread::OffThread;
@@ -32,10 +35,14 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// For such a look, and for reading the authorities.
 const LOOK_DEADLINE: Duration = Duration::from_secs(1);
 
+/// The connection to the server that runs now.
+type Connected = watch::Receiver<Option<(Generation, Client)>>;
+
 /// The one task that decides what is an alert, and sends it.
 pub struct Alerts {
     status: watch::Receiver<Arc<BrokerStatus>>,
     settings: watch::Receiver<Arc<Settings>>,
+    client: Connected,
     shared: Arc<Shared>,
     rules: Rules,
     ledger: Ledger,
@@ -43,6 +50,10 @@ pub struct Alerts {
     couriers: BTreeMap<SinkKind, Courier>,
     /// Attempts under way.
     sending: JoinSet<(SinkKind, Result<(), SendError>)>,
+    /// What is known of the families; [`None`] while a server is being asked.
+    families: Option<Families>,
+    asking: JoinSet<Families>,
+    next_round: Option<Instant>,
     file: RecordFile,
     /// The file does not hold what it should.
     is_dirty: bool,
@@ -85,6 +96,7 @@ impl Alerts {
     pub fn new(
         status: watch::Receiver<Arc<BrokerStatus>>,
         settings: watch::Receiver<Arc<Settings>>,
+        client: Connected,
         directory: Arc<HeldDirectory>,
         shutdown: CancellationToken,
     ) -> (Self, AlertsHandle) {
@@ -93,12 +105,16 @@ impl Alerts {
         let alerts = Self {
             status,
             settings,
+            client,
             shared: shared.clone(),
             rules: Rules::default(),
             ledger: Ledger::default(),
             facts: Facts::default(),
             couriers: BTreeMap::new(),
             sending: JoinSet::new(),
+            families: Some(Families::default()),
+            asking: JoinSet::new(),
+            next_round: None,
             file: RecordFile::new(directory),
             is_dirty: false,
             is_waiting: false,
@@ -119,6 +135,7 @@ impl Alerts {
         let mut looks = ticks::every(LOOK_INTERVAL);
         self.observe().await;
         while !self.shared.shutdown.is_cancelled() {
+            self.ask_for_families();
             self.judge().await;
             self.wait(&mut looks).await;
         }
@@ -143,7 +160,8 @@ impl Alerts {
     async fn wait(&mut self, looks: &mut tokio::time::Interval) {
         let due = self.couriers.values().filter_map(Courier::due).min();
         let soon = (self.is_waiting || self.is_dirty).then(|| ticks::by(Instant::now() + SOON, SOON));
-        let wake = due.into_iter().chain(soon).min();
+        let round = self.next_round.filter(|_| self.families.is_some());
+        let wake = due.into_iter().chain(soon).chain(round).min();
         let woken = async {
             match wake {
                 Some(wake) => sleep_until(wake).await,
@@ -158,6 +176,8 @@ impl Alerts {
                 self.observe().await;
             }
             Some(ended) = self.sending.join_next() => self.take_in(ended),
+            // One that panicked begins anew.
+            Some(ended) = self.asking.join_next() => self.families = Some(ended.unwrap_or_default()),
             _ = looks.tick() => self.observe().await,
             () = woken => {}
         }
@@ -201,6 +221,26 @@ impl Alerts {
         }
     }
 
+    /// Starts the next round where it is due; nothing waits for it.
+    fn ask_for_families(&mut self) {
+        let settings = self.settings.borrow().clone();
+        let Some(period) = families::period(&settings) else {
+            self.next_round = None;
+            return;
+        };
+        let now = Instant::now();
+        if self.next_round.is_some_and(|due| due > now) {
+            return;
+        }
+        if let Some((generation, client)) = self.client.borrow().clone()
+            && let Some(families) = self.families.take()
+        {
+            let moment = self.clock.now();
+            self.asking.spawn(async move { families.look(&settings, generation, client, moment).await });
+        }
+        self.next_round = Some(ticks::by(now + period, period).max(now + period / 2));
+    }
+
     /// Decides what is news, writes it down, and sends it on its way.
     async fn judge(&mut self) {
         let status = self.status.borrow_and_update().clone();
@@ -209,6 +249,9 @@ impl Alerts {
         if !stops {
             let settings = self.settings.borrow().clone();
             let (now, at) = (self.clock.now(), self.clock.at());
+            if let Some(families) = &self.families {
+                self.facts.silent = families.silent(&settings.alerts.stale_after, now);
+            }
             let seen = Seen { status: &status, settings: &settings, facts: &self.facts, host: &self.host, now, at };
             let judgement = self.rules.after(seen);
             let news = self.ledger.after(&judgement, now, settings.alerts.min_interval, &timestamp(at).to_string());

@@ -67,8 +67,8 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("integrity", lifecycle::keep_ledger(monitor, handle.clone()));
     let wires = Wires::new(settings.clone(), connectors.clone());
     let (views, published, sources) = wires.status(&handle, &integrity);
-    let (settings_in_force, seen) = (wires.in_force.1.clone(), published.subscribe());
-    let (alerts, alerts_handle) = Alerts::new(seen, settings_in_force, directory.clone(), CancellationToken::new());
+    let (seen, in_force, client) = (published.subscribe(), wires.in_force.1.clone(), wires.client.1.clone());
+    let (alerts, alerts_handle) = Alerts::new(seen, in_force, client, directory.clone(), CancellationToken::new());
     tasks.start("alerts", alerts.run());
     tasks.start("status", status::keep(sources, published));
     tasks.start("pulse", lifecycle::give_pulse(wires.pulse.0.clone()));

@@ -234,6 +234,22 @@ fn what_the_health_check_sees_is_told() {
 }
 
 #[test]
+fn a_family_that_falls_silent_is_told_until_a_message_comes() {
+    let webhook = Webhook::start();
+    let mut broker = broker(&webhook);
+    broker.set("FAMILY_STALE_AFTER", "trade=1s,funding_rate=9h").start();
+    let told = webhook.wait_for_kind("family_stale", "family_stale");
+    assert_eq!(told["object"], "trade");
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        jetstream.publish("trade-data.a.b.c", "x").await;
+    });
+    webhook.wait_for_kind("recovered", "family_stale");
+    let of_trade = webhook.bodies().into_iter().filter(|body| body["object"] == "trade").count();
+    assert!(of_trade >= 2 && of_trade == webhook.bodies().len(), "{:?}", webhook.bodies());
+}
+
+#[test]
 fn receivers_are_tried_by_hand() {
     let (webhook, slack, mail) = (Webhook::start(), Webhook::start(), MailServer::start());
     let mut broker = Broker::new();
@@ -282,9 +298,8 @@ fn a_reload_takes_receivers_over() {
 
 #[test]
 fn each_alert_leads_to_its_paragraph() {
-    let read = |name: &str| {
-        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
-    };
+    let read =
+        |name: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     let rules = read("deploy/prometheus/alerts.yml");
     let of_rules = rules.lines().filter_map(|line| line.split_once("runbook_url: ")).map(|(_, url)| url.to_owned());
     let all = AlertKind::ALL.map(AlertKind::link).into_iter().chain(of_rules).collect::<Vec<_>>();
