@@ -27,9 +27,12 @@ impl SendResult {
     }
 }
 
+/// How many, by kind, sink and result.
+pub type Totals = BTreeMap<(AlertKind, SinkKind, SendResult), u64>;
+
 /// How many there were since the program started, by kind, sink and result: `alerts_total`.
 #[derive(Clone, Debug, Default)]
-pub struct AlertCounts(Arc<Mutex<BTreeMap<(AlertKind, SinkKind, SendResult), u64>>>);
+pub struct AlertCounts(Arc<Mutex<Totals>>);
 
 impl AlertCounts {
     pub(super) fn count(&self, kind: AlertKind, sink: SinkKind, result: SendResult) {
@@ -38,7 +41,7 @@ impl AlertCounts {
     }
 
     /// Those that are not 0.
-    pub fn totals(&self) -> BTreeMap<(AlertKind, SinkKind, SendResult), u64> {
+    pub fn totals(&self) -> Totals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -18,7 +18,7 @@ mod task;
 mod trial;
 
 pub use alert::{Alert, AlertKind, Fingerprint, Notification, Severity};
-pub use counts::{AlertCounts, SendResult};
+pub use counts::{AlertCounts, SendResult, Totals};
 use observe::host_name;
 pub use rules::{CertificateEnd, DiskSpace, Facts};
 pub use sinks::SinkKind;

@@ -105,13 +105,12 @@ impl Rules {
     }
 
     fn limits(&self, stream: &StreamNumbers, threshold: Ratio, found: &mut Found) {
-        let size = |bytes: u64| ByteSize::new(bytes).to_string();
-        let count = |number: u64| number.to_string();
-        let limits: [(&str, u64, Option<u64>, &dyn Fn(u64) -> String); 2] = [
-            ("messages", stream.messages, stream.max_messages, &count),
-            ("bytes", stream.bytes, stream.max_bytes, &size),
-        ];
-        for (what, used, most, text) in limits {
+        let text = |what: &str, number: u64| match what {
+            "bytes" => ByteSize::new(number).to_string(),
+            _ => number.to_string(),
+        };
+        let limits = [("messages", stream.messages, stream.max_messages), ("bytes", stream.bytes, stream.max_bytes)];
+        for (what, used, most) in limits {
             let Some(most) = most else { continue };
             let object = format!("{} {what}", stream.name);
             if !self.is_above(AlertKind::StreamNearLimit, &object, part(used, most), threshold.get()) {
@@ -121,7 +120,10 @@ impl Rules {
                 true => (Severity::Critical, "then it refuses new messages"),
                 false => (Severity::Warning, "then its oldest messages give way"),
             };
-            let summary = format!("stream {} holds {} of {} {what}; {then}", stream.name, text(used), text(most));
+            let summary = {
+                let (used, most) = (text(what, used), text(what, most));
+                format!("stream {} holds {used} of {most} {what}; {then}", stream.name)
+            };
             let action = "raise the limit of the stream, or have it keep messages for a shorter time";
             found.candidates.push(Candidate::new(AlertKind::StreamNearLimit, object, severity, summary, action));
         }

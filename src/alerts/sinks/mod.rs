@@ -66,7 +66,7 @@ pub struct Sink {
 
 enum Way {
     Http(HttpSink),
-    Mail(MailSink),
+    Mail(Box<MailSink>),
     /// What it needs could not be made.
     Broken(String),
 }
@@ -108,8 +108,10 @@ pub fn sinks(settings: &AlertSettings, authorities: &[CertificateDer<'static>]) 
         let url = url.clone()?;
         Some(sink(kind, HttpSink::new(url, shape, root_store(authorities)).map(Way::Http)))
     };
-    let mail =
-        settings.mail.as_ref().map(|mail| sink(SinkKind::Email, MailSink::new(mail, authorities).map(Way::Mail)));
+    let mail = settings
+        .mail
+        .as_ref()
+        .map(|mail| sink(SinkKind::Email, MailSink::new(mail, authorities).map(|mail| Way::Mail(Box::new(mail)))));
     let webhook = http(SinkKind::Webhook, Shape::Plain, &settings.webhook);
     let slack = http(SinkKind::Slack, Shape::Slack, &settings.slack);
     webhook.into_iter().chain(slack).chain(mail).collect()
