@@ -157,6 +157,8 @@ mod tests {
             queue.push(notification(object, true), true);
         }
         assert_eq!((queue.notifications().count(), queue.dropped.len()), (MOST, 0));
+        let newest = queue.notifications().any(|notification| is(notification, 10 * MOST - 1, false));
+        assert!(newest, "what is new has room");
     }
 
     #[test]
