@@ -217,7 +217,7 @@ install_libfaketime() {
         { as_root_on_debian && apt_install libfaketime; }
 }
 
-# For the tests of the metrics.
+# For the tests of metrics and alerts, and its promtool.
 install_prometheus() {
     command -v promtool >/dev/null && command -v prometheus >/dev/null ||
         { as_root_on_debian && apt_install prometheus; }
@@ -241,6 +241,10 @@ yaml_files() {
 lint_yaml() {
     yaml_files | xargs yamllint --strict -d \
         '{extends: default, rules: {line-length: disable, document-start: disable, truthy: {check-keys: false}}}'
+}
+
+prometheus_rules() {
+    promtool check rules deploy/prometheus/alerts.yml && promtool test rules deploy/prometheus/tests/*.yml
 }
 
 compose_config() {
@@ -298,6 +302,7 @@ step "cargo doc" docs_without_warnings
 step_with "shellcheck" shellcheck shellcheck -x scripts/*.sh scripts/lib/*.sh .ci/run
 step_with "hadolint" hadolint hadolint Dockerfile.unified
 step_with "yamllint" yamllint lint_yaml
+step_with "prometheus rules" promtool prometheus_rules
 
 if install_deny; then
     step "cargo deny" cargo deny --locked check bans licenses sources

@@ -5,11 +5,13 @@
 //! [`nats_conf`] writes nats.conf from them. [`app`] puts the running program together:
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
 //! has to change, [`nats`] speaks to the server, [`identity`] knows as whom, [`health`]
-//! looks at it, [`integrity`] knows what the store must hold, [`rest`] answers clients over HTTP, [`metrics`] answers Prometheus.
+//! looks at it, [`integrity`] knows what the store must hold, [`rest`] answers clients over HTTP, [`metrics`]
+//! answers Prometheus, [`alerts`] says to people what is wrong.
 //! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write; [`ticks`] says when.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.
 
+pub mod alerts;
 pub mod app;
 pub mod broker;
 pub mod cli;

@@ -14,6 +14,8 @@ pub const LEDGER: &str = ".unified-nats-integrity.json";
 pub const ACKNOWLEDGEMENT: &str = ".unified-nats-acknowledge-loss";
 /// What the last server has left when it ended.
 pub const LEFT: &str = ".unified-nats-left.json";
+/// Alerts that are open, and those that receivers have not taken yet.
+pub const ALERTS: &str = ".unified-nats-alerts.json";
 /// Touched several times a second while a broker runs.
 pub const ALIVE: &str = ".unified-nats-alive";
 /// Written and removed again, to see whether that works.

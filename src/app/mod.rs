@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::Context;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
+use crate::alerts::{Alerts, AlertsHandle};
 use crate::files::HeldDirectory;
 use crate::integrity::{IntegrityHandle, IntegrityMonitor, SignOfLife};
 use crate::lifecycle::{self, ApiPort, EmbeddedServer, LastCheck, LivenessProbe, Signals};
@@ -68,6 +70,9 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("integrity", lifecycle::keep_ledger(monitor, handle.clone()));
     let wires = Wires::new(settings.clone(), connectors.clone());
     let (views, published, sources) = wires.status(&handle, &integrity);
+    let (seen, in_force, client) = (published.subscribe(), wires.in_force.1.clone(), wires.client.1.clone());
+    let (alerts, alerts_handle) = Alerts::new(seen, in_force, client, directory.clone(), CancellationToken::new());
+    tasks.start("alerts", alerts.run());
     tasks.start("status", status::keep(sources, published));
     tasks.start("pulse", lifecycle::give_pulse(wires.pulse.0.clone()));
     let (reloads, requests) = mpsc::channel(1);
@@ -95,6 +100,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     drop(sign_of_life);
     // The task that keeps the ledger is still there.
     integrity.flush(LAST_WRITE).await;
+    finish_alerts(&alerts_handle, &outcome).await;
     drop(tasks);
     if settings.looks_after_messages() && !matches!(outcome, Err(StartError::Internal(_))) {
         integrity.write_down(LAST_WRITE).await;
@@ -106,6 +112,15 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
         }
         (outcome, _) => outcome,
     }
+}
+
+/// Has the last alerts sent.
+async fn finish_alerts(alerts: &AlertsHandle, outcome: &Result<(), StartError>) {
+    let gave_up = match outcome {
+        Err(StartError::CrashLoop { reason, .. }) => Some(reason.clone()),
+        _ => None,
+    };
+    alerts.finish(gave_up).await;
 }
 
 /// The store that was opened, or the directory where one would be.

@@ -70,6 +70,11 @@ pub enum Command {
         #[command(subcommand)]
         command: StreamsCommand,
     },
+    /// Alerts
+    Alerts {
+        #[command(subcommand)]
+        command: AlertsCommand,
+    },
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -102,6 +107,21 @@ pub struct SelfTestArguments {
     pub http_url: Option<String>,
     /// Time for each step, such as 5 or 500ms
     #[arg(long, default_value = "5", value_parser = parse_timeout)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub output: OutputFlags,
+}
+
+#[derive(Subcommand)]
+pub enum AlertsCommand {
+    /// Send one alert to every receiver that is set
+    Test(TestAlerts),
+}
+
+#[derive(Args)]
+pub struct TestAlerts {
+    /// Time for each receiver, such as 10 or 500ms
+    #[arg(long, default_value = "10", value_parser = parse_timeout)]
     pub timeout: Duration,
     #[command(flatten)]
     pub output: OutputFlags,

@@ -16,6 +16,7 @@ macro_rules! say_raw {
     }};
 }
 
+mod alerts;
 mod alias;
 mod args;
 mod check;
@@ -33,7 +34,7 @@ use clap::Parser;
 use tokio::runtime::Builder;
 
 pub use args::Cli;
-use args::{Command, ConfigCommand, StreamsCommand};
+use args::{AlertsCommand, Command, ConfigCommand, StreamsCommand};
 pub use exit::Code;
 use login::login;
 
@@ -113,6 +114,7 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
             StreamsCommand::Apply(arguments) => streams::apply(&flags, &arguments),
             StreamsCommand::AcknowledgeLoss(arguments) => streams::acknowledge_loss(&flags, &arguments),
         },
+        Command::Alerts { command: AlertsCommand::Test(arguments) } => alerts::test(&flags, &arguments),
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());

@@ -19,7 +19,10 @@ pub use disk::DiskWatch;
 pub use hang_detector::{HangDetector, Probe, Responsiveness};
 pub use health_check::HealthCheck;
 pub use monitor::{HealthMonitor, HealthReport};
-pub use report::{Check, FamilyStatus, JetStreamNumbers, Observations, Outcome, Report, ServerNumbers, StreamNumbers};
+pub use report::{
+    Check, ConsumerNumbers, FamilyStatus, JetStreamNumbers, Observations, Outcome, Report, ServerNumbers,
+    StreamConflict, StreamNumbers,
+};
 pub use scope::CheckScope;
 pub use selftest::SelfTest;
 pub use storage::{Disk, Remedy, StorageWatch};

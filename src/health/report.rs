@@ -72,6 +72,33 @@ pub struct Observations {
     pub jetstream: Option<JetStreamNumbers>,
     pub streams: Vec<StreamNumbers>,
     pub families: Vec<FamilyStatus>,
+    /// Declared streams that are not there; [`None`] where the streams could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
+    /// What cannot become as it is declared.
+    pub conflicts: Vec<StreamConflict>,
+    /// Consumers that this server leads and that have messages to come, those with the most first;
+    /// [`None`] where nobody asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumers: Option<Vec<ConsumerNumbers>>,
+}
+
+/// What of one stream cannot become as it is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamConflict {
+    pub stream: String,
+    pub what: String,
+}
+
+/// Of one consumer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConsumerNumbers {
+    pub stream: String,
+    pub name: String,
+    /// Messages that it has not been sent yet.
+    pub pending: u64,
 }
 
 /// As nats-server's monitoring tells.
@@ -100,6 +127,11 @@ pub struct JetStreamNumbers {
     pub consumers: u64,
     pub storage: u64,
     pub memory: u64,
+    /// The same of this server alone, where its monitoring tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_storage: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_memory: Option<u64>,
 }
 
 /// Of one declared stream.
@@ -114,6 +146,13 @@ pub struct StreamNumbers {
     /// When the last message came, RFC 3339.
     pub last_ts: String,
     pub consumers: u64,
+    /// Limits, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_messages: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// At its limits it refuses new messages, and does not drop old ones.
+    pub refuses_when_full: bool,
 }
 
 /// Of one family of market data.

@@ -37,6 +37,14 @@ impl ServerChecks<'_> {
                 Ok(detail)
             });
             report.checks.push(http.await);
+            // Each consumer is a part of that answer, so that only who wants it asks for it.
+            if scope == CheckScope::Full
+                && self.settings.jetstream.enabled
+                && self.settings.alerts.wants_consumers()
+                && let Some(server) = &seen
+            {
+                report.observed.consumers = checks::consumers(monitor, &server.name, self.deadline).await;
+            }
             report.observed.server = seen;
         }
         if scope == CheckScope::Full && self.settings.clusters_jetstream() {
@@ -78,7 +86,7 @@ impl From<Varz> for ServerNumbers {
 impl std::fmt::Display for JetStreamNumbers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes = crate::domain::ByteSize::new;
-        let Self { streams, consumers, storage, memory } = *self;
+        let Self { streams, consumers, storage, memory, .. } = *self;
         write!(f, "{streams} streams, {consumers} consumers, {} on disk, {} in memory", bytes(storage), bytes(memory))
     }
 }

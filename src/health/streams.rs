@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::timeout;
 
-use super::report::{Check, FamilyStatus, Report, StreamNumbers};
+use super::report::{Check, FamilyStatus, Report, StreamConflict, StreamNumbers};
 use crate::domain::DataType;
 use crate::nats::JetStream;
 use crate::settings::declared::subjects_of;
-use crate::streams::{Desired, Existing, Plan, plan};
+use crate::streams::{Desired, Existing, Plan, Remark, StreamPlan, plan};
 
 /// A stream with more subjects is not counted by family: the answer names each of them. 10,000 are about
 /// half a megabyte once a minute.
@@ -44,6 +45,8 @@ pub async fn examine_streams(
     }
     let Some(look) = look else { return };
     report.observed.streams = look.numbers();
+    report.observed.missing = Some(look.missing().into_iter().map(str::to_owned).collect());
+    report.observed.conflicts = look.conflicts();
     if aspects.families {
         report.checks.push(Check::run("datatypes", async { look.families(market_data) }).await);
         report.observed.families = look.captured(market_data);
@@ -75,11 +78,26 @@ impl<'a> StreamsSnapshot<'a> {
         Ok(Self { desired, existing, plan })
     }
 
+    /// Streams that should be and are not known to be there.
+    fn missing(&self) -> Vec<&str> {
+        let missing = |wanted: &str| self.existing.streams.iter().all(|info| info.name() != wanted);
+        self.desired.streams.iter().map(|stream| stream.name.as_str()).filter(|name| missing(name)).collect()
+    }
+
+    /// What cannot become as it is declared.
+    fn conflicts(&self) -> Vec<StreamConflict> {
+        let of_stream = |plan: &StreamPlan| {
+            let of = plan.remarks().into_iter().filter(Remark::is_conflict);
+            let stream = plan.name.clone();
+            of.map(move |remark| StreamConflict { stream: stream.clone(), what: remark.to_string() })
+                .collect::<Vec<_>>()
+        };
+        self.plan.streams.iter().flat_map(of_stream).collect()
+    }
+
     /// Every stream that should be is there.
     fn exist(&self) -> Result<String, String> {
-        let missing = |wanted: &str| self.existing.streams.iter().all(|info| info.name() != wanted);
-        let missing: Vec<_> =
-            self.desired.streams.iter().map(|stream| stream.name.as_str()).filter(|name| missing(name)).collect();
+        let missing = self.missing();
         if let Some(first) = missing.first() {
             let more = match missing.len() {
                 1 => String::new(),
@@ -107,7 +125,9 @@ impl<'a> StreamsSnapshot<'a> {
     /// What each declared stream holds.
     fn numbers(&self) -> Vec<StreamNumbers> {
         let found = self.desired.streams.iter().filter_map(|stream| {
-            let state = &self.existing.streams.iter().find(|info| info.name() == stream.name)?.state;
+            let info = self.existing.streams.iter().find(|info| info.name() == stream.name)?;
+            let state = &info.state;
+            let limit = |field: &str| info.config.get(field).and_then(Value::as_u64).filter(|limit| *limit > 0);
             Some(StreamNumbers {
                 name: stream.name.clone(),
                 messages: state.messages,
@@ -116,6 +136,9 @@ impl<'a> StreamsSnapshot<'a> {
                 last_seq: state.last_seq,
                 last_ts: state.last_ts.clone(),
                 consumers: state.consumer_count,
+                max_messages: limit("max_msgs"),
+                max_bytes: limit("max_bytes"),
+                refuses_when_full: info.config.get("discard").and_then(Value::as_str) == Some("new"),
             })
         });
         found.collect()

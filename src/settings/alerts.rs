@@ -89,6 +89,18 @@ impl AlertSettings {
     }
 }
 
+impl AlertSettings {
+    /// Whether anybody hears of alerts.
+    pub const fn has_sinks(&self) -> bool {
+        self.webhook.is_some() || self.slack.is_some() || self.mail.is_some()
+    }
+
+    /// Whether somebody hears of consumers that are behind.
+    pub const fn wants_consumers(&self) -> bool {
+        self.consumer_lag.is_some() && self.has_sinks()
+    }
+}
+
 impl AlertMail {
     fn read(reader: &mut Reader) -> Option<Self> {
         let [to, from] = [&ALERT_EMAIL, &ALERT_EMAIL_FROM].map(|variable| reader.optional(variable, str::parse));

@@ -200,7 +200,6 @@ use DefaultValue::{Derived, Fixed, Unset};
 const SHORTEST_OF_STREAMS: Duration = Duration::from_millis(100);
 
 const BUS: &str = "the gRPC message bus";
-const ALERTS: &str = "alerts";
 const BACKUP: &str = "backup";
 const TRACES: &str = "OpenTelemetry export";
 
@@ -303,7 +302,7 @@ variables! {
         HEALTH_FAILURE_THRESHOLD(health_failure_threshold) = Fixed("3"), "{range}", "Consecutive failed probes that mean hung" ; numbers(1, MAX_COUNT)
         HEALTH_HANG_TIMEOUT(health_hang_timeout) = Fixed("10s"), "{range}", "Least time of failed probes that means hung" ; spans(SOME_TIME)
         MONITORING_ENABLED(monitoring_enabled) = Fixed("true"), "true or false", "HTTP monitoring of nats-server; without it health uses NATS itself"
-        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h, each family once", "Alert when a family falls silent" ; not_yet_implemented(ALERTS)
+        FAMILY_STALE_AFTER(family_stale_after) = Unset, "a comma-separated list such as trade=30s,funding_rate=9h, each family once", "Alert when a family falls silent" ; reloads(Reloads::Always)
         GOMEMLIMIT(gomemlimit) = Derived("80 % of the container's memory limit"), "a size as the Go runtime reads it, such as 800MiB, or off", "Soft memory limit, passed to nats-server"
     }
     "Logs" {
@@ -354,17 +353,17 @@ variables! {
         PROMETHEUS_SERVER_ID(prometheus_server_id) = Fixed("url"), "url, id or name", "What the label server_id holds: the monitoring address, or the server's id, which changes at every start, or its name"
         PROMETHEUS_TOP_SUBJECTS(prometheus_top_subjects) = Fixed("20"), "{range}; 0 = off", "Series of each metric that names the busiest or quietest subjects" ; numbers(0, 1000)
         INGEST_TIMESTAMP_FIELDS(ingest_timestamp_fields) = Unset, "a comma-separated list of at most 16 names, such as timestamp,ts,E", "Fields of payloads that say when an exchange sent them; they are sampled for the ingest delay"
-        ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
-        ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; not_yet_implemented(ALERTS)
-        ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; not_yet_implemented(ALERTS)
-        ALERT_SMTP_URL(alert_smtp_url) = Unset, "smtp://user:password@host:port or smtps://…", "Mail server for alerts" ; secret ; not_yet_implemented(ALERTS)
-        ALERT_EMAIL_FROM(alert_email_from) = Derived("ALERT_EMAIL"), "an e-mail address", "Sender of alerts" ; not_yet_implemented(ALERTS)
-        ALERT_MEMORY_RATIO(alert_memory_ratio) = Fixed("0.8"), "{range}; 0 = off", "JetStream memory in use" ; ratio ; not_yet_implemented(ALERTS)
-        ALERT_DISK_RATIO(alert_disk_ratio) = Fixed("0.9"), "{range}; 0 = off", "JetStream storage in use" ; ratio ; not_yet_implemented(ALERTS)
-        ALERT_CONNECTIONS_RATIO(alert_connections_ratio) = Fixed("0.9"), "{range}; 0 = off", "Connections in use" ; ratio ; not_yet_implemented(ALERTS)
-        ALERT_STREAM_RATIO(alert_stream_ratio) = Fixed("0.9"), "{range}; 0 = off", "Stream limits in use" ; ratio ; not_yet_implemented(ALERTS)
-        ALERT_CONSUMER_LAG(alert_consumer_lag) = Fixed("100000"), "{range}; 0 = off", "Messages a consumer is behind" ; numbers(0, i64::MAX) ; not_yet_implemented(ALERTS)
-        ALERT_MIN_INTERVAL(alert_min_interval) = Fixed("300"), "{range}", "Least time between two alerts of the same kind" ; spans(Duration::ZERO) ; not_yet_implemented(ALERTS)
+        ALERT_WEBHOOK_URL(alert_webhook_url) = Unset, "an http:// or https:// URL", "Webhook for alerts" ; secret ; reloads(Reloads::Always)
+        ALERT_SLACK_WEBHOOK(alert_slack_webhook) = Unset, "an http:// or https:// URL", "Slack webhook for alerts" ; secret ; reloads(Reloads::Always)
+        ALERT_EMAIL(alert_email) = Unset, "an e-mail address", "Receiver of alerts" ; reloads(Reloads::Always)
+        ALERT_SMTP_URL(alert_smtp_url) = Unset, "smtp://user:password@host:port or smtps://…", "Mail server for alerts" ; secret ; reloads(Reloads::Always)
+        ALERT_EMAIL_FROM(alert_email_from) = Derived("ALERT_EMAIL"), "an e-mail address", "Sender of alerts" ; reloads(Reloads::Always)
+        ALERT_MEMORY_RATIO(alert_memory_ratio) = Fixed("0.8"), "{range}; 0 = off", "JetStream memory in use" ; ratio ; reloads(Reloads::Always)
+        ALERT_DISK_RATIO(alert_disk_ratio) = Fixed("0.9"), "{range}; 0 = off", "JetStream storage in use" ; ratio ; reloads(Reloads::Always)
+        ALERT_CONNECTIONS_RATIO(alert_connections_ratio) = Fixed("0.9"), "{range}; 0 = off", "Connections in use" ; ratio ; reloads(Reloads::Always)
+        ALERT_STREAM_RATIO(alert_stream_ratio) = Fixed("0.9"), "{range}; 0 = off", "Stream limits in use" ; ratio ; reloads(Reloads::Always)
+        ALERT_CONSUMER_LAG(alert_consumer_lag) = Fixed("100000"), "{range}; 0 = off", "Messages a consumer is behind" ; numbers(0, i64::MAX) ; reloads(Reloads::Always)
+        ALERT_MIN_INTERVAL(alert_min_interval) = Fixed("300"), "{range}", "Least time between two alerts of the same kind" ; spans(Duration::ZERO) ; reloads(Reloads::Always)
         OTEL_EXPORTER_OTLP_ENDPOINT(otel_exporter_otlp_endpoint) = Unset, "an http:// or https:// URL", "OpenTelemetry collector" ; not_yet_implemented(TRACES)
         OTEL_EXPORTER_OTLP_PROTOCOL(otel_exporter_otlp_protocol) = Fixed("http/protobuf"), "grpc, http/protobuf or http/json", "How to speak to the collector" ; not_yet_implemented(TRACES)
         OTEL_EXPORTER_OTLP_HEADERS(otel_exporter_otlp_headers) = Unset, "a comma-separated list of key=value, the values percent-encoded", "Headers for the collector, such as its credentials" ; secret ; not_yet_implemented(TRACES)

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
+mod alerts;
 mod applying;
 mod bare;
 mod certificates;
@@ -28,6 +29,7 @@ mod metrics;
 mod observed;
 mod options;
 mod plans;
+mod receivers;
 mod refusals;
 mod reload;
 mod resources;

@@ -1,0 +1,126 @@
+//! Which families of market data have fallen silent. Each round looks at what has come since the last one
+//! and no further back: nats-server would read block after block to find the last message of a family
+//! that is quiet.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::Client;
+
+use super::rules::Moment;
+use crate::domain::{DataType, Generation};
+use crate::nats::{ApiError, JetStream, MessageRequest};
+use crate::settings::Settings;
+
+/// For one question.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Between two rounds at most, and at least.
+const SELDOM: Duration = Duration::from_secs(10);
+const OFTEN: Duration = Duration::from_millis(500);
+
+/// What is known of the families.
+#[derive(Debug, Default)]
+pub struct Families {
+    server: Option<Generation>,
+    /// The first sequence that has not been looked at.
+    next: Option<u64>,
+    heard: BTreeMap<DataType, Heard>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    at: Moment,
+    /// A message was seen, and not only nothing else.
+    is_certain: bool,
+}
+
+/// What has come since the last round.
+struct Round {
+    last_seq: u64,
+    heard: Vec<DataType>,
+}
+
+/// How often to look, where somebody wants to know.
+pub fn period(settings: &Settings) -> Option<Duration> {
+    let shortest = settings.alerts.stale_after.values().min()?;
+    settings.streams.market_data.then(|| (*shortest / 4).clamp(OFTEN, SELDOM))
+}
+
+impl Families {
+    /// Looks at what has come since; a server that does not answer changes nothing.
+    pub async fn look(mut self, settings: &Settings, server: Generation, client: Client, now: Moment) -> Self {
+        let asked = self.ask(settings, &JetStream::new(client, DEADLINE)).await;
+        // Nobody could publish while no server ran.
+        if self.server.replace(server) != Some(server) {
+            self.heard.clear();
+        }
+        if let Ok(round) = asked {
+            self.take_in(&round, settings.alerts.stale_after.keys().copied(), now);
+        }
+        self
+    }
+
+    async fn ask(&self, settings: &Settings, jetstream: &JetStream) -> Result<Round, ApiError> {
+        let stream = settings.market_data.name.as_str();
+        let Some(info) = jetstream.stream_info(stream).await? else { return Ok(Round { last_seq: 0, heard: vec![] }) };
+        let last_seq = info.state.last_seq;
+        let mut heard = vec![];
+        // A stream that was made anew begins anew.
+        if let Some(next) = self.next.filter(|next| *next <= last_seq) {
+            for family in settings.alerts.stale_after.keys() {
+                for subject in family.subjects(settings.market_data.style) {
+                    let request = MessageRequest::Next { seq: next, subject };
+                    if jetstream.get_message(stream, &request).await?.is_some() {
+                        heard.push(*family);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Round { last_seq, heard })
+    }
+
+    fn take_in(&mut self, round: &Round, wanted: impl Iterator<Item = DataType>, now: Moment) {
+        self.next = Some(round.last_seq + 1);
+        for family in wanted {
+            self.heard.entry(family).or_insert(Heard { at: now, is_certain: false });
+        }
+        for family in &round.heard {
+            self.heard.insert(*family, Heard { at: now, is_certain: true });
+        }
+    }
+
+    /// How long each has been silent, as far as that is known: one that was not heard yet has been for as
+    /// long as somebody listens at least.
+    pub fn silent(&self, allowed: &BTreeMap<DataType, Duration>, now: Moment) -> BTreeMap<DataType, Duration> {
+        let silence = |(family, heard): (&DataType, &Heard)| {
+            let span = now.saturating_sub(heard.at);
+            let is_known = heard.is_certain || allowed.get(family).is_some_and(|allowed| span >= *allowed);
+            is_known.then_some((*family, span))
+        };
+        self.heard.iter().filter_map(silence).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_silent_since_its_last_message_or_since_somebody_listens() {
+        let seconds = Duration::from_secs;
+        let allowed = BTreeMap::from([(DataType::Trade, seconds(30)), (DataType::Orderbook, seconds(30))]);
+        let mut families = Families::default();
+        let take = |families: &mut Families, heard: &[DataType], now| {
+            families.take_in(&Round { last_seq: 7, heard: heard.to_vec() }, allowed.keys().copied(), seconds(now));
+            families.silent(&allowed, seconds(now + 1))
+        };
+        assert_eq!(take(&mut families, &[], 100), BTreeMap::new(), "nobody knows yet");
+        assert_eq!(take(&mut families, &[DataType::Trade], 110), BTreeMap::from([(DataType::Trade, seconds(1))]));
+        assert_eq!(
+            take(&mut families, &[], 129),
+            BTreeMap::from([(DataType::Trade, seconds(20)), (DataType::Orderbook, seconds(30))])
+        );
+        assert_eq!(families.next, Some(8));
+    }
+}
