@@ -4,6 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use unified_nats::alerts::AlertKind;
 
 use super::receivers::{Answer, MailServer, Webhook};
+use super::support::http_get;
 use super::support::{Broker, JetStream, block_on, wait_for};
 
 const TOKEN: &str = "tell-nobody-token";
@@ -42,6 +43,9 @@ fn a_killed_server_is_told_and_so_is_its_recovery() {
     let over = webhook.wait_for_kind("recovered", "restart");
     assert_eq!((&over["status"], &over["fingerprint"]), (&"resolved".into(), &told["fingerprint"]));
     assert_eq!(webhook.kinds(), [pair("restart", "restart"), pair("recovered", "restart")]);
+
+    let counted = r#"unified_nats_alerts_total{kind="restart",sink="webhook",result="sent"} 1"#;
+    wait_for("metrics count it", || http_get(&broker.api("/metrics")).1.contains(counted).then_some(()));
 
     let slack_bodies = wait_for("Slack has both", || Some(slack.bodies()).filter(|bodies| bodies.len() == 2));
     assert_eq!(slack_bodies[0]["text"], "[warning] restart on here");
