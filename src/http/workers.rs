@@ -15,6 +15,10 @@ pub const THREADS: &str = "api-";
 /// the probes on a machine that is busy with something else.
 pub const WORKER_NICENESS: i32 = 10;
 
+/// After so many turns of its own a worker takes in what comes from other threads: new connections, for
+/// one. With tokio's 31 a thousand that come at once wait half a second for those that are being served.
+const NEWCOMERS: u32 = 4;
+
 /// Threads with a runtime each. What is given to one stays with it: requests that wait for nats-server all
 /// have their turn before the connection that writes for them, which so takes many at once. A runtime of
 /// several threads would run that connection after each request, with a system call each time.
@@ -28,7 +32,7 @@ impl Workers {
     /// They end after `end`.
     pub fn start(threads: usize, end: &CancellationToken) -> io::Result<Self> {
         let start_one = |_| {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let runtime = Builder::new_current_thread().global_queue_interval(NEWCOMERS).enable_all().build()?;
             let (handle, end) = (runtime.handle().clone(), end.clone());
             let work = move || {
                 step_back();
