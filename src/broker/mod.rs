@@ -29,6 +29,7 @@ mod ring;
 mod streams;
 mod tail;
 mod users;
+mod waiting;
 mod work;
 
 use std::sync::Arc;
