@@ -16,6 +16,7 @@ mod failure;
 mod feed;
 mod hub;
 mod link;
+mod memory;
 mod messages;
 mod overview;
 mod pipeline;

@@ -10,6 +10,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
+use super::memory::Earlier;
 use super::{Broker, Failure, Message, Session, Stored};
 use crate::nats::{Denials, Violation, parse_answer};
 
@@ -45,7 +46,7 @@ pub enum Sent<E> {
 
 /// One message, from when it was read until it is answered.
 enum Slot<E> {
-    OnItsWay { message: Message, deadline: Instant },
+    OnItsWay { message: Message, began: Instant, deadline: Instant },
     Done(Sent<E>),
 }
 
@@ -95,7 +96,8 @@ impl Broker {
     /// Stores the messages of `source` in their order, and gives what became of each in that order and in
     /// that time.
     ///
-    /// A message with an id for which nothing was heard is sent again, by then behind later ones.
+    /// A message with an id for which nothing was heard is sent again while its stream is sure to recognise
+    /// it, by then behind later ones.
     pub fn publish_all<E: Send + 'static>(
         &self,
         source: BoxStream<'static, Result<Message, E>>,
@@ -183,10 +185,11 @@ impl<E> Pipeline<E> {
             let reason = "the time for the request was over before this message was sent (API_REQUEST_TIMEOUT)";
             return self.slots.push_back(Slot::Done(Sent::Failed(Failure::NotReady(reason.into()))));
         }
+        let began = Instant::now();
         let slot = match timeout_at(deadline, self.try_to_send(&message, deadline)).await {
             Ok(Ok(())) => {
                 self.bytes += message.payload.len();
-                Slot::OnItsWay { message, deadline }
+                Slot::OnItsWay { message, began, deadline }
             }
             Ok(Err(failure)) => Slot::Done(Sent::Failed(failure)),
             // The connection takes nothing, and may have taken this one.
@@ -226,7 +229,7 @@ impl<E> Pipeline<E> {
         let number = answer.subject.strip_prefix(&lane.prefix).and_then(|number| number.parse::<u64>().ok());
         let Some(index) = number.and_then(|number| number.checked_sub(self.first)) else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Slot::OnItsWay { message, deadline } = slot else { return };
+        let Slot::OnItsWay { message, deadline, .. } = slot else { return };
         let not_taken = match parse_answer::<Stored>(&answer.payload) {
             _ if answer.status == Some(StatusCode::NO_RESPONDERS) => None,
             Ok(Ok(stored)) => Some(Ok(stored)),
@@ -269,21 +272,18 @@ impl<E> Pipeline<E> {
 
     /// The connection is gone: nothing more will be heard of what is on its way.
     async fn give_up_lane(&mut self) {
-        self.lane = None;
+        let Some(Lane { session, .. }) = self.lane.take() else { return };
         for slot in &mut self.slots {
-            let Slot::OnItsWay { message, deadline } = slot else { continue };
+            let Slot::OnItsWay { message, began, deadline } = slot else { continue };
             self.bytes -= message.payload.len();
+            let earlier = Earlier { began: *began, session: session.clone() };
             let (message, deadline) = (message.clone(), *deadline);
             let outcome = match message.msg_id {
-                Some(_) => self.broker.publish(&message, deadline).await,
+                Some(_) => self.broker.publish_again(&message, Some(earlier), deadline).await,
                 None => Err(message.unconfirmed()),
             };
             *slot = Slot::Done(match outcome {
                 Ok(stored) => Sent::Stored(stored, message),
-                // An earlier attempt may have been heard.
-                Err(Failure::NotConnected { .. } | Failure::NotReady(_) | Failure::Late(_)) => {
-                    Sent::Failed(message.unconfirmed())
-                }
                 Err(failure) => Sent::Failed(failure),
             });
         }

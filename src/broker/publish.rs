@@ -5,8 +5,9 @@ use async_nats::client::Request;
 use async_nats::{Client, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::memory::{Earlier, Memory};
 use super::{Broker, Failure, Session};
 use crate::domain::Subject;
 use crate::nats::{ApiError, parse_answer};
@@ -52,9 +53,6 @@ enum Attempt {
     Unknown,
 }
 
-/// Pause before another attempt at a server that is not ready.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
-
 impl Message {
     /// With its message id and expectations, as nats-server reads them.
     pub(super) fn all_headers(&self) -> Option<HeaderMap> {
@@ -87,32 +85,55 @@ impl Broker {
     /// Stores a message, and answers once JetStream has acknowledged it.
     ///
     /// While no server is there it waits for one until the deadline. A message with an id is sent again
-    /// where nothing was heard of it; one without is not, because it could then be stored twice.
+    /// where nothing was heard of it, while the stream is sure to recognise it; one without is not, because
+    /// it could then be stored twice.
     pub async fn publish(&self, message: &Message, deadline: Instant) -> Result<Stored, Failure> {
+        self.publish_again(message, None, deadline).await
+    }
+
+    /// The same for a message that was sent before, and of which nothing was heard.
+    pub(super) async fn publish_again(
+        &self,
+        message: &Message,
+        mut earlier: Option<Earlier>,
+        deadline: Instant,
+    ) -> Result<Stored, Failure> {
         let headers = message.all_headers();
-        let mut sent = false;
         loop {
             let session = match self.data(deadline).await {
                 Ok(session) => session,
-                Err(_) if sent => return Err(message.unconfirmed()),
+                Err(_) if earlier.is_some() => return Err(message.unconfirmed()),
                 Err(failure) => return Err(failure),
             };
+            if let Some(earlier) = &earlier {
+                match self.memory(&session, message, earlier, deadline).await {
+                    Memory::Lasts => {}
+                    Memory::Unknown if self.waits_for_another_attempt(deadline).await => continue,
+                    Memory::Unknown | Memory::MayBeGone => return Err(message.unconfirmed()),
+                }
+            }
+            let began = Instant::now();
             match self.attempt(&session, message, headers.clone(), deadline).await {
+                // What it says is about this attempt. Only where JetStream says it the earlier one is known
+                // not to have been stored: it would have been recognised.
+                Attempt::Done(Err(failure)) if earlier.is_some() && !matches!(failure, Failure::Refused(_)) => {
+                    return Err(message.unconfirmed());
+                }
                 Attempt::Done(outcome) => return outcome,
                 Attempt::Unknown if message.msg_id.is_none() => return Err(message.unconfirmed()),
                 Attempt::Unknown => {
-                    sent = true;
-                    sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+                    let is_gone = session.is_gone();
+                    earlier.get_or_insert(Earlier { began, session });
+                    // Where the connection is gone the next one is what is waited for.
+                    if !is_gone && !self.waits_for_another_attempt(deadline).await {
+                        return Err(message.unconfirmed());
+                    }
                 }
                 Attempt::NotTaken(failure) => {
-                    if Instant::now() + PAUSE >= deadline {
-                        return Err(if sent { message.unconfirmed() } else { failure });
+                    if !self.waits_for_another_attempt(deadline).await {
+                        return Err(if earlier.is_some() { message.unconfirmed() } else { failure });
                     }
-                    sleep_until(Instant::now() + PAUSE).await;
                 }
-            }
-            if Instant::now() >= deadline {
-                return Err(message.unconfirmed());
             }
         }
     }
