@@ -1,7 +1,7 @@
 //! Many messages one after another: sent in their order without waiting for each other, answered in the
 //! same order.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
@@ -11,7 +11,9 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::memory::Earlier;
+use super::publish::Captured;
 use super::{Broker, Failure, Message, Session, Stored};
+use crate::domain::Subject;
 use crate::nats::{Denials, Violation, parse_answer};
 
 /// Messages on their way at a time, and bytes.
@@ -56,6 +58,8 @@ struct Lane {
     answers: Subscriber,
     denials: Denials,
     prefix: String,
+    /// Subjects on which somebody else answers, and that a stream captures as well.
+    shared: HashSet<Subject>,
 }
 
 struct Pipeline<E> {
@@ -78,7 +82,7 @@ impl Lane {
         let denials = session.listen()?;
         let prefix = format!("{}.", session.client().new_inbox());
         match session.client().subscribe(format!("{prefix}*")).await {
-            Ok(answers) => Ok(Self { session, answers, denials, prefix }),
+            Ok(answers) => Ok(Self { session, answers, denials, prefix, shared: HashSet::new() }),
             Err(_) => Err(broker.not_connected()),
         }
     }
@@ -225,7 +229,7 @@ impl<E> Pipeline<E> {
 
     /// An answer to one of them.
     async fn take(&mut self, answer: &async_nats::Message) {
-        let Some(lane) = &self.lane else { return };
+        let Some(lane) = &mut self.lane else { return };
         let number = answer.subject.strip_prefix(&lane.prefix).and_then(|number| number.parse::<u64>().ok());
         let Some(index) = number.and_then(|number| number.checked_sub(self.first)) else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
@@ -236,8 +240,19 @@ impl<E> Pipeline<E> {
             Ok(Err(refusal)) if !refusal.is_transient() => Some(Err(Failure::from(refusal))),
             // It was not stored.
             Ok(Err(_)) => None,
-            // Somebody else answers on that subject; the stream may still.
-            Err(_) => return,
+            // Somebody else answers on that subject; the stream may still, if there is one.
+            Err(_) if lane.shared.contains(&message.subject) => return,
+            Err(_) => match self.broker.captures(&lane.session, &message.subject, *deadline).await {
+                Captured::Nowhere => Some(Err(Failure::NotCaptured { subject: message.subject.to_string() })),
+                Captured::Somewhere => {
+                    if lane.shared.len() >= MOST {
+                        lane.shared.clear();
+                    }
+                    lane.shared.insert(message.subject.clone());
+                    return;
+                }
+                Captured::Unknown(_) => return,
+            },
         };
         self.bytes -= message.payload.len();
         let (message, deadline) = (message.clone(), *deadline);

@@ -44,6 +44,14 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
+/// Whether there is a stream for a subject.
+pub(super) enum Captured {
+    Somewhere,
+    Nowhere,
+    /// The server cannot say just now.
+    Unknown(Failure),
+}
+
 /// What became of one attempt.
 enum Attempt {
     Done(Result<Stored, Failure>),
@@ -186,27 +194,35 @@ impl Broker {
     /// Nobody took the message. Only a server that is ready and has no stream for the subject means that;
     /// one that is just starting answers like that, too.
     async fn not_captured(&self, session: &Session, message: &Message, deadline: Instant) -> Attempt {
-        let subject = message.subject.as_str();
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let jetstream = session.jetstream(patience);
-        let streams = tokio::select! {
-            streams = jetstream.streams_with_subject(subject) => streams,
-            () = session.gone() => return Attempt::NotTaken(self.not_connected()),
-        };
-        let none_captures = match &streams {
-            Ok(streams) => streams.is_empty(),
-            // Who may not ask hears what the silence means on a server that is ready.
-            Err(error) => matches!(error, ApiError::Denied(_)),
-        };
-        match streams {
-            _ if none_captures && self.status.borrow().is_ready => {
-                Attempt::Done(Err(Failure::NotCaptured { subject: subject.to_owned() }))
+        match self.captures(session, &message.subject, deadline).await {
+            Captured::Nowhere => {
+                Attempt::Done(Err(Failure::NotCaptured { subject: message.subject.as_str().to_owned() }))
             }
-            Ok(_) | Err(ApiError::Denied(_)) => {
-                let reason = format!("nobody takes messages to {subject} just now");
+            Captured::Somewhere => {
+                let reason = format!("nobody takes messages to {} just now", message.subject);
                 Attempt::NotTaken(Failure::NotReady(reason))
             }
-            Err(error) => Attempt::NotTaken(error.into()),
+            Captured::Unknown(failure) => Attempt::NotTaken(failure),
+        }
+    }
+
+    /// Whether there is a stream for the subject.
+    pub(super) async fn captures(&self, session: &Session, subject: &Subject, deadline: Instant) -> Captured {
+        let jetstream = session.jetstream(deadline.saturating_duration_since(Instant::now()));
+        let streams = tokio::select! {
+            streams = jetstream.streams_with_subject(subject.as_str()) => streams,
+            () = session.gone() => return Captured::Unknown(self.not_connected()),
+        };
+        let is_ready = self.status.borrow().is_ready;
+        match streams {
+            Ok(streams) if !streams.is_empty() => Captured::Somewhere,
+            // Who may not ask hears what the silence means on a server that is ready.
+            Ok(_) | Err(ApiError::Denied(_)) if is_ready => Captured::Nowhere,
+            Ok(_) | Err(ApiError::Denied(_)) => {
+                let reason = format!("nobody takes messages to {subject} just now");
+                Captured::Unknown(Failure::NotReady(reason))
+            }
+            Err(error) => Captured::Unknown(error.into()),
         }
     }
 }

@@ -327,6 +327,12 @@ fn somebody_else_who_answers_is_not_the_stream() {
     // Nobody captures that one, whoever answers there.
     let unknown = publish(&api, &[], json!({ "subject": "service.echo", "message": 1 }));
     refused(unknown.answer(), 404, "STREAM_NOT_FOUND");
+    let batch = json!([1, 2].map(|number| json!({ "subject": "service.echo", "message": number })));
+    let unknown = api.post_with("/api/v1/broker/publish/batch", &[JSON], batch.to_string()).answer();
+    for index in [0, 1] {
+        assert_eq!(unknown.1["details"]["results"][index]["http_status"], 404, "{}", unknown.1);
+    }
+    refused(unknown, 404, "STREAM_NOT_FOUND");
     let _ = stop.send(());
     service.join().unwrap();
 }
