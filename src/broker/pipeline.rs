@@ -211,6 +211,7 @@ impl<E> Pipeline<E> {
             self.lane = Some(lane?);
         }
         let Some(lane) = &self.lane else { return Err(self.broker.not_connected()) };
+        message.is_understood(&lane.session)?;
         let client = lane.session.client();
         let (subject, reply) = (message.subject.as_str().to_owned(), format!("{}{number}", lane.prefix));
         let sent = match message.all_headers() {

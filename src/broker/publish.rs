@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::memory::{Earlier, Memory};
 use super::{Broker, Failure, Session};
 use crate::domain::Subject;
-use crate::nats::{ApiError, parse_answer};
+use crate::nats::{ApiError, major_minor, parse_answer};
 
 /// A message to be stored.
 #[derive(Clone, Debug)]
@@ -30,6 +30,9 @@ pub struct Expectations {
     pub stream: Option<String>,
     pub last_sequence: Option<u64>,
     pub last_sequence_of_subject: Option<u64>,
+    /// The subject that is meant, where it is not that of the message; wildcards stand for many. For
+    /// nats-server [`SUBJECT_SINCE`] and later: older ones store the message whatever is expected.
+    pub other_subject: Option<Box<Subject>>,
     pub last_msg_id: Option<String>,
 }
 
@@ -61,6 +64,11 @@ enum Attempt {
     Unknown,
 }
 
+/// Names the subject whose last sequence is expected.
+const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// The first version that heeds it (measured on 2.10 to 2.15).
+pub const SUBJECT_SINCE: (u32, u32) = (2, 11);
+
 impl Message {
     /// With its message id and expectations, as nats-server reads them.
     pub(super) fn all_headers(&self) -> Option<HeaderMap> {
@@ -68,7 +76,8 @@ impl Message {
             NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
             NATS_EXPECTED_STREAM, NATS_MESSAGE_ID,
         };
-        let Expectations { stream, last_sequence, last_sequence_of_subject, last_msg_id } = &self.expects;
+        let Expectations { stream, last_sequence, last_sequence_of_subject, other_subject, last_msg_id } =
+            &self.expects;
         let more = [
             (NATS_MESSAGE_ID, self.msg_id.clone()),
             (NATS_EXPECTED_STREAM, stream.clone()),
@@ -85,7 +94,25 @@ impl Message {
                 headers.insert(name, value);
             }
         }
+        if let Some(subject) = other_subject {
+            headers.insert(EXPECTED_SUBJECT, subject.as_str());
+        }
         Some(headers)
+    }
+
+    /// Whether the server reads what is expected as it is meant.
+    pub(super) fn is_understood(&self, session: &Session) -> Result<(), Failure> {
+        if self.expects.other_subject.is_none() {
+            return Ok(());
+        }
+        let version = &session.client().server_info().version;
+        if major_minor(version) >= SUBJECT_SINCE {
+            return Ok(());
+        }
+        let (major, minor) = SUBJECT_SINCE;
+        let reason =
+            format!("{EXPECTED_SUBJECT} needs nats-server {major}.{minor} or later, and this one is {version}");
+        Err(Failure::Invalid(reason))
     }
 }
 
@@ -113,6 +140,7 @@ impl Broker {
                 Err(_) if earlier.is_some() => return Err(message.unconfirmed()),
                 Err(failure) => return Err(failure),
             };
+            message.is_understood(&session)?;
             if let Some(earlier) = &earlier {
                 match self.memory(&session, message, earlier, deadline).await {
                     Memory::Lasts => {}
