@@ -1,14 +1,9 @@
 //! Requests that may be sent again: what changes nothing, or leads to the same however often it is done.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Broker, Failure, Session};
 use crate::nats::{ApiError, JetStream};
-
-/// Pause before another attempt at a server that is not ready.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// Whose rights a request takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +33,11 @@ impl Broker {
             };
             match answer {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) if error.is_transient() && Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
-                Ok(Err(error)) => return Err(error.into()),
+                Ok(Err(error)) => {
+                    if !error.is_transient() || !self.waits_for_another_attempt(deadline).await {
+                        return Err(error.into());
+                    }
+                }
                 Err(_) => return Err(Failure::Late("nats-server has not answered (API_REQUEST_TIMEOUT)".into())),
             }
         }

@@ -40,6 +40,7 @@ impl Broker {
         }
         let stream = self.capturing_stream(&jetstream, &last.subject).await?;
         judge(&stream, messages)?;
+        messages.iter().try_for_each(|message| message.is_understood(&session))?;
 
         let batch = format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
         let client = session.client();

@@ -1,7 +1,5 @@
 //! Which stream a subject is read from.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{Broker, Failure};
@@ -58,11 +56,9 @@ impl Broker {
                 Err(failure @ (Failure::NotReady(_) | Failure::NotConnected { .. })) => failure,
                 Err(failure) => return Err(failure),
             };
-            let again = Instant::now() + Duration::from_millis(20);
-            if again >= deadline {
+            if !self.waits_for_another_attempt(deadline).await {
                 return Err(failure);
             }
-            tokio::time::sleep_until(again).await;
         }
     }
 }

@@ -13,7 +13,7 @@ use super::Session;
 use super::delivery::{Delivery, Place};
 use super::point::Nanos;
 use super::record::Record;
-use crate::nats::{ApiError, JetStream};
+use crate::nats::{ApiError, Denials, JetStream, Violation};
 
 /// Time for one request to the server.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +48,9 @@ pub struct Consumer {
     pub name: String,
     inbox: String,
     messages: Subscriber,
+    /// Where it is asked for messages.
+    next: String,
+    denials: Denials,
     /// What has been asked for and has not come.
     asked: Most,
     /// How many it has sent.
@@ -65,6 +68,8 @@ pub struct Consumer {
 /// Why a consumer is of no use any more.
 pub enum Broken {
     Lost(String),
+    /// The user may not ask it for messages.
+    Denied(Violation),
 }
 
 impl Consumer {
@@ -96,17 +101,20 @@ impl Consumer {
             Start::LastOfEach => config["deliver_policy"] = "last_per_subject".into(),
         }
         let transport = |reason: String| ApiError::Transport { subject: "a subscription".into(), reason };
+        let denials = session.listen().map_err(ApiError::Denied)?;
         let inbox = session.client().new_inbox();
         let subscribed = session.client().subscribe(inbox.clone()).await;
         let messages = subscribed.map_err(|error| transport(error.to_string()))?;
         let pending = jetstream.consume(&stream, &name, filter, config).await?;
         let now = Instant::now();
-        Ok(Self {
+        let consumer = Self {
             session,
+            next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{name}"),
             stream,
             name,
             inbox,
             messages,
+            denials,
             asked: Most { messages: 0, bytes: 0 },
             delivered: 0,
             lasts: if start == Start::LastOfEach { pending } else { 0 },
@@ -114,7 +122,9 @@ impl Consumer {
             is_behind: pending > 0,
             heard: now,
             inspected: now,
-        })
+        };
+        jetstream.may_pull(&consumer.next).await?;
+        Ok(consumer)
     }
 
     /// Waits for a message and takes with it what has come already. Nothing where the server says that
@@ -134,6 +144,9 @@ impl Consumer {
                             Ok(message) => message,
                             Err(_) => return Err(Broken::Lost("the server is silent".into())),
                         },
+                        violation = self.denials.next(|denied| denied == self.next) => {
+                            return Err(Broken::Denied(violation));
+                        }
                         () = self.session.gone() => return Err(Broken::Lost("the connection has gone".into())),
                     }
                 }
@@ -196,8 +209,8 @@ impl Consumer {
             "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
         });
         self.asked = Most { messages: self.asked.messages + more.messages, bytes: self.asked.bytes + more.bytes };
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name);
-        let publish = self.session.client().publish_with_reply(subject, self.inbox.clone(), request.to_string().into());
+        let (next, inbox) = (self.next.clone(), self.inbox.clone());
+        let publish = self.session.client().publish_with_reply(next, inbox, request.to_string().into());
         tokio::select! {
             published = publish => published.map_err(|error| Broken::Lost(error.to_string())),
             () = self.session.gone() => Err(Broken::Lost("the connection has gone".into())),

@@ -153,6 +153,7 @@ impl Feed {
                     self.consumer = None;
                     sleep(PAUSE).await;
                 }
+                Err(Broken::Denied(violation)) => return Err(violation.into()),
             }
         }
     }
@@ -234,6 +235,8 @@ impl Feed {
         let is_known = self.created.is_some() && self.doubted.is_none_or(|since| since.elapsed() < DOUBT);
         match error {
             error if error.is_transient() => Attempt::Later(error.to_string()),
+            // Another connection of the same user may do no more.
+            ApiError::Denied(violation) => Attempt::Never(violation.into()),
             error if error.is(ApiError::STREAM_NOT_FOUND) => self.doubt(Failure::NoStream(self.stream.to_string())),
             error if is_known => {
                 self.doubted.get_or_insert_with(Instant::now);

@@ -16,6 +16,7 @@ mod failure;
 mod feed;
 mod hub;
 mod link;
+mod memory;
 mod messages;
 mod overview;
 mod pipeline;
@@ -29,6 +30,7 @@ mod ring;
 mod streams;
 mod tail;
 mod users;
+mod waiting;
 mod work;
 
 use std::sync::Arc;

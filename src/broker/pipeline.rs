@@ -1,7 +1,7 @@
 //! Many messages one after another: sent in their order without waiting for each other, answered in the
 //! same order.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use async_nats::client::PublishErrorKind;
@@ -10,7 +10,10 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
+use super::memory::Earlier;
+use super::publish::Captured;
 use super::{Broker, Failure, Message, Session, Stored};
+use crate::domain::Subject;
 use crate::nats::{Denials, Violation, parse_answer};
 
 /// Messages on their way at a time, and bytes.
@@ -45,7 +48,7 @@ pub enum Sent<E> {
 
 /// One message, from when it was read until it is answered.
 enum Slot<E> {
-    OnItsWay { message: Message, deadline: Instant },
+    OnItsWay { message: Message, began: Instant, deadline: Instant },
     Done(Sent<E>),
 }
 
@@ -55,6 +58,8 @@ struct Lane {
     answers: Subscriber,
     denials: Denials,
     prefix: String,
+    /// Subjects on which somebody else answers, and that a stream captures as well.
+    shared: HashSet<Subject>,
 }
 
 struct Pipeline<E> {
@@ -77,7 +82,7 @@ impl Lane {
         let denials = session.listen()?;
         let prefix = format!("{}.", session.client().new_inbox());
         match session.client().subscribe(format!("{prefix}*")).await {
-            Ok(answers) => Ok(Self { session, answers, denials, prefix }),
+            Ok(answers) => Ok(Self { session, answers, denials, prefix, shared: HashSet::new() }),
             Err(_) => Err(broker.not_connected()),
         }
     }
@@ -95,7 +100,8 @@ impl Broker {
     /// Stores the messages of `source` in their order, and gives what became of each in that order and in
     /// that time.
     ///
-    /// A message with an id for which nothing was heard is sent again, by then behind later ones.
+    /// A message with an id for which nothing was heard is sent again while its stream is sure to recognise
+    /// it, by then behind later ones.
     pub fn publish_all<E: Send + 'static>(
         &self,
         source: BoxStream<'static, Result<Message, E>>,
@@ -183,10 +189,11 @@ impl<E> Pipeline<E> {
             let reason = "the time for the request was over before this message was sent (API_REQUEST_TIMEOUT)";
             return self.slots.push_back(Slot::Done(Sent::Failed(Failure::NotReady(reason.into()))));
         }
+        let began = Instant::now();
         let slot = match timeout_at(deadline, self.try_to_send(&message, deadline)).await {
             Ok(Ok(())) => {
                 self.bytes += message.payload.len();
-                Slot::OnItsWay { message, deadline }
+                Slot::OnItsWay { message, began, deadline }
             }
             Ok(Err(failure)) => Slot::Done(Sent::Failed(failure)),
             // The connection takes nothing, and may have taken this one.
@@ -204,6 +211,7 @@ impl<E> Pipeline<E> {
             self.lane = Some(lane?);
         }
         let Some(lane) = &self.lane else { return Err(self.broker.not_connected()) };
+        message.is_understood(&lane.session)?;
         let client = lane.session.client();
         let (subject, reply) = (message.subject.as_str().to_owned(), format!("{}{number}", lane.prefix));
         let sent = match message.all_headers() {
@@ -222,19 +230,30 @@ impl<E> Pipeline<E> {
 
     /// An answer to one of them.
     async fn take(&mut self, answer: &async_nats::Message) {
-        let Some(lane) = &self.lane else { return };
+        let Some(lane) = &mut self.lane else { return };
         let number = answer.subject.strip_prefix(&lane.prefix).and_then(|number| number.parse::<u64>().ok());
         let Some(index) = number.and_then(|number| number.checked_sub(self.first)) else { return };
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
-        let Slot::OnItsWay { message, deadline } = slot else { return };
+        let Slot::OnItsWay { message, deadline, .. } = slot else { return };
         let not_taken = match parse_answer::<Stored>(&answer.payload) {
             _ if answer.status == Some(StatusCode::NO_RESPONDERS) => None,
             Ok(Ok(stored)) => Some(Ok(stored)),
             Ok(Err(refusal)) if !refusal.is_transient() => Some(Err(Failure::from(refusal))),
             // It was not stored.
             Ok(Err(_)) => None,
-            // Somebody else answers on that subject; the stream may still.
-            Err(_) => return,
+            // Somebody else answers on that subject; the stream may still, if there is one.
+            Err(_) if lane.shared.contains(&message.subject) => return,
+            Err(_) => match self.broker.captures(&lane.session, &message.subject, *deadline).await {
+                Captured::Nowhere => Some(Err(Failure::NotCaptured { subject: message.subject.to_string() })),
+                Captured::Somewhere => {
+                    if lane.shared.len() >= MOST {
+                        lane.shared.clear();
+                    }
+                    lane.shared.insert(message.subject.clone());
+                    return;
+                }
+                Captured::Unknown(_) => return,
+            },
         };
         self.bytes -= message.payload.len();
         let (message, deadline) = (message.clone(), *deadline);
@@ -269,21 +288,18 @@ impl<E> Pipeline<E> {
 
     /// The connection is gone: nothing more will be heard of what is on its way.
     async fn give_up_lane(&mut self) {
-        self.lane = None;
+        let Some(Lane { session, .. }) = self.lane.take() else { return };
         for slot in &mut self.slots {
-            let Slot::OnItsWay { message, deadline } = slot else { continue };
+            let Slot::OnItsWay { message, began, deadline } = slot else { continue };
             self.bytes -= message.payload.len();
+            let earlier = Earlier { began: *began, session: session.clone() };
             let (message, deadline) = (message.clone(), *deadline);
             let outcome = match message.msg_id {
-                Some(_) => self.broker.publish(&message, deadline).await,
+                Some(_) => self.broker.publish_again(&message, Some(earlier), deadline).await,
                 None => Err(message.unconfirmed()),
             };
             *slot = Slot::Done(match outcome {
                 Ok(stored) => Sent::Stored(stored, message),
-                // An earlier attempt may have been heard.
-                Err(Failure::NotConnected { .. } | Failure::NotReady(_) | Failure::Late(_)) => {
-                    Sent::Failed(message.unconfirmed())
-                }
                 Err(failure) => Sent::Failed(failure),
             });
         }

@@ -5,11 +5,12 @@ use async_nats::client::Request;
 use async_nats::{Client, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use super::memory::{Earlier, Memory};
 use super::{Broker, Failure, Session};
 use crate::domain::Subject;
-use crate::nats::{ApiError, parse_answer};
+use crate::nats::{ApiError, major_minor, parse_answer};
 
 /// A message to be stored.
 #[derive(Clone, Debug)]
@@ -29,6 +30,9 @@ pub struct Expectations {
     pub stream: Option<String>,
     pub last_sequence: Option<u64>,
     pub last_sequence_of_subject: Option<u64>,
+    /// The subject that is meant, where it is not that of the message; wildcards stand for many. For
+    /// nats-server [`SUBJECT_SINCE`] and later: older ones store the message whatever is expected.
+    pub other_subject: Option<Box<Subject>>,
     pub last_msg_id: Option<String>,
 }
 
@@ -43,6 +47,14 @@ pub struct Stored {
     pub duplicate: bool,
 }
 
+/// Whether there is a stream for a subject.
+pub(super) enum Captured {
+    Somewhere,
+    Nowhere,
+    /// The server cannot say just now.
+    Unknown(Failure),
+}
+
 /// What became of one attempt.
 enum Attempt {
     Done(Result<Stored, Failure>),
@@ -52,8 +64,10 @@ enum Attempt {
     Unknown,
 }
 
-/// Pause before another attempt at a server that is not ready.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// Names the subject whose last sequence is expected.
+const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// The first version that heeds it (measured on 2.10 to 2.15).
+pub const SUBJECT_SINCE: (u32, u32) = (2, 11);
 
 impl Message {
     /// With its message id and expectations, as nats-server reads them.
@@ -62,7 +76,8 @@ impl Message {
             NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
             NATS_EXPECTED_STREAM, NATS_MESSAGE_ID,
         };
-        let Expectations { stream, last_sequence, last_sequence_of_subject, last_msg_id } = &self.expects;
+        let Expectations { stream, last_sequence, last_sequence_of_subject, other_subject, last_msg_id } =
+            &self.expects;
         let more = [
             (NATS_MESSAGE_ID, self.msg_id.clone()),
             (NATS_EXPECTED_STREAM, stream.clone()),
@@ -79,7 +94,25 @@ impl Message {
                 headers.insert(name, value);
             }
         }
+        if let Some(subject) = other_subject {
+            headers.insert(EXPECTED_SUBJECT, subject.as_str());
+        }
         Some(headers)
+    }
+
+    /// Whether the server reads what is expected as it is meant.
+    pub(super) fn is_understood(&self, session: &Session) -> Result<(), Failure> {
+        if self.expects.other_subject.is_none() {
+            return Ok(());
+        }
+        let version = &session.client().server_info().version;
+        if major_minor(version) >= SUBJECT_SINCE {
+            return Ok(());
+        }
+        let (major, minor) = SUBJECT_SINCE;
+        let reason =
+            format!("{EXPECTED_SUBJECT} needs nats-server {major}.{minor} or later, and this one is {version}");
+        Err(Failure::Invalid(reason))
     }
 }
 
@@ -87,32 +120,56 @@ impl Broker {
     /// Stores a message, and answers once JetStream has acknowledged it.
     ///
     /// While no server is there it waits for one until the deadline. A message with an id is sent again
-    /// where nothing was heard of it; one without is not, because it could then be stored twice.
+    /// where nothing was heard of it, while the stream is sure to recognise it; one without is not, because
+    /// it could then be stored twice.
     pub async fn publish(&self, message: &Message, deadline: Instant) -> Result<Stored, Failure> {
+        self.publish_again(message, None, deadline).await
+    }
+
+    /// The same for a message that was sent before, and of which nothing was heard.
+    pub(super) async fn publish_again(
+        &self,
+        message: &Message,
+        mut earlier: Option<Earlier>,
+        deadline: Instant,
+    ) -> Result<Stored, Failure> {
         let headers = message.all_headers();
-        let mut sent = false;
         loop {
             let session = match self.data(deadline).await {
                 Ok(session) => session,
-                Err(_) if sent => return Err(message.unconfirmed()),
+                Err(_) if earlier.is_some() => return Err(message.unconfirmed()),
                 Err(failure) => return Err(failure),
             };
+            message.is_understood(&session)?;
+            if let Some(earlier) = &earlier {
+                match self.memory(&session, message, earlier, deadline).await {
+                    Memory::Lasts => {}
+                    Memory::Unknown if self.waits_for_another_attempt(deadline).await => continue,
+                    Memory::Unknown | Memory::MayBeGone => return Err(message.unconfirmed()),
+                }
+            }
+            let began = Instant::now();
             match self.attempt(&session, message, headers.clone(), deadline).await {
+                // What it says is about this attempt. Only where JetStream says it the earlier one is known
+                // not to have been stored: it would have been recognised.
+                Attempt::Done(Err(failure)) if earlier.is_some() && !matches!(failure, Failure::Refused(_)) => {
+                    return Err(message.unconfirmed());
+                }
                 Attempt::Done(outcome) => return outcome,
                 Attempt::Unknown if message.msg_id.is_none() => return Err(message.unconfirmed()),
                 Attempt::Unknown => {
-                    sent = true;
-                    sleep_until(deadline.min(Instant::now() + PAUSE)).await;
+                    let is_gone = session.is_gone();
+                    earlier.get_or_insert(Earlier { began, session });
+                    // Where the connection is gone the next one is what is waited for.
+                    if !is_gone && !self.waits_for_another_attempt(deadline).await {
+                        return Err(message.unconfirmed());
+                    }
                 }
                 Attempt::NotTaken(failure) => {
-                    if Instant::now() + PAUSE >= deadline {
-                        return Err(if sent { message.unconfirmed() } else { failure });
+                    if !self.waits_for_another_attempt(deadline).await {
+                        return Err(if earlier.is_some() { message.unconfirmed() } else { failure });
                     }
-                    sleep_until(Instant::now() + PAUSE).await;
                 }
-            }
-            if Instant::now() >= deadline {
-                return Err(message.unconfirmed());
             }
         }
     }
@@ -165,27 +222,35 @@ impl Broker {
     /// Nobody took the message. Only a server that is ready and has no stream for the subject means that;
     /// one that is just starting answers like that, too.
     async fn not_captured(&self, session: &Session, message: &Message, deadline: Instant) -> Attempt {
-        let subject = message.subject.as_str();
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let jetstream = session.jetstream(patience);
-        let streams = tokio::select! {
-            streams = jetstream.streams_with_subject(subject) => streams,
-            () = session.gone() => return Attempt::NotTaken(self.not_connected()),
-        };
-        let none_captures = match &streams {
-            Ok(streams) => streams.is_empty(),
-            // Who may not ask hears what the silence means on a server that is ready.
-            Err(error) => matches!(error, ApiError::Denied(_)),
-        };
-        match streams {
-            _ if none_captures && self.is_ready() => {
-                Attempt::Done(Err(Failure::NotCaptured { subject: subject.to_owned() }))
+        match self.captures(session, &message.subject, deadline).await {
+            Captured::Nowhere => {
+                Attempt::Done(Err(Failure::NotCaptured { subject: message.subject.as_str().to_owned() }))
             }
-            Ok(_) | Err(ApiError::Denied(_)) => {
-                let reason = format!("nobody takes messages to {subject} just now");
+            Captured::Somewhere => {
+                let reason = format!("nobody takes messages to {} just now", message.subject);
                 Attempt::NotTaken(Failure::NotReady(reason))
             }
-            Err(error) => Attempt::NotTaken(error.into()),
+            Captured::Unknown(failure) => Attempt::NotTaken(failure),
+        }
+    }
+
+    /// Whether there is a stream for the subject.
+    pub(super) async fn captures(&self, session: &Session, subject: &Subject, deadline: Instant) -> Captured {
+        let jetstream = session.jetstream(deadline.saturating_duration_since(Instant::now()));
+        let streams = tokio::select! {
+            streams = jetstream.streams_with_subject(subject.as_str()) => streams,
+            () = session.gone() => return Captured::Unknown(self.not_connected()),
+        };
+        let is_ready = self.is_ready();
+        match streams {
+            Ok(streams) if !streams.is_empty() => Captured::Somewhere,
+            // Who may not ask hears what the silence means on a server that is ready.
+            Ok(_) | Err(ApiError::Denied(_)) if is_ready => Captured::Nowhere,
+            Ok(_) | Err(ApiError::Denied(_)) => {
+                let reason = format!("nobody takes messages to {subject} just now");
+                Captured::Unknown(Failure::NotReady(reason))
+            }
+            Err(error) => Captured::Unknown(error.into()),
         }
     }
 }

@@ -7,7 +7,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::ack_tokens::ConsumerId;
 use super::{Broker, Failure, Session};
@@ -17,8 +17,6 @@ use crate::nats::{ConsumerInfo, headers_of};
 const MOST_BYTES: usize = 16 << 20;
 /// How long past its own expiry a request is waited for.
 const GRACE: Duration = Duration::from_millis(500);
-/// Pause before another attempt at a server that is not ready.
-const PAUSE: Duration = Duration::from_millis(20);
 /// What JetStream waits for where a consumer says nothing.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -140,10 +138,16 @@ impl Broker {
     ) -> Result<Vec<Delivery>, Failure> {
         let until = Instant::now() + pull.wait;
         loop {
+            let session = self.data(deadline).await?;
             let wait = until.saturating_duration_since(Instant::now());
-            match self.pull_once(stream, info, &Pull { wait, ..pull.clone() }, deadline).await {
+            match self.pull_once(&session, stream, (info, &Pull { wait, ..pull.clone() }), deadline).await {
                 // Nothing was delivered, and the next connection may do better.
-                Err(Failure::NotReady(_)) if Instant::now() + PAUSE < deadline => sleep(PAUSE).await,
+                Err(Failure::NotReady(_)) if session.is_gone() => {}
+                Err(failure @ Failure::NotReady(_)) => {
+                    if !self.waits_for_another_attempt(deadline).await {
+                        return Err(failure);
+                    }
+                }
                 outcome => return outcome,
             }
         }
@@ -151,16 +155,15 @@ impl Broker {
 
     async fn pull_once(
         &self,
+        session: &Session,
         stream: &str,
-        info: &ConsumerInfo,
-        pull: &Pull,
+        (info, pull): (&ConsumerInfo, &Pull),
         deadline: Instant,
     ) -> Result<Vec<Delivery>, Failure> {
-        let session = self.data(deadline).await?;
         let most = |field: &str| info.config.get(field).and_then(Value::as_u64).filter(|most| *most > 0);
         let batch = most("max_batch").map_or(pull.batch, |most| pull.batch.min(most as usize));
         let mut found = vec![];
-        self.request(&session, stream, (info, pull), batch, None, &mut found, deadline).await?;
+        self.request(session, stream, (info, pull), batch, None, &mut found, deadline).await?;
         if !found.is_empty() || pull.wait.is_zero() {
             return Ok(found);
         }
@@ -168,10 +171,10 @@ impl Broker {
         let wait = most("max_expires").map_or(wait, |most| wait.min(Duration::from_nanos(most)));
         // The shortest that nats-server takes.
         let wait = wait.max(Duration::from_millis(1));
-        self.request(&session, stream, (info, pull), 1, Some(wait), &mut found, deadline).await?;
+        self.request(session, stream, (info, pull), 1, Some(wait), &mut found, deadline).await?;
         if found.len() == 1 && batch > 1 {
             // What has come with the first. A failure would cost the first, so that it is kept for the next pull.
-            let more = self.request(&session, stream, (info, pull), batch - 1, None, &mut found, deadline).await;
+            let more = self.request(session, stream, (info, pull), batch - 1, None, &mut found, deadline).await;
             if let Err(failure) = more {
                 tracing::debug!("stopped after the first message: {failure}");
             }
@@ -245,8 +248,7 @@ impl Broker {
             return match answer {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
-                    if Instant::now() + PAUSE < deadline {
-                        sleep(PAUSE).await;
+                    if self.waits_for_another_attempt(deadline).await {
                         continue;
                     }
                     Err(Failure::NotReady("nobody takes acknowledgements of this consumer just now".into()))

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::consumer::{Most, Start};
-use super::feed::{Feed, Gap, GapReason, Item};
+use super::feed::{Batch, Feed, Gap, GapReason, Item};
 use super::point::{Nanos, Point, Range};
 use super::{Broker, Failure, Record};
 use crate::domain::Subject;
@@ -60,8 +60,8 @@ impl std::str::FromStr for Speed {
 /// A replay that is about to begin.
 pub struct Replay {
     stream: String,
-    /// [`None`] where the range is known to hold nothing.
-    feed: Option<Feed>,
+    /// With what has come first; [`None`] where the range is known to hold nothing.
+    feed: Option<(Feed, Batch)>,
     /// Before the beginning of the stream.
     missing: Option<Gap>,
     /// The last sequence that belongs to it.
@@ -144,7 +144,12 @@ impl Broker {
         if !is_empty {
             let names = (Arc::<str>::from(info.name()), Arc::<str>::from(request.subject.as_str()));
             let created = super::feed::created(&info);
-            replay.feed = Some(Feed::new(self.clone(), "replay", names, (start, created), MOST));
+            let mut feed = Feed::new(self.clone(), "replay", names, (start, created), MOST);
+            // What it cannot do it says now.
+            let first = timeout_at(deadline, feed.next()).await;
+            let late = |_| Failure::Late(format!("{} cannot be read yet", request.subject));
+            let first = first.map_err(late)??;
+            replay.feed = Some((feed, first));
         }
         Ok(replay)
     }
@@ -183,19 +188,23 @@ impl Replay {
     }
 
     async fn all(&mut self, out: &mut Vec<u8>, lines: &Lines) -> Result<Result<(), Incomplete>, Gone> {
-        let Some(mut feed) = self.feed.take() else { return Ok(Ok(())) };
+        let Some((mut feed, first)) = self.feed.take() else { return Ok(Ok(())) };
+        let mut first = Some(first);
         let mut pace: Option<(Instant, Nanos)> = None;
         let mut removed = None;
         loop {
-            let batch = match timeout(self.patience, feed.next()).await {
-                Ok(Ok(batch)) => batch,
-                Ok(Err(failure)) => {
-                    return Ok(Err(Incomplete { reason: "failed", message: failure.to_string() }));
-                }
-                Err(_) => {
-                    let message = format!("nothing came for {} s", self.patience.as_secs_f32());
-                    return Ok(Err(Incomplete { reason: "no_progress", message }));
-                }
+            let batch = match first.take() {
+                Some(first) => first,
+                None => match timeout(self.patience, feed.next()).await {
+                    Ok(Ok(batch)) => batch,
+                    Ok(Err(failure)) => {
+                        return Ok(Err(Incomplete { reason: "failed", message: failure.to_string() }));
+                    }
+                    Err(_) => {
+                        let message = format!("nothing came for {} s", self.patience.as_secs_f32());
+                        return Ok(Err(Incomplete { reason: "no_progress", message }));
+                    }
+                },
             };
             let mut is_over = batch.is_caught_up;
             for item in batch.items {

@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// A head that is longer is refused.
 pub const LONGEST: usize = 16 << 10;
+/// A head with more header lines is refused; the parser that comes after takes no more.
+pub const MOST_LINES: usize = 100;
 /// Read at a time; most heads are shorter.
 const PIECE: usize = 1 << 10;
 
@@ -79,8 +81,55 @@ pub fn path(head: &[u8]) -> Option<&str> {
     target.split('?').next()
 }
 
-/// Whether what is asked for is no URL to the parser that comes after, which refuses it without a word.
-pub fn has_bad_target(head: &[u8]) -> bool {
+/// Why the parser that comes after would refuse a head, which it does without a word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    NoUrl,
+    TooManyLines,
+    NotHttp(String),
+}
+
+/// What is wrong with a head. One that is not whole has no fault yet.
+pub fn fault(head: &[u8]) -> Option<Fault> {
+    if has_bad_target(head) {
+        return Some(Fault::NoUrl);
+    }
+    let mut lines = [httparse::EMPTY_HEADER; MOST_LINES];
+    let mut request = httparse::Request::new(&mut lines);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return None,
+        Err(httparse::Error::TooManyHeaders) => return Some(Fault::TooManyLines),
+        Err(error) => return Some(Fault::NotHttp(error.to_string())),
+    }
+    let values = |name: &'static str| {
+        let lines = request.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+        lines.map(|line| line.value.trim_ascii())
+    };
+    let not_http = |reason: &str| Some(Fault::NotHttp(reason.to_owned()));
+    let mut lengths = values("content-length");
+    let first = lengths.next();
+    let is_length = |value: &[u8]| {
+        let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|length| length < u64::MAX - 1)
+    };
+    if first.is_some_and(|first| !is_length(first)) || lengths.any(|other| Some(other) != first) {
+        return not_http("Content-Length is no number of bytes, or several");
+    }
+    match values("transfer-encoding").next_back() {
+        Some(_) if request.version == Some(0) => not_http("HTTP/1.0 has no Transfer-Encoding"),
+        Some(last) if !is_chunked(last) => not_http("Transfer-Encoding does not end with chunked"),
+        _ => None,
+    }
+}
+
+fn is_chunked(encodings: &[u8]) -> bool {
+    let last = encodings.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+}
+
+/// Whether what is asked for is no URL to the parser that comes after.
+fn has_bad_target(head: &[u8]) -> bool {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let words: Vec<_> = line.splitn(2, |byte| *byte == b' ').collect();
     let [method, rest] = words[..] else { return false };
@@ -169,7 +218,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn faults_are_found_before_the_parser_that_comes_after() {
+        let not_http = |head: &[u8]| matches!(fault(head), Some(Fault::NotHttp(_)));
+        let lines = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        assert_eq!(fault(lines(MOST_LINES).as_bytes()), None);
+        assert_eq!(fault(lines(MOST_LINES + 1).as_bytes()), Some(Fault::TooManyLines));
+        assert_eq!(fault(b"GET /a b HTTP/1.1\r\n\r\n"), Some(Fault::NoUrl));
+        for head in [
+            &b"\x16\x03\x01\x02"[..],
+            b"{",
+            b"GET\r\n\r\n",
+            b"PRI * HTTP/2.0\r\n\r\n",
+            b"GET / HTTP/1.1\r\na b\r\n\r\n",
+            b"GET / HTTP/1.1\r\na\0: b\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551614\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 2\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+            b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ] {
+            assert!(not_http(head), "{:?}", String::from_utf8_lossy(head));
+        }
+        for head in [
+            &b""[..],
+            b"GET /",
+            b"GET / HTTP/1.1\r\nHost: x",
+            b"GET / HTTP/1.0\n\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 2\r\ncontent-length: 2\r\n\r\n{}",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n",
+        ] {
+            assert_eq!(fault(head), None, "{:?}", String::from_utf8_lossy(head));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn no_head_is_beyond_judgement(head in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = fault(&head);
+        }
+
         #[test]
         fn a_head_is_found_however_it_is_cut(cuts in proptest::collection::btree_set(1..42usize, 0..6)) {
             let head: &[u8] = b"POST /x HTTP/1.1\r\nHost: a\r\nAccept: b\r\n\r\n";

@@ -31,7 +31,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
-use super::refusal::{busy, refuse, too_long};
+use super::refusal::{busy, faulty, refuse, too_long};
 use super::serving::{self, Peer, Place, Served};
 use super::workers::Workers;
 
@@ -173,6 +173,9 @@ impl Desk {
             Ok(Ok(Head::Gone) | Err(_)) | Err(_) => return,
         };
         if head::path(&head).is_some_and(|path| self.is_probe(path)) {
+            if let Some(fault) = head::fault(&head) {
+                return refuse(stream, faulty(fault)).await;
+            }
             // On the heap: those that only wait shall stay small.
             return Box::pin(self.serve_here(Prefixed::new(head, stream), peer)).await;
         }

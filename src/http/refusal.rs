@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::envelope::{Code, Problem};
-use super::head;
+use super::head::{self, Fault};
 
 /// Time for the client to take it.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -24,8 +24,22 @@ pub fn too_long() -> Problem {
     Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidParameters, message)
 }
 
-/// For a client whose URL is none.
-pub fn no_url() -> Problem {
+/// For a client whose head is none that is served.
+pub fn faulty(fault: Fault) -> Problem {
+    match fault {
+        Fault::NoUrl => no_url(),
+        Fault::TooManyLines => {
+            let message = format!("the request has more than {} header lines", head::MOST_LINES);
+            Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidParameters, message)
+        }
+        Fault::NotHttp(reason) => {
+            let message = format!("that is no request of HTTP/1.1: {reason}");
+            Problem::new(StatusCode::BAD_REQUEST, Code::InvalidParameters, message)
+        }
+    }
+}
+
+fn no_url() -> Problem {
     let message = "the URL holds a character that HTTP does not let stand there: write > as %3E and a space as %20";
     Problem::new(StatusCode::BAD_REQUEST, Code::InvalidParameters, message)
 }

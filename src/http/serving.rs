@@ -27,7 +27,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
-use super::refusal::{no_url, refuse, too_long};
+use super::refusal::{faulty, refuse, too_long};
 
 /// Whence a request comes; each has that among its extensions.
 #[derive(Clone, Copy, Debug)]
@@ -92,8 +92,8 @@ impl Progress {
 pub(super) async fn serve(head: Vec<u8>, stream: TcpStream, served: Served) {
     let (mut head, mut stream) = (head, stream);
     loop {
-        if head::has_bad_target(&head) {
-            return refuse(stream, no_url()).await;
+        if let Some(fault) = head::fault(&head) {
+            return refuse(stream, faulty(fault)).await;
         }
         // On the heap: it is gone while the connection waits.
         let Some(idle) = Box::pin(serve_while_busy(head, stream, &served)).await else { return };

@@ -375,6 +375,12 @@ impl JetStream {
         Ok(())
     }
 
+    /// Whether the user may ask a consumer for messages there. Who may not hears no answer to that, and of its
+    /// denial only when it happens to; a request that cannot be read is answered at once and takes nothing.
+    pub async fn may_pull(&self, next: &str) -> Result<(), ApiError> {
+        self.raw_answer(next, self.client.request(next.to_owned(), "{".into())).await.map(drop)
+    }
+
     /// Creates a consumer with one filter that goes by itself; gives how many messages wait for it.
     pub async fn consume(&self, stream: &str, name: &str, filter: &str, config: Value) -> Result<u64, ApiError> {
         #[derive(Deserialize)]

@@ -186,6 +186,10 @@ impl Message {
             "nats-expected-stream" => set(&mut expects.stream, name, value.to_owned())?,
             "nats-expected-last-sequence" => set(&mut expects.last_sequence, name, number()?)?,
             "nats-expected-last-subject-sequence" => set(&mut expects.last_sequence_of_subject, name, number()?)?,
+            "nats-expected-last-subject-sequence-subject" => {
+                let subject = value.parse().map_err(|error| invalid(format!("header {name:?}: it {error}")))?;
+                set(&mut expects.other_subject, name, Box::new(subject))?;
+            }
             "nats-expected-last-msg-id" => set(&mut expects.last_msg_id, name, value.to_owned())?,
             "nats-ttl" if self.headers.get(TTL).is_some_and(|other| other.as_str() != value) => {
                 return refuse("is there twice, with two values");
@@ -212,7 +216,7 @@ impl Message {
         }
     }
 
-    /// What the request itself says: its idempotency key, and the trace it belongs to.
+    /// What the request itself says: its idempotency key, and the trace it belongs to. To be taken last.
     pub fn take_request_headers(&mut self, headers: &http::HeaderMap) -> Result<(), Problem> {
         if let Some(id) = self.msg_id.take() {
             self.take_msg_id(&id)?;
@@ -227,6 +231,12 @@ impl Message {
                 self.headers.insert(name, value);
             }
         }
-        Ok(())
+        match &self.expects {
+            Expectations { other_subject: Some(_), last_sequence_of_subject: None, .. } => Err(invalid(
+                "the header Nats-Expected-Last-Subject-Sequence-Subject says nothing without \
+                 Nats-Expected-Last-Subject-Sequence",
+            )),
+            _ => Ok(()),
+        }
     }
 }

@@ -43,6 +43,7 @@ mod rest_messages;
 mod rest_publish;
 mod rest_refusals;
 mod rest_replay;
+mod rest_resends;
 mod rest_status;
 mod rest_streams;
 mod rest_tail;

@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::sse::Sse;
 use crate::support::*;
 
 const VERSIONS: [&str; 2] = [CURRENT, "2.10.26"];
@@ -78,6 +79,11 @@ users:
   - user: reader
     password: reader_pass
     permissions: {publish: ["$JS.API.STREAM.*", "$JS.API.STREAM.INFO.>", "$JS.API.CONSUMER.LIST.>", "$JS.API.INFO"], subscribe: ["_INBOX.>"]}
+  - user: follower
+    password: follower_pass
+    permissions:
+      publish: ["$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.>", "$JS.API.CONSUMER.CREATE.>", "$JS.API.CONSUMER.DELETE.>"]
+      subscribe: ["_INBOX.>"]
   - {user: deaf, password: deaf_pass, permissions: {publish: [">"], subscribe: ["trade-data.>"]}}
 "#;
 
@@ -194,6 +200,54 @@ fn users_act_with_their_own_permissions() {
             assert!(!broker.log().contains(secret), "{secret}");
         }
     }
+}
+
+/// Whoever may make a consumer and not ask it for messages would wait for them for ever.
+#[test]
+fn who_may_not_ask_for_messages_hears_so_before_the_answer_begins() {
+    for version in VERSIONS {
+        let mut broker = with_users(version);
+        broker.start();
+        let subject = format!("subject={}", SUBJECTS[1]);
+        let forbidden = |answer: Answer, begins: &str| {
+            assert_eq!((answer.status, answer.code()), (403, "FORBIDDEN"), "{}", answer.body);
+            let subject = answer.body["details"]["subject"].as_str().unwrap().to_owned();
+            assert!(subject.starts_with(begins), "{subject}");
+        };
+        block_on(async {
+            assert_eq!(publish(&broker, User("all", "all:pass"), SUBJECTS[1]).await.status, 200);
+            let paths = ["tail?", "tail?from=1&", "tail?snapshot=last&", "replay?", "replay?from=1&"];
+            for path in paths {
+                let path = format!("/api/v1/broker/{path}{subject}");
+                let answer = ask(&broker, User("follower", "follower_pass"), Method::GET, &path, None).await;
+                forbidden(answer, "$JS.API.CONSUMER.MSG.NEXT.MARKET_DATA.unified-nats-");
+                let answer = ask(&broker, User("reader", "reader_pass"), Method::GET, &path, None).await;
+                forbidden(answer, "$JS.API.CONSUMER.CREATE.MARKET_DATA.unified-nats-");
+            }
+        });
+    }
+}
+
+#[test]
+fn who_may_ask_no_longer_hears_so_where_it_follows() {
+    let mut broker = with_users(CURRENT);
+    let file = broker.path("users.yml");
+    let granted = USERS
+        .replace("\"$JS.API.CONSUMER.DELETE.>\"]", "\"$JS.API.CONSUMER.DELETE.>\", \"$JS.API.CONSUMER.MSG.NEXT.>\"]");
+    std::fs::write(&file, granted).unwrap();
+    broker.start();
+    let url = broker.api(&format!("/api/v1/broker/tail?subject={}", SUBJECTS[1]));
+    block_on(async {
+        let mut tail = Sse::open_as_user(&url, "follower", "follower_pass").await.unwrap();
+        assert_eq!(publish(&broker, User("all", "all:pass"), SUBJECTS[1]).await.status, 200);
+        assert_eq!(tail.messages(1).await[0]["sequence"], 1);
+        std::fs::write(&file, USERS).unwrap();
+        broker.signal(Signal::SIGHUP);
+        let end = tail.next().await;
+        assert_eq!((end.kind.as_str(), &end.data["reason"]), ("end", &json!("failed")), "{end:?}");
+        let words = end.data["message"].as_str().unwrap();
+        assert!(words.contains("publish to $JS.API.CONSUMER.MSG.NEXT.MARKET_DATA."), "{words}");
+    });
 }
 
 #[test]

@@ -73,6 +73,21 @@ fn consumers_are_made_listed_and_deleted() {
 }
 
 #[test]
+fn a_consumer_that_settings_declare_stays_theirs() {
+    let mut broker = Broker::new();
+    let file = broker.path("streams.yml");
+    std::fs::write(&file, "streams: {S: {subjects: [s.>], consumers: {c: {}}}}").unwrap();
+    broker.set("STREAMS_FILE", file.display()).set("STREAMS_RECONCILE_INTERVAL", "0").start();
+    let api = Api::of(&broker);
+    let path = format!("{CONSUMERS}/c");
+    let words = refused(api.delete(&path), 409, "STREAM_CREATION_ERROR");
+    assert!(words.contains("declared in the settings") && words.contains("force=true"), "{words}");
+    api.data(api.get(&path));
+    api.data(api.delete(&format!("{path}?force=true")));
+    refused(api.get(&path), 404, "NOT_FOUND");
+}
+
+#[test]
 fn bad_consumers_pulls_and_acks_are_told() {
     let (_broker, api) = broker(CURRENT);
     for body in [

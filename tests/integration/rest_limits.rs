@@ -299,11 +299,20 @@ fn http_as_others_speak_it() {
     let many: String = (0..200).map(|number| format!("x-{number}: y\r\n")).collect();
     let refused = raw(&broker, format!("GET /api/v1/status HTTP/1.1\r\n{many}{close}").as_bytes());
     assert!(refused.starts_with("HTTP/1.1 431 "), "{refused}");
+    assert!(refused.contains("\"INVALID_PARAMETERS\"") && refused.contains("more than 100 header lines"), "{refused}");
+    let probe = raw(&broker, format!("GET /livez HTTP/1.1\r\n{many}{close}").as_bytes());
+    assert!(probe.starts_with("HTTP/1.1 431 ") && probe.contains("more than 100 header lines"), "{probe}");
+    for junk in
+        [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"{\"a\":1}\n", b"GET /\x01 x\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\n"]
+    {
+        let refused = raw(&broker, junk);
+        assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("\"INVALID_PARAMETERS\""), "{refused}");
+    }
     let long = raw(&broker, format!("GET /{} HTTP/1.1\r\n{close}", "a".repeat(64 << 10)).as_bytes());
     assert!(long.is_empty() || long.starts_with("HTTP/1.1 431 "), "{long}");
     for smuggled in ["Content-Length: 5\r\nContent-Length: 6\r\n", "Transfer-Encoding: x\r\n"] {
         let refused = raw(&broker, format!("POST {PUBLISH} HTTP/1.1\r\n{smuggled}{close}").as_bytes());
-        assert!(refused.starts_with("HTTP/1.1 400 "), "{refused}");
+        assert!(refused.starts_with("HTTP/1.1 400 ") && refused.contains("\"INVALID_PARAMETERS\""), "{refused}");
     }
 }
 

@@ -68,7 +68,8 @@ fn with_two_streams(version: &str) -> (Broker, Api) {
     }
     block_on(async {
         let jetstream = JetStream(broker.client().await);
-        for number in 0..60 {
+        // Sequences and subjects do not have the same order.
+        for number in (0..60).rev() {
             for stream in ["a", "b"] {
                 jetstream.publish(&format!("{stream}.{:02}.x", number % 30), &number.to_string()).await;
             }
@@ -109,16 +110,16 @@ fn subjects_and_last_messages(version: &str) {
     let whole = api.data(api.get(&format!("{LAST}?subject=%3E")));
     let whole = whole["messages"].as_array().unwrap().clone();
     assert_eq!(named(&whole), expected);
-    assert_eq!(whole[5]["message"], 35);
+    assert_eq!(whole[5]["message"], 5);
     assert_eq!(whole[5]["headers"], json!({}), "what says where a message stands is no header of it");
-    assert_eq!((&whole[35]["stream"], &whole[35]["message"]), (&"B".into(), &35.into()));
+    assert_eq!((&whole[35]["stream"], &whole[35]["message"]), (&"B".into(), &5.into()));
     assert!(whole.iter().all(|message| message["time"].as_str().unwrap().starts_with("20")));
     for limit in [7, 1_000] {
         let (paged, _) = all_pages(&api, &format!("{LAST}?subject=%3E&limit={limit}"), "messages");
         assert_eq!(paged, whole, "{limit}");
     }
     let one = api.data(api.get(&format!("{LAST}?subject=a.07.x")));
-    assert_eq!((one["messages"].as_array().unwrap().len(), &one["messages"][0]["message"]), (1, &37.into()));
+    assert_eq!((one["messages"].as_array().unwrap().len(), &one["messages"][0]["message"]), (1, &7.into()));
     let none = api.data(api.get(&format!("{LAST}?subject=nobody.x")));
     assert_eq!(none, json!({"messages": [], "cursor": null}));
 }
@@ -139,7 +140,7 @@ fn a_page_goes_on_though_subjects_have_gone_and_come() {
     let path = format!("{SUBJECTS}?stream=A&limit=10");
     let first = api.data(api.get(&path));
     let cursor = first["cursor"].as_str().unwrap().to_owned();
-    for gone in ["a.02.x", "a.09.x"] {
+    for gone in ["a.02.x", "a.05.x", "a.09.x"] {
         api.data(api.post(&format!("{STREAMS}/A/purge"), json!({ "filter": gone })));
     }
     block_on(async { JetStream(broker.client().await).publish("a.00.a", "1").await });

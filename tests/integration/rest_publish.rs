@@ -169,6 +169,47 @@ fn what_a_message_expects_of_its_stream_is_held() {
     refused(publish(&api, &[], body).answer(), 400, "INVALID_MESSAGE_DATA");
 }
 
+#[test]
+fn another_subject_is_expected_where_the_server_understands_it() {
+    const SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+    const SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+    for (version, understands) in [(CURRENT, true), ("2.11.11", true), ("2.10.26", false)] {
+        let mut broker = Broker::with_server(version);
+        broker.start();
+        let api = Api::of(&broker);
+        api.publish(SUBJECTS[2], [json!(1)]);
+        api.publish(SUBJECTS[1], [json!(2)]);
+        let raw = format!("/api/v1/broker/subjects/{}", SUBJECTS[1]);
+        let body = |subject: &str, sequence: &str| json!({ "subject": SUBJECTS[1], "message": 1, "headers": { SUBJECT: subject, SEQUENCE: sequence } });
+        let batch = |body: Value| api.post_with("/api/v1/broker/publish/batch", &[JSON], json!([body]).to_string());
+        if understands {
+            refused(publish(&api, &[], body(SUBJECTS[2], "2")).answer(), 412, "PRECONDITION_FAILED");
+            refused(batch(body(SUBJECTS[2], "2")).answer(), 412, "PRECONDITION_FAILED");
+            assert_eq!(api.data(publish(&api, &[], body(SUBJECTS[2], "1")).answer())["sequence"], 3);
+            let wide = SUBJECTS[2].replace("ETHUSDT", "*");
+            assert_eq!(api.data(batch(body(&wide, "1")).answer())["published"], 1);
+            let headers = [(SEQUENCE, "1"), (SUBJECT, SUBJECTS[2])];
+            assert_eq!(api.data(api.post_with(&raw, &headers, "x").answer())["sequence"], 5);
+        } else {
+            // It would store each of them, whatever was expected.
+            for answer in [
+                publish(&api, &[], body(SUBJECTS[2], "1")),
+                batch(body(SUBJECTS[2], "1")),
+                api.post_with(&raw, &[(SUBJECT, SUBJECTS[2]), (SEQUENCE, "1")], "x"),
+            ] {
+                let words = refused(answer.answer(), 400, "INVALID_MESSAGE_DATA");
+                assert!(words.contains("nats-server 2.11 or later, and this one is 2.10.26"), "{words}");
+            }
+            assert_eq!(state(&broker, "MARKET_DATA")["last_seq"], 2);
+        }
+        // Versions differ about what that means.
+        for alone in [json!({ SUBJECT: SUBJECTS[2] }), json!({ SUBJECT: "a..b", SEQUENCE: "0" })] {
+            let body = json!({ "subject": SUBJECTS[1], "message": 1, "headers": alone });
+            refused(publish(&api, &[], body).answer(), 400, "INVALID_MESSAGE_DATA");
+        }
+    }
+}
+
 /// Those that nats-server knows, up to 2.15, and one that it does not.
 const REFUSED: [&str; 33] = [
     "Nats-Rollup",
@@ -327,6 +368,12 @@ fn somebody_else_who_answers_is_not_the_stream() {
     // Nobody captures that one, whoever answers there.
     let unknown = publish(&api, &[], json!({ "subject": "service.echo", "message": 1 }));
     refused(unknown.answer(), 404, "STREAM_NOT_FOUND");
+    let batch = json!([1, 2].map(|number| json!({ "subject": "service.echo", "message": number })));
+    let unknown = api.post_with("/api/v1/broker/publish/batch", &[JSON], batch.to_string()).answer();
+    for index in [0, 1] {
+        assert_eq!(unknown.1["details"]["results"][index]["http_status"], 404, "{}", unknown.1);
+    }
+    refused(unknown, 404, "STREAM_NOT_FOUND");
     let _ = stop.send(());
     service.join().unwrap();
 }

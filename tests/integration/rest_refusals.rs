@@ -204,6 +204,26 @@ fn while_no_server_is_there_a_message_is_known_not_to_be_stored() {
     assert!(lines.headers.contains_key("retry-after"), "{:?}", lines.headers);
 }
 
+/// Its stream may be one that is not there yet.
+#[test]
+fn a_server_that_is_not_ready_is_not_believed_that_nobody_captures_a_subject() {
+    let mut broker = Broker::new();
+    broker.set("STREAMS_DEFAULTS", "none").set("API_REQUEST_TIMEOUT", "1s").start();
+    let api = Api::of(&broker);
+    api.data(api.post(STREAMS, json!({ "name": "S", "subjects": ["s.>"] })));
+    assert_eq!(broker.stop(), Some(0));
+    let file = broker.path("streams.yml");
+    // Its subjects are another's.
+    std::fs::write(&file, "streams: {T: {subjects: [s.>]}}").unwrap();
+    broker.set("STREAMS_FILE", file.display()).launch();
+    wait_for("it is degraded", || (broker.state() == "degraded").then_some(()));
+    api.publish("s.a", [json!(1)]);
+    let nobody = json!({ "subject": "nobody.a", "message": 1 });
+    for answer in [api.post(PUBLISH, &nobody), api.post(BATCH, json!([nobody]))] {
+        refused(answer, 503, "SERVICE_UNAVAILABLE");
+    }
+}
+
 #[test]
 fn a_message_of_which_nothing_is_heard_may_have_been_stored() {
     let mut broker = Broker::new();

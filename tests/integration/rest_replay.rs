@@ -102,6 +102,62 @@ fn ranges_are_replayed_whole_by_the_oldest_server() {
 }
 
 #[test]
+fn what_goes_while_it_is_replayed_is_told() {
+    const BIG: u64 = 200;
+    let mut broker = Broker::new();
+    broker.start();
+    run(async {
+        let js = JetStream(broker.client().await);
+        js.publish(SUBJECT, "1").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        // More behind it than is on its way at a time.
+        let big = "x".repeat(64 << 10);
+        for _ in 0..BIG {
+            js.publish(SUBJECT, &big).await;
+        }
+        let url = broker.api("/api/v1/broker/replay?subject=trade-data.>&speed=0.05");
+        let mut answer = http_client().get(url).send().await.unwrap();
+        // It waits for seconds before the second.
+        let mut text = answer.chunk().await.unwrap().unwrap().to_vec();
+        let purged = js.ask("$JS.API.STREAM.PURGE.MARKET_DATA", json!({ "keep": 2 })).await;
+        assert_eq!(purged["success"], true);
+        while let Some(piece) = answer.chunk().await.unwrap() {
+            text.extend_from_slice(&piece);
+        }
+        let text = String::from_utf8(text).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let at = lines.iter().position(|line| line["gap"].is_object()).expect("a gap");
+        let gap = &lines[at]["gap"];
+        let before = lines[at - 1]["sequence"].as_u64().unwrap();
+        assert_eq!(*gap, json!({ "from": before + 1, "to": BIG - 1, "reason": "removed" }));
+        let rest: Vec<_> = lines[at + 1..].iter().filter_map(|line| line["sequence"].as_u64()).collect();
+        assert_eq!(rest, [BIG, BIG + 1]);
+        let end = &lines.last().unwrap()["end"];
+        assert_eq!((&end["complete"], &end["reason"]), (&json!(false), &json!("removed")), "{end}");
+    });
+}
+
+/// Its messages belong to its consumers.
+#[test]
+fn a_work_queue_is_neither_replayed_nor_followed() {
+    let mut broker = Broker::new();
+    broker.start();
+    run(async {
+        let js = JetStream(broker.client().await);
+        let config = json!({ "name": "WORK", "subjects": ["work.>"], "retention": "workqueue" });
+        let made = js.ask("$JS.API.STREAM.CREATE.WORK", config).await;
+        assert!(made["error"].is_null(), "{made}");
+        js.publish("work.a", "1").await;
+        for path in ["replay?subject=work.a", "tail?subject=work.a", "tail?subject=work.a&snapshot=last"] {
+            let answer = http_client().get(broker.api(&format!("/api/v1/broker/{path}"))).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 400, "{path}");
+            let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert!(body["message"].as_str().unwrap().contains("stream WORK is a work queue"), "{body}");
+        }
+    });
+}
+
+#[test]
 fn a_replay_is_compressed_as_the_client_accepts_and_flushed_as_it_goes() {
     let mut broker = Broker::new();
     broker.start();

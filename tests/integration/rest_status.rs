@@ -26,14 +26,20 @@ fn figures_are_those_of_jetstream() {
         api.data(api.post(&format!("{STREAM}/consumers"), consumer));
         api.publish(SUBJECTS[1], (0..17).map(Value::from));
         acknowledge(&api, 5);
-        let expected = json!({ "published": 17, "consumed": 5, "errors": 0 });
+        // What it passes over it does not consume.
+        let filtered = json!({ "name": "f", "durable_name": "f", "filter_subject": SUBJECTS[2] });
+        api.data(api.post(&format!("{STREAM}/consumers"), filtered));
+        api.publish(SUBJECTS[2], [Value::from(17)]);
+        let pull = api.data(api.post(&format!("{STREAM}/consumers/f/pull?wait=5&ack=auto"), ""));
+        assert_eq!(pull["messages"][0]["sequence"], 18, "{pull}");
+        let expected = json!({ "published": 18, "consumed": 6, "errors": 0 });
         let status = wait_for("the figures are those", || {
             let (status, answer) = api.get("/api/v1/status");
             assert_eq!(status, 200);
             (answer["message_stats"] == expected).then_some(answer)
         });
         let statistics = &status["data"]["statistics"];
-        assert_eq!((&statistics["messages_published"], &statistics["messages_consumed"]), (&json!(17), &json!(5)));
+        assert_eq!((&statistics["messages_published"], &statistics["messages_consumed"]), (&json!(18), &json!(6)));
         assert_eq!((&statistics["connection_errors"], &statistics["active_streams"]), (&json!(0), &json!(1)));
         let data = &status["data"];
         assert_eq!((&data["status"], &data["port"]), (&json!("running"), &json!(broker.ports.api)));
@@ -41,7 +47,7 @@ fn figures_are_those_of_jetstream() {
         let stream = &status["jetstream_streams"][0];
         assert_eq!(
             (&stream["name"], &stream["messages"], &stream["consumer_count"]),
-            (&json!("MARKET_DATA"), &json!(17), &json!(1))
+            (&json!("MARKET_DATA"), &json!(18), &json!(2))
         );
         let server = &status["nats_server"]["server_info"];
         assert_eq!((&server["version"], &server["port"]), (&json!(version), &json!(broker.ports.nats)));
@@ -49,7 +55,7 @@ fn figures_are_those_of_jetstream() {
         let details = api.data(api.get("/api/v1/broker/status"));
         assert_eq!(
             (&details["messages"], &details["streams"], &details["consumers"]),
-            (&json!(17), &json!(1), &json!(1))
+            (&json!(18), &json!(1), &json!(2))
         );
         let (_, info) = api.get("/api/v1/nats/info");
         assert_eq!(info["pid"], broker.server_pid().as_raw());
@@ -63,7 +69,7 @@ fn figures_are_those_of_jetstream() {
         wait_for("the figures are those after a purge", || {
             let answer = api.get("/api/v1/status").1;
             (answer["jetstream_streams"][0]["messages"] == 0)
-                .then(|| assert_eq!(answer["message_stats"]["published"], 17))
+                .then(|| assert_eq!(answer["message_stats"]["published"], 18))
         });
     }
 }

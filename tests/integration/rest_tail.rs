@@ -314,6 +314,29 @@ fn a_reader_that_takes_nothing_is_dropped_and_costs_no_memory() {
     });
 }
 
+/// Between two messages that it reads on the same consumer, not only where it begins.
+#[test]
+fn what_goes_before_a_reader_has_it_is_a_gap() {
+    const BIG: usize = 400;
+    let mut broker = Broker::new();
+    broker.start();
+    run(async {
+        let js = jetstream(&broker).await;
+        // Much more than fits on the way to a client that takes nothing.
+        let big = format!("\"{}\"", "x".repeat(100 << 10));
+        for _ in 0..BIG {
+            js.publish(SUBJECT, &big).await;
+        }
+        let mut late = ask(&broker, "subject=trade-data.>&from=1");
+        tokio::task::block_in_place(|| read_until(&mut late, "\"sequence\":1,"));
+        let purged = js.ask("$JS.API.STREAM.PURGE.MARKET_DATA", json!({ "keep": 2 })).await;
+        assert_eq!(purged["success"], true);
+        let gap = format!("\"to\":{},\"reason\":\"removed\"", BIG - 2);
+        tokio::task::block_in_place(|| read_until(&mut late, &gap));
+        tokio::task::block_in_place(|| read_until(&mut late, &format!("\"sequence\":{BIG},")));
+    });
+}
+
 #[test]
 fn readers_need_no_more_than_the_rights_of_the_data_side() {
     for version in ["2.10.26", CURRENT] {
