@@ -19,7 +19,8 @@ TMPDIR.
                     those are measured that are there
   --rounds N        rounds of the cheap measurements (default 30)
   --only NAME       only these: start, large, idle, check, streams, size, invalid, recovery,
-                    flood; and load, which runs only when it is named
+                    flood; and those that run only when they are named: load, and of the
+                    REST API rest, rest-load, rest-slow and pages (which need wrk)
   --load-seconds N  how long load lasts (default 120)
   --hour            short for --only load --load-seconds 3600
 

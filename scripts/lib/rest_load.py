@@ -23,16 +23,22 @@ class Wrk:
         if not shutil.which("wrk"):
             raise RuntimeError("wrk is not installed: apt-get install wrk")
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            script.write(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = {json.dumps(body)}\n')
-            script.flush()
-            command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script.name]
-            found = subprocess.run([*command, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=True)
+            command = wrk(script, port, path, connections, seconds, body)
+            found = subprocess.run(command, capture_output=True, text=True, check=True)
         text = found.stdout
         self.rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
         value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s|m)", text).groups()
         self.slowest = float(value) * UNITS[unit]
         failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
         self.refused = int(failed[1]) if failed else 0
+
+
+def wrk(script, port, path, connections, seconds, body):
+    """The command; the script is there for as long as it runs."""
+    script.write(f'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\nwrk.body = {json.dumps(body)}\n')
+    script.flush()
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", script.name]
+    return ["wrk", *options, f"http://127.0.0.1:{port}{path}"]
 
 
 def publish_body():
