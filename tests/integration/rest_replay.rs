@@ -164,11 +164,11 @@ fn a_replay_is_compressed_as_the_client_accepts_and_flushed_as_it_goes() {
     run(async {
         let js = JetStream(broker.client().await);
         js.publish(SUBJECT, "1").await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        // Apart, so that at that speed the second is not due before the test is over.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         js.publish(SUBJECT, "2").await;
         for (encoding, magic) in [("gzip", &[0x1f, 0x8b][..]), ("zstd", &[0x28, 0xb5, 0x2f, 0xfd])] {
-            let url = broker.api("/api/v1/broker/replay?subject=trade-data.>&speed=1");
-            let began = Instant::now();
+            let url = broker.api("/api/v1/broker/replay?subject=trade-data.>&speed=0.001");
             let mut answer = http_client().get(url).header("Accept-Encoding", encoding).send().await.unwrap();
             assert_eq!(answer.headers()["content-encoding"], encoding);
             let first = answer.chunk().await.unwrap().unwrap();
@@ -178,8 +178,6 @@ fn a_replay_is_compressed_as_the_client_accepts_and_flushed_as_it_goes() {
             while early < 60 {
                 early += answer.chunk().await.unwrap().unwrap().len();
             }
-            assert!(began.elapsed() < Duration::from_millis(390), "{encoding}: {:?}", began.elapsed());
-            while answer.chunk().await.unwrap().is_some() {}
         }
     });
 }
