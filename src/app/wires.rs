@@ -11,7 +11,6 @@ use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::alerts::{AlertCounts, AlertKind, SendResult, SinkKind};
 use crate::broker::{AckTokens, Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
@@ -88,7 +87,6 @@ impl Wires {
         views: Views,
         handle: &Handle,
         integrity: &IntegrityHandle,
-        alerts: AlertCounts,
     ) -> io::Result<(Api, Links, Metrics, Collector)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
         let integrity = integrity.clone();
@@ -110,19 +108,14 @@ impl Wires {
             start_phases: self.start_phases.1.clone(),
             broker: broker.clone(),
             traffic: traffic.clone(),
-            alerts: Arc::new(move || {
-                let named = |((kind, sink, result), count): (_, _)| {
-                    ([AlertKind::name(kind), SinkKind::name(sink), SendResult::name(result)], count)
-                };
-                alerts.totals().into_iter().map(named).collect()
-            }),
         });
         let scraped = metrics.clone();
         let scrape = Arc::new(move |headers: HeaderMap| {
             let metrics = scraped.clone();
             async move { metrics.answer(&headers).await }.boxed()
         });
-        let parts = Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, shutdown };
+        let parts =
+            Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, shutdown };
         Ok((Api::new(parts), links, metrics, collector))
     }
 

@@ -57,11 +57,7 @@ pub struct Sources {
     pub start_phases: watch::Receiver<Vec<(&'static str, f64)>>,
     pub broker: Broker,
     pub traffic: Traffic,
-    pub alerts: CountAlerts,
 }
-
-/// Gives how many notifications there were by their kind, their receiver and what became of them.
-pub type CountAlerts = Arc<dyn Fn() -> Vec<([&'static str; 3], u64)> + Send + Sync>;
 
 /// Answers scrapes.
 #[derive(Clone)]
@@ -93,7 +89,7 @@ impl Metrics {
 
     /// What is known without asking anybody.
     fn own(&self, format: Format) -> String {
-        let Sources { status, supervisor, settings, drift, start_phases, broker, traffic, alerts } = &self.sources;
+        let Sources { status, supervisor, settings, drift, start_phases, broker, traffic } = &self.sources;
         let (status, settings) = (status.borrow().clone(), settings.borrow().clone());
         let (drift, start_phases) = (drift.borrow().clone(), start_phases.borrow().clone());
         let restarts_ago: Vec<_> = supervisor.borrow().recent_restarts.iter().map(Instant::elapsed).collect();
@@ -106,7 +102,6 @@ impl Metrics {
             start_phases: &start_phases,
             traffic: &traffic.so_far(),
             process: &Process::now(status.pid),
-            alerts: &alerts(),
             failed_connects: broker.failed_connects(),
             now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         };

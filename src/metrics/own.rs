@@ -26,7 +26,6 @@ pub struct Facts<'a> {
     pub start_phases: &'a [(&'static str, f64)],
     pub traffic: &'a [(RequestKind, Answered)],
     pub process: &'a Process,
-    pub alerts: &'a [([&'static str; 3], u64)],
     /// Connections of the API to nats-server that could not be made.
     pub failed_connects: u64,
     /// Seconds since 1970.
@@ -44,7 +43,6 @@ fn flag(is_so: bool) -> f64 {
 pub fn add(facts: &Facts<'_>, families: &mut Families) {
     add_state(facts, families);
     add_streams(facts, families);
-    add_alerts(facts, families);
     add_security(facts, families);
     add_traffic(facts, families);
     add_process(facts.process, families);
@@ -123,14 +121,6 @@ fn add_streams(facts: &Facts<'_>, families: &mut Families) {
         one(families, "unified_nats_stream_drift", Kind::Gauge, help, flag(stands));
         let help = "What differs from what is declared and cannot be repaired";
         one(families, "unified_nats_stream_conflicts", Kind::Gauge, help, drift.remaining.len() as f64);
-    }
-}
-
-fn add_alerts(facts: &Facts<'_>, families: &mut Families) {
-    let help = "Notifications by kind of alert, receiver and what became of them";
-    let mut metric = families.metric("unified_nats_alerts_total", Kind::Counter, help);
-    for ([kind, sink, result], count) in facts.alerts {
-        metric.add(&Labels::none().with("kind", kind).with("sink", sink).with("result", result), *count as f64);
     }
 }
 
