@@ -26,6 +26,8 @@ mod login;
 mod run;
 mod selftest;
 mod streams;
+#[allow(dead_code, reason = "the command is the next step")]
+mod top;
 
 use std::ffi::OsString;
 use std::time::Instant;
