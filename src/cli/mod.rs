@@ -26,7 +26,6 @@ mod login;
 mod run;
 mod selftest;
 mod streams;
-#[allow(dead_code, reason = "the command is the next step")]
 mod top;
 
 use std::ffi::OsString;
@@ -117,6 +116,7 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
             StreamsCommand::AcknowledgeLoss(arguments) => streams::acknowledge_loss(&flags, &arguments),
         },
         Command::Alerts { command: AlertsCommand::Test(arguments) } => alerts::test(&flags, &arguments),
+        Command::Top(arguments) => top::top(&flags, &arguments),
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());
