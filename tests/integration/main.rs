@@ -57,6 +57,7 @@ mod storage;
 mod store;
 mod streams;
 mod support;
+mod top;
 mod users;
 mod versions;
 mod ws_client;
