@@ -17,6 +17,8 @@ pub enum SendResult {
 }
 
 impl SendResult {
+    pub const ALL: [Self; 4] = [Self::Sent, Self::Failed, Self::Refused, Self::Dropped];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sent => "sent",

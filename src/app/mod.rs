@@ -87,8 +87,9 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (api, links, metrics, collector) =
-        wires.api(views, &handle, &integrity).context("cannot make the key of acknowledgements")?;
+    let (api, links, metrics, collector) = wires
+        .api(views, &handle, &integrity, alerts_handle.counts())
+        .context("cannot make the key of acknowledgements")?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
     let others = metrics_listener.map(|listener| (listener, metrics::routes(metrics)));
     let (others, work) = (others.into_iter().collect(), vec![collector.run().boxed()]);

@@ -11,6 +11,7 @@ use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::AlertCounts;
 use crate::broker::{AckTokens, Broker, Links};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
@@ -87,6 +88,7 @@ impl Wires {
         views: Views,
         handle: &Handle,
         integrity: &IntegrityHandle,
+        alerts: AlertCounts,
     ) -> io::Result<(Api, Links, Metrics, Collector)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
         let integrity = integrity.clone();
@@ -106,6 +108,7 @@ impl Wires {
             settings: settings.clone(),
             drift: self.drift.1.clone(),
             start_phases: self.start_phases.1.clone(),
+            alerts,
             broker: broker.clone(),
             traffic: traffic.clone(),
         });
@@ -114,8 +117,7 @@ impl Wires {
             let metrics = scraped.clone();
             async move { metrics.answer(&headers).await }.boxed()
         });
-        let parts =
-            Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, shutdown };
+        let parts = Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, shutdown };
         Ok((Api::new(parts), links, metrics, collector))
     }
 

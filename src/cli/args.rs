@@ -75,6 +75,8 @@ pub enum Command {
         #[command(subcommand)]
         command: AlertsCommand,
     },
+    /// Watch a running broker in the terminal
+    Top(Top),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -89,6 +91,16 @@ pub struct HealthCheck {
     pub timeout: Duration,
     #[command(flatten)]
     pub output: OutputFlags,
+}
+
+#[derive(Args)]
+pub struct Top {
+    /// Print one picture as text, which takes a few seconds, and end
+    #[arg(long)]
+    pub once: bool,
+    /// Time for each request, such as 2 or 500ms
+    #[arg(long, default_value = "2", value_parser = parse_timeout)]
+    pub timeout: Duration,
 }
 
 #[derive(Args)]

@@ -27,7 +27,7 @@ pub fn health_check(flags: &Flags, arguments: &Arguments) -> Code {
 
 /// What the supervisor itself says.
 async fn of_supervisor(settings: &Settings, kind: CheckScope, deadline: Duration) -> Vec<Check> {
-    let api = ApiClient::new(&settings.api, deadline);
+    let api = ApiClient::new(settings, deadline);
     let mut checks = vec![];
     if matches!(kind, CheckScope::Quick | CheckScope::Full) {
         let ready = async { api.readyz().await.map(|()| "the supervisor is ready".to_owned()) };

@@ -26,6 +26,7 @@ mod login;
 mod run;
 mod selftest;
 mod streams;
+mod top;
 
 use std::ffi::OsString;
 use std::time::Instant;
@@ -115,6 +116,7 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
             StreamsCommand::AcknowledgeLoss(arguments) => streams::acknowledge_loss(&flags, &arguments),
         },
         Command::Alerts { command: AlertsCommand::Test(arguments) } => alerts::test(&flags, &arguments),
+        Command::Top(arguments) => top::top(&flags, &arguments),
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());

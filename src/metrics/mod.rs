@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::alerts::AlertCounts;
 use crate::broker::Broker;
 use crate::http::envelope::{Code, Problem};
 use crate::http::traffic::Traffic;
@@ -55,6 +56,7 @@ pub struct Sources {
     pub drift: watch::Receiver<Drift>,
     /// How long each part of the last start took, in seconds.
     pub start_phases: watch::Receiver<Vec<(&'static str, f64)>>,
+    pub alerts: AlertCounts,
     pub broker: Broker,
     pub traffic: Traffic,
 }
@@ -89,7 +91,7 @@ impl Metrics {
 
     /// What is known without asking anybody.
     fn own(&self, format: Format) -> String {
-        let Sources { status, supervisor, settings, drift, start_phases, broker, traffic } = &self.sources;
+        let Sources { status, supervisor, settings, drift, start_phases, alerts, broker, traffic } = &self.sources;
         let (status, settings) = (status.borrow().clone(), settings.borrow().clone());
         let (drift, start_phases) = (drift.borrow().clone(), start_phases.borrow().clone());
         let restarts_ago: Vec<_> = supervisor.borrow().recent_restarts.iter().map(Instant::elapsed).collect();
@@ -102,6 +104,7 @@ impl Metrics {
             start_phases: &start_phases,
             traffic: &traffic.so_far(),
             process: &Process::now(status.pid),
+            alerts: &alerts.totals(),
             failed_connects: broker.failed_connects(),
             now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         };

@@ -6,8 +6,9 @@ use std::time::Duration;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::exposition::{Distribution, Families, Kind, Labels};
+use crate::alerts::{AlertKind, SendResult, SinkKind, Totals};
 use crate::http::traffic::{Answered, BOUNDS, RequestKind};
-use crate::settings::{Settings, UnauthenticatedListener};
+use crate::settings::{AlertSettings, Settings, UnauthenticatedListener};
 use crate::status::{BrokerStatus, ConditionStatus};
 use crate::streams::Drift;
 
@@ -26,6 +27,8 @@ pub struct Facts<'a> {
     pub start_phases: &'a [(&'static str, f64)],
     pub traffic: &'a [(RequestKind, Answered)],
     pub process: &'a Process,
+    /// What became of alerts.
+    pub alerts: &'a Totals,
     /// Connections of the API to nats-server that could not be made.
     pub failed_connects: u64,
     /// Seconds since 1970.
@@ -44,6 +47,7 @@ pub fn add(facts: &Facts<'_>, families: &mut Families) {
     add_state(facts, families);
     add_streams(facts, families);
     add_security(facts, families);
+    add_alerts(&facts.settings.alerts, facts.alerts, families);
     add_traffic(facts, families);
     add_process(facts.process, families);
 }
@@ -148,6 +152,27 @@ fn add_security(facts: &Facts<'_>, families: &mut Families) {
         let labels = Labels::none().with("file", &tls.cert.to_string_lossy());
         let help = "Time until a certificate expires; negative once it has";
         families.metric("unified_nats_tls_cert_expiry_seconds", Kind::Gauge, help).add(&labels, at - facts.now);
+    }
+}
+
+/// What has not happened yet is 0: what begins with 1 has not increased, so that no rule would see the first.
+fn add_alerts(settings: &AlertSettings, totals: &Totals, families: &mut Families) {
+    let mut all = Totals::new();
+    for (sink, is_set) in [
+        (SinkKind::Webhook, settings.webhook.is_some()),
+        (SinkKind::Slack, settings.slack.is_some()),
+        (SinkKind::Email, settings.mail.is_some()),
+    ] {
+        for kind in AlertKind::ALL.into_iter().filter(|_| is_set) {
+            all.extend(SendResult::ALL.map(|result| ((kind, sink, result), 0)));
+        }
+    }
+    // Receivers that a reload has taken away are told all the same.
+    all.extend(totals);
+    for ((kind, sink, result), count) in all {
+        let labels = Labels::none().and([("kind", kind.name()), ("sink", sink.name()), ("result", result.name())]);
+        let help = "Notifications of alerts, and attempts to send them that failed, by what became of them";
+        families.metric("unified_nats_alerts_total", Kind::Counter, help).add(&labels, count as f64);
     }
 }
 
@@ -265,6 +290,22 @@ mod tests {
             Some(1024.0)
         );
         assert_eq!((cpu_seconds(""), uptime("x", ""), max_fds("")), (None, None, None));
+    }
+
+    #[test]
+    fn alerts_that_nobody_has_got_yet_are_told() {
+        let settings = Settings::load(&[("ALERT_WEBHOOK_URL", "https://hooks.example/x")].as_slice(), &[]).unwrap();
+        let mut families = Families::default();
+        let sent = Totals::from([((AlertKind::Restart, SinkKind::Email, SendResult::Sent), 3)]);
+        add_alerts(&settings.settings.alerts, &sent, &mut families);
+        let text = families.write(crate::metrics::exposition::Format::Text);
+        for line in [
+            "unified_nats_alerts_total{kind=\"restart\",sink=\"webhook\",result=\"refused\"} 0\n",
+            "unified_nats_alerts_total{kind=\"restart\",sink=\"email\",result=\"sent\"} 3\n",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+        assert!(!text.contains("slack"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,6 @@ pub use jetstream::{
 };
 pub use monitor::{
     AccountDetail, Connz, ConsumerDetail, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, StreamDetail, Varz,
-    direct_client, get, parse_healthz, parse_json,
+    direct_client, get, get_as, parse_healthz, parse_json,
 };
 pub use violations::{Denials, PermissionViolations, Violation};

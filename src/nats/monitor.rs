@@ -5,7 +5,8 @@ mod answers;
 use std::path::Path;
 use std::time::Duration;
 
-use reqwest::Client;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, RequestBuilder};
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 
@@ -170,8 +171,27 @@ fn without_slash(url: &str) -> String {
 /// One GET with a deadline for everything and a bound on the answer's length. Gives the URL as it may be
 /// shown, too.
 pub async fn get(client: &Client, url: String, deadline: Duration) -> Result<(String, u16, Vec<u8>), MonitorError> {
-    let request = client.get(&url).timeout(deadline);
-    let url = redact_urls(&url);
+    let shown_url = redact_urls(&url);
+    answer_of(client.get(&url), shown_url, deadline).await
+}
+
+/// The same where somebody has to be let in: with that header Authorization.
+pub async fn get_as(
+    client: &Client,
+    url: String,
+    authorization: HeaderValue,
+    deadline: Duration,
+) -> Result<(String, u16, Vec<u8>), MonitorError> {
+    let shown_url = redact_urls(&url);
+    answer_of(client.get(&url).header(AUTHORIZATION, authorization), shown_url, deadline).await
+}
+
+async fn answer_of(
+    request: RequestBuilder,
+    url: String,
+    deadline: Duration,
+) -> Result<(String, u16, Vec<u8>), MonitorError> {
+    let request = request.timeout(deadline);
     let unreachable = |error: reqwest::Error| MonitorError::Unreachable { url: url.clone(), reason: explain(&error) };
     let mut answer = request.send().await.map_err(unreachable)?;
     let status = answer.status().as_u16();

@@ -32,7 +32,7 @@ mod ws;
 
 pub use batch::lines_of;
 pub use client::ApiClient;
-pub use health::{Health, State};
+pub use health::{Event as Happened, Health, State};
 pub use message::read_message;
 pub use probes::Views;
 pub use router::{document, routes};

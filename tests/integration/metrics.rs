@@ -68,6 +68,7 @@ const OWN: &[(&str, &str)] = &[
     ("unified_nats_series_omitted", "gauge"),
     ("unified_nats_family_messages_total", "counter"),
     ("unified_nats_family_last_message_age_seconds", "gauge"),
+    ("unified_nats_alerts_total", "counter"),
     ("unified_nats_store_disk_free_bytes", "gauge"),
     ("unified_nats_store_write_errors", "gauge"),
     ("unified_nats_insecure", "gauge"),
@@ -115,7 +116,7 @@ async fn consume(broker: &Broker) {
 fn names_kinds_and_labels_are_as_documented() {
     for version in [CURRENT, "2.10.26"] {
         let mut broker = Broker::with_server(version);
-        broker.start();
+        broker.set("ALERT_WEBHOOK_URL", "http://127.0.0.1:9/nobody").start();
         block_on(async {
             JetStream(broker.client().await).publish(SUBJECTS[1], "x").await;
             consume(&broker).await;
@@ -422,7 +423,7 @@ fn of_a_server_that_others_run_the_same_is_told_and_no_password() {
 }
 
 /// Where Debian's prometheus puts it.
-fn is_installed(test: &str, program: &str) -> bool {
+pub fn is_installed(test: &str, program: &str) -> bool {
     let is_there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     if !is_there {
         cannot_run(test, &format!("{program} is not installed"));
@@ -463,7 +464,7 @@ fn promtool_finds_nothing_wrong_with_our_own() {
 }
 
 /// A Prometheus for one test, gone with it.
-struct Prometheus {
+pub struct Prometheus {
     child: std::process::Child,
     url: String,
 }
@@ -476,7 +477,7 @@ impl Drop for Prometheus {
 }
 
 impl Prometheus {
-    fn scrapes(broker: &Broker, port: u16, job: &str) -> Self {
+    pub fn scrapes(broker: &Broker, port: u16, job: &str) -> Self {
         let config = broker.path("prometheus.yml");
         std::fs::write(&config, format!("scrape_configs:\n{job}")).unwrap();
         let url = format!("http://127.0.0.1:{port}");
@@ -491,19 +492,30 @@ impl Prometheus {
 
     /// The value that a query has, once it has one.
     fn query(&self, query: &str) -> Option<String> {
-        let (status, body) = block_on(async {
+        let answer = self.answer(query)?;
+        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+    }
+
+    /// How many series a query has, or what is wrong with it; nothing while it does not answer.
+    pub fn results(&self, query: &str) -> Option<Result<usize, String>> {
+        let answer = self.answer(query)?;
+        Some(match answer["data"]["result"].as_array() {
+            Some(results) => Ok(results.len()),
+            None => Err(answer.to_string()),
+        })
+    }
+
+    fn answer(&self, query: &str) -> Option<serde_json::Value> {
+        let body = block_on(async {
             let query = percent_encoding::utf8_percent_encode(query, percent_encoding::NON_ALPHANUMERIC);
             let request = http_client().get(format!("{}/api/v1/query?query={query}", self.url));
             match request.timeout(PATIENCE).send().await {
-                Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
-                Err(_) => (0, String::new()),
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
             }
         });
-        if status != 200 {
-            return None;
-        }
-        let answer: serde_json::Value = serde_json::from_str(&body).ok()?;
-        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+        // While it starts it answers in words.
+        serde_json::from_str(&body).ok()
     }
 }
 

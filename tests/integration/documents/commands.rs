@@ -28,7 +28,7 @@ const OUR_NAMES: [&str; 7] = [
     "enhanced_jetstream_init",
 ];
 /// What begins with one of these in a sentence is a command of ours without its name.
-const OUR_COMMANDS: [&str; 6] = ["run", "health-check", "selftest", "config", "streams", "alerts"];
+const OUR_COMMANDS: [&str; 7] = ["run", "health-check", "selftest", "config", "streams", "alerts", "top"];
 
 /// Notes its name and arguments, and makes what the next line of a block needs.
 const STAND_IN: &str = r#"#!/bin/sh

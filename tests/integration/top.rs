@@ -1,0 +1,266 @@
+//! `top` in a terminal, and without one.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+use std::sync::{Arc, Mutex};
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::support::*;
+
+/// A program in a terminal of its own.
+struct InTerminal {
+    child: Child,
+    master: std::fs::File,
+    slave: std::os::fd::OwnedFd,
+    before: Termios,
+    written: Arc<Mutex<Vec<u8>>>,
+}
+
+impl InTerminal {
+    fn start(broker: &Broker, arguments: &[&str]) -> Self {
+        let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).unwrap();
+        let before = tcgetattr(pty.slave.as_fd()).unwrap();
+        let end = || pty.slave.try_clone().unwrap();
+        let child = broker.command(arguments).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let master = std::fs::File::from(pty.master);
+        let written = Arc::new(Mutex::new(vec![]));
+        let (mut reading, heard) = (master.try_clone().unwrap(), written.clone());
+        // It ends with the terminal, or with the test.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = reading.read(&mut buffer) {
+                heard.lock().unwrap().extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self { child, master, slave: pty.slave, before, written }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()
+    }
+
+    /// What stands on the screen. Only what has changed is written, to where it belongs.
+    fn screen(&self) -> String {
+        let text = self.text();
+        let mut lines = vec![vec![' '; 120]; 40];
+        let (mut y, mut x) = (0, 0);
+        let mut characters = text.chars().peekable();
+        while let Some(character) = characters.next() {
+            if character != '\u{1b}' {
+                if let Some(cell) = lines.get_mut(y).and_then(|line| line.get_mut(x)) {
+                    *cell = character;
+                }
+                x += 1;
+            } else if characters.next_if_eq(&'[').is_some() {
+                let mut numbers = String::new();
+                while let Some(number) = characters.next_if(|next| !next.is_ascii_alphabetic()) {
+                    numbers.push(number);
+                }
+                match characters.next() {
+                    Some('H') => {
+                        let place: Vec<usize> = numbers.split(';').filter_map(|number| number.parse().ok()).collect();
+                        (y, x) = (place.first().map_or(0, |y| y - 1), place.get(1).map_or(0, |x| x - 1));
+                    }
+                    Some('J') => lines = vec![vec![' '; 120]; 40],
+                    _ => {}
+                }
+            }
+        }
+        lines.into_iter().map(|line| line.into_iter().collect::<String>()).collect::<Vec<_>>().join("\n")
+    }
+
+    fn wait_for_text(&self, text: &str) {
+        wait_for(text, || self.screen().contains(text).then_some(()));
+    }
+
+    fn type_in(&mut self, keys: &[u8]) {
+        self.master.write_all(keys).unwrap();
+    }
+
+    /// Waits for its end; the terminal must be as it was.
+    fn ended(mut self) -> ExitStatus {
+        let status = wait_for("it ends", || self.child.try_wait().unwrap());
+        let text = self.text();
+        let after = tcgetattr(self.slave.as_fd()).unwrap();
+        assert_eq!(after.local_flags, self.before.local_flags, "{text}");
+        assert!(after.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO));
+        wait_for("the picture is gone", || {
+            let text = self.text();
+            let (left, drawn) = (text.rfind("\u{1b}[?1049l"), text.rfind("quits"));
+            (left > drawn && text.rfind("\u{1b}[?25h") > text.rfind("\u{1b}[?25l")).then_some(())
+        });
+        status
+    }
+}
+
+impl Drop for InTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn create_stream(broker: &Broker, name: &str) {
+    let jetstream = JetStream(broker.client().await);
+    let made =
+        jetstream.ask(&format!("$JS.API.STREAM.CREATE.{name}"), json!({ "name": name, "subjects": [name] })).await;
+    assert!(made["error"].is_null(), "{made}");
+}
+
+#[test]
+fn it_follows_the_broker_and_quits() {
+    let mut broker = Broker::new();
+    broker.start();
+    block_on(async { JetStream(broker.client().await).publish(SUBJECTS[1], "x").await });
+    let mut top = InTerminal::start(&broker, &["top"]);
+    for text in ["MARKET_DATA", "volatility_index", "nats-server up", "restarts 0", "q quits"] {
+        top.wait_for_text(text);
+    }
+    assert!(!tcgetattr(top.slave.as_fd()).unwrap().local_flags.contains(LocalFlags::ECHO));
+    block_on(create_stream(&broker, "THIS_CAME_LATER"));
+    top.wait_for_text("THIS_CAME_LATER");
+    // A broker that goes and comes back is followed.
+    assert_eq!(broker.stop(), Some(0));
+    top.wait_for_text("no answer");
+    broker.start();
+    top.wait_for_text("   ready for ");
+    top.type_in(b"xq");
+    assert_eq!(top.ended().code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_and_signals_give_the_terminal_back() {
+    let mut broker = Broker::new();
+    broker.start();
+    let mut top = InTerminal::start(&broker, &["top"]);
+    top.wait_for_text("MARKET_DATA");
+    top.type_in(b"\x03");
+    assert_eq!(top.ended().code(), Some(0));
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let top = InTerminal::start(&broker, &["top"]);
+        top.wait_for_text("MARKET_DATA");
+        kill(Pid::from_raw(top.child.id() as i32), signal).unwrap();
+        assert_eq!(top.ended().signal(), Some(signal as i32));
+    }
+}
+
+#[test]
+fn a_broker_that_hangs_keeps_nobody_from_quitting() {
+    let mut broker = Broker::new();
+    broker.start();
+    let mut top = InTerminal::start(&broker, &["top", "--timeout", "60"]);
+    top.wait_for_text("MARKET_DATA");
+    broker.signal(Signal::SIGSTOP);
+    top.type_in(b"q");
+    assert_eq!(top.ended().code(), Some(0));
+    broker.signal(Signal::SIGCONT);
+}
+
+#[test]
+fn one_picture_is_text() {
+    let mut broker = Broker::new();
+    broker.start();
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        for _ in 0..3 {
+            jetstream.publish(SUBJECTS[1], "x").await;
+        }
+        let request =
+            json!({ "stream_name": "MARKET_DATA", "config": { "durable_name": "reader", "ack_policy": "explicit" } });
+        jetstream.ask("$JS.API.CONSUMER.DURABLE.CREATE.MARKET_DATA.reader", request).await;
+    });
+    let output = broker.output(&["top", "--once"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let line = |begins: &str| {
+        let line = text.lines().find(|line| line.starts_with(begins)).unwrap_or_else(|| panic!("{begins}\n{text}"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(line("trade")[2], "3", "{text}");
+    assert_eq!(line("MARKET_DATA")[2], "3", "{text}");
+    assert_eq!(line("reader")[..3], ["reader", "MARKET_DATA", "3"], "{text}");
+    assert!(line("unified-nats").contains(&"ready".to_owned()), "{text}");
+}
+
+#[test]
+fn it_is_let_in_where_somebody_has_to_be() {
+    let token: &[(&str, &str)] = &[("API_TOKEN", "full-token-of-the-api")];
+    let reading: &[(&str, &str)] = &[("API_TOKEN", "full-token-of-the-api"), ("API_READ_TOKEN", "token-for-reading")];
+    let users: &[(&str, &str)] = &[
+        ("NATS_AUTH_ENABLED", "true"),
+        ("NATS_AUTH_USERNAME", "tester"),
+        ("NATS_AUTH_PASSWORD", "a-long-password-of-a-test"),
+    ];
+    let nats_token: &[(&str, &str)] = &[("NATS_AUTH_ENABLED", "true"), ("NATS_AUTH_TOKEN", "a-long-token-of-a-test")];
+    for settings in [token, reading, users, nats_token] {
+        let mut broker = Broker::new();
+        for (name, value) in settings {
+            broker.set(name, value);
+        }
+        broker.start();
+        let output = broker.output(&["top", "--once"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && text.contains("\nMARKET_DATA") && !text.contains("\n! "),
+            "{settings:?} {text}"
+        );
+        for (_, secret) in settings {
+            assert!(*secret == "true" || !text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[test]
+fn it_says_whom_it_cannot_log_in_as() {
+    let mut broker = Broker::new();
+    let users = broker.path("users.yml");
+    let hash = "$2a$04$ZsHR3dPYwBhYz0ZyXDbIheQQf0.nkJXmMxOJZJUjHaV3o5xVDxZ9u";
+    std::fs::write(&users, json!({ "users": [{ "user": "tester", "password": hash }] }).to_string()).unwrap();
+    broker.set("NATS_AUTH_ENABLED", "true").set("NATS_USERS_FILE", users.display()).start();
+    let output = broker.output(&["top", "--once"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\n! cannot log in to the API: ") && text.contains("API_READ_TOKEN"), "{text}");
+    assert!(text.contains("ready for"), "{text}");
+}
+
+#[test]
+fn it_says_what_it_cannot() {
+    let broker = Broker::new();
+    let output = broker.output(&["top"]);
+    assert_eq!(output.status.code(), Some(64));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        words.contains("no terminal") && words.contains("docker exec -it") && words.contains("top --once"),
+        "{words}"
+    );
+    let output = broker.output(&["top", "--once"]);
+    assert_eq!(output.status.code(), Some(69));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.starts_with("cannot show the broker: cannot reach http://127.0.0.1:"), "{words}");
+}
+
+#[test]
+fn without_the_api_the_port_for_metrics_is_asked() {
+    let mut broker = Broker::new();
+    let port = broker.ports.cluster;
+    broker.set("API_ENABLED", "false").set("PROMETHEUS_ENABLED", "true").set("PROMETHEUS_HOST", "127.0.0.1");
+    broker.set("PROMETHEUS_PORT", port).set("PROMETHEUS_PREFIX", "nats").start();
+    let output = broker.output(&["top", "--once"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\nMARKET_DATA") && text.contains("connections"), "{text}");
+    assert_eq!(broker.stop(), Some(0));
+    let mut neither = Broker::new();
+    neither.set("API_ENABLED", "false").start();
+    let output = neither.output(&["top", "--once"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("set API_ENABLED or PROMETHEUS_ENABLED to true"), "{text}");
+}
