@@ -1,0 +1,171 @@
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::status::{Condition, ConditionStatus, Counters, Events, Verdict};
+
+fn status(verdict: Verdict) -> BrokerStatus {
+    BrokerStatus {
+        verdict,
+        state: "ready",
+        reason: None,
+        since: UNIX_EPOCH,
+        is_ready: true,
+        ever_ready: true,
+        pid: Some(7),
+        generation: None,
+        counters: Counters::default(),
+        conditions: vec![],
+        checks: BTreeMap::new(),
+        checked_at: None,
+        observed: crate::health::Observations::default(),
+        events: Arc::new(Events::default()),
+    }
+}
+
+fn jsz() -> Jsz {
+    serde_json::from_value(json!({ "storage": 600, "config": { "max_storage": 1000 }, "account_details": [{
+        "name": "$G", "stream_detail": [{
+            "name": "S<script>", "config": { "max_msgs": 100, "max_bytes": -1 }, "state": { "messages": 85, "bytes": 600 },
+            "consumer_detail": [
+                { "name": "idle", "num_pending": 0 }, { "name": "late", "num_pending": 5000, "num_ack_pending": 3 },
+            ],
+        }],
+    }] }))
+    .unwrap()
+}
+
+fn view(change: impl FnOnce(&mut Known<'_>)) -> View {
+    let (status, jsz, rates) = (status(Verdict::Healthy), jsz(), Rates::default());
+    let (past, stale_after) = (Past::default(), BTreeMap::from([(DataType::Liquidation, Duration::from_secs(90))]));
+    let mut families: Vec<_> = DataType::ALL.map(|family| (family, 5, Some(1.0))).to_vec();
+    families[2].2 = Some(7200.0);
+    families[7].2 = Some(100.0);
+    let mut known = Known {
+        status: &status,
+        is_silent: false,
+        families: &families,
+        stale_after: &stale_after,
+        varz: None,
+        jsz: Some((&jsz, None)),
+        lags: &[("S<script>".to_owned(), "late".to_owned(), 61.0)],
+        store: Store::of(Some(&jsz), Some(300)),
+        rates: &rates,
+        past: &past,
+        has_jetstream: true,
+        environment: "test",
+    };
+    change(&mut known);
+    View::of(&known)
+}
+
+#[test]
+fn the_headline_says_how_the_broker_is_who_is_quiet_and_when_the_disk_is_full() {
+    let headline = view(|_| {}).headline;
+    assert_eq!((headline.tone, headline.verdict), (Tone::Good, "healthy"));
+    assert_eq!(headline.quiet.text, "silent for too long: liquidation (1 min); quiet: funding_rate (for 2 h)");
+    assert_eq!(headline.store.text, "300 B left on the disk; when it will be full is known after five minutes");
+    let quiet = DataType::ALL.map(|family| (family, 0, (family == DataType::Trade).then_some(1.0)));
+    let text = view(|known| known.families = &quiet).headline.quiet.text;
+    assert!(
+        text.starts_with("quiet: orderbook, funding_rate") && text.ends_with("liquidation (no message yet)"),
+        "{text}"
+    );
+    let full = Past { full_in: Some(7200.0), ..Past::default() };
+    let headline = view(|known| known.past = &full).headline;
+    assert_eq!(headline.store.text, "full in 2 h at the growth of the last hour: 300 B left on the disk");
+    assert_eq!(headline.store.tone, Tone::Warn);
+    let hour = Past { hour: vec![Row::default(); 30], ..Past::default() };
+    let headline = view(|known| (known.past, known.store.disk_free) = (&hour, Some(5000.0))).headline;
+    assert!(headline.store.text.starts_with("will not be full within a year"), "{headline:?}");
+    assert!(headline.store.text.ends_with("400 B left up to its limit"), "{headline:?}");
+    let headline = view(|known| known.families = &[]).headline;
+    assert_eq!(headline.quiet.text, "the families have not been counted yet");
+}
+
+#[test]
+fn a_broker_that_is_not_well_says_why() {
+    let mut unhealthy = status(Verdict::Unhealthy);
+    unhealthy.reason = Some("no room".to_owned());
+    let failed = |reason: &str| Condition {
+        kind: "storage",
+        status: ConditionStatus::Failed,
+        reason: Some(reason.to_owned()),
+        since: UNIX_EPOCH,
+    };
+    unhealthy.conditions = vec![failed("no room"), failed("a stream is missing")];
+    let view_of_it = view(|known| known.status = &unhealthy);
+    assert_eq!(view_of_it.headline.tone, Tone::Bad);
+    assert_eq!(view_of_it.headline.reasons, ["no room", "a stream is missing"], "each once");
+    let silent = view(|known| known.is_silent = true);
+    assert_eq!((silent.headline.tone, silent.headline.verdict), (Tone::Bad, "silent"));
+}
+
+#[test]
+fn tables_put_first_what_is_behind_and_escape_what_others_have_named() {
+    let view = view(|_| {});
+    assert_eq!(view.consumers.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["late", "idle"]);
+    let page = Pages::new().unwrap().page(Some(&view)).unwrap();
+    assert!(page.contains("S&lt;script&gt;") && !page.contains("S<script>"));
+    assert!(page.contains("85 %, nearly full"), "not by colour alone");
+    for family in DataType::ALL {
+        assert!(page.contains(&format!("data-family=\"{}\"", family.name())));
+    }
+    assert!(!page.contains("style=") && !page.contains("<style"), "the policy forbids it");
+}
+
+#[test]
+fn the_shell_holds_no_data_and_names_the_families() {
+    let shell = Pages::new().unwrap().page(None).unwrap();
+    assert!(DataType::ALL.iter().all(|family| shell.contains(family.name())));
+    assert!(!shell.contains("<table") && shell.contains("<noscript>"));
+}
+
+#[test]
+fn only_what_has_changed_is_sent() {
+    let sample = |families: &str, charts: &str| Sample {
+        title: "t".to_owned(),
+        tone: Tone::Good,
+        sections: vec![("headline", "same".into()), ("families", families.into())],
+        charts: charts.into(),
+    };
+    let (first, second) = (sample("1", "{}"), sample("2", "{}"));
+    assert!(difference(None, &first).contains("headline") && difference(None, &first).contains("event: charts"));
+    let text = difference(Some(&first), &second);
+    assert_eq!(
+        text,
+        "event: sections\ndata: {\"title\":\"t\",\"tone\":\"good\",\"sections\":{\"families\":\"2\"}}\n\n"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_nats_server_for_a_dashboard_that_is_not_open() {
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counting = asked.clone();
+    let (_status, seen) = watch::channel(Arc::new(status(Verdict::Healthy)));
+    let settings = Settings::load(&[], &[]).unwrap().settings;
+    let (_settings, in_force) = watch::channel(Arc::new(settings));
+    let (dashboard, sampler) = Dashboard::new(Sources {
+        status: seen,
+        settings: in_force,
+        observe: Arc::new(move || {
+            counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Box::pin(async { Observed::default() })
+        }),
+        past: Arc::new(|_| Past::default()),
+        shutdown: CancellationToken::new(),
+    })
+    .unwrap();
+    tokio::spawn(sampler.run());
+    let so_far = || asked.load(std::sync::atomic::Ordering::Relaxed);
+    sleep(PERIOD * 10).await;
+    assert_eq!(so_far(), 0);
+    let open = [dashboard.live(), dashboard.live(), dashboard.live()];
+    sleep(PERIOD * 10).await;
+    assert!((9..=11).contains(&so_far()), "{} for all of them", so_far());
+    drop(open);
+    sleep(PERIOD * 2).await;
+    let before = so_far();
+    sleep(PERIOD * 10).await;
+    assert_eq!(so_far(), before);
+}
