@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::DataType;
+use crate::errors::in_one_line;
 use crate::http::envelope::{Code, Problem};
 use crate::nats::Jsz;
 use crate::settings::Settings;
@@ -136,7 +137,7 @@ impl Dashboard {
         match made {
             Ok(page) => (PAGE_HEADERS, page).into_response(),
             Err(error) => {
-                tracing::error!("cannot lay out the dashboard: {}", crate::errors::in_one_line(&error));
+                tracing::error!("cannot lay out the dashboard: {}", in_one_line(&error));
                 let message = "the dashboard could not be laid out; the log of the broker says why";
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR, Code::InternalError, message).into_response()
             }
@@ -256,7 +257,7 @@ impl Sampler {
             status.mark_unchanged();
             match shared.sample().await {
                 Ok(sample) => _ = shared.samples.send_replace(Some(Arc::new(sample))),
-                Err(error) => tracing::error!("cannot lay out the dashboard: {}", crate::errors::in_one_line(&error)),
+                Err(error) => tracing::error!("cannot lay out the dashboard: {}", in_one_line(&error)),
             }
             sleep(SHORTEST).await;
             tokio::select! {

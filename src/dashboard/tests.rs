@@ -35,75 +35,106 @@ fn jsz() -> Jsz {
     .unwrap()
 }
 
-fn view(change: impl FnOnce(&mut Known<'_>)) -> View {
-    let (status, jsz, rates) = (status(Verdict::Healthy), jsz(), Rates::default());
-    let (past, stale_after) = (Past::default(), BTreeMap::from([(DataType::Liquidation, Duration::from_secs(90))]));
-    let mut families: Vec<_> = DataType::ALL.map(|family| (family, 5, Some(1.0))).to_vec();
-    families[2].2 = Some(7200.0);
-    families[7].2 = Some(100.0);
-    let mut known = Known {
-        status: &status,
-        is_silent: false,
-        families: &families,
-        stale_after: &stale_after,
-        varz: None,
-        jsz: Some((&jsz, None)),
-        lags: &[("S<script>".to_owned(), "late".to_owned(), 61.0)],
-        store: Store::of(Some(&jsz), Some(300)),
-        rates: &rates,
-        past: &past,
-        has_jetstream: true,
-        environment: "test",
-    };
-    change(&mut known);
-    View::of(&known)
+/// A broker that is well, with all that is known of it.
+struct Fixture {
+    status: BrokerStatus,
+    jsz: Jsz,
+    rates: Rates,
+    past: Past,
+    stale_after: BTreeMap<DataType, Duration>,
+    families: Vec<(DataType, u64, Option<f64>)>,
+    lags: Vec<(String, String, f64)>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let mut families: Vec<_> = DataType::ALL.map(|family| (family, 5, Some(1.0))).to_vec();
+        families[2].2 = Some(7200.0);
+        families[7].2 = Some(100.0);
+        Self {
+            status: status(Verdict::Healthy),
+            jsz: jsz(),
+            rates: Rates::default(),
+            past: Past::default(),
+            stale_after: BTreeMap::from([(DataType::Liquidation, Duration::from_secs(90))]),
+            families,
+            lags: vec![("S<script>".to_owned(), "late".to_owned(), 61.0)],
+        }
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            status: &self.status,
+            is_silent: false,
+            families: &self.families,
+            stale_after: &self.stale_after,
+            varz: None,
+            jsz: Some((&self.jsz, None)),
+            lags: &self.lags,
+            store: Store::of(Some(&self.jsz), Some(300)),
+            rates: &self.rates,
+            past: &self.past,
+            has_jetstream: true,
+            environment: "test",
+        }
+    }
+
+    fn view(&self) -> View {
+        View::of(&self.known())
+    }
 }
 
 #[test]
 fn the_headline_says_how_the_broker_is_who_is_quiet_and_when_the_disk_is_full() {
-    let headline = view(|_| {}).headline;
+    let mut broker = Fixture::new();
+    let headline = broker.view().headline;
     assert_eq!((headline.tone, headline.verdict), (Tone::Good, "healthy"));
     assert_eq!(headline.quiet.text, "silent for too long: liquidation (1 min); quiet: funding_rate (for 2 h)");
     assert_eq!(headline.store.text, "300 B left on the disk; when it will be full is known after five minutes");
-    let quiet = DataType::ALL.map(|family| (family, 0, (family == DataType::Trade).then_some(1.0)));
-    let text = view(|known| known.families = &quiet).headline.quiet.text;
-    assert!(
-        text.starts_with("quiet: orderbook, funding_rate") && text.ends_with("liquidation (no message yet)"),
-        "{text}"
-    );
-    let full = Past { full_in: Some(7200.0), ..Past::default() };
-    let headline = view(|known| known.past = &full).headline;
+    broker.past.full_in = Some(7200.0);
+    let headline = broker.view().headline;
     assert_eq!(headline.store.text, "full in 2 h at the growth of the last hour: 300 B left on the disk");
     assert_eq!(headline.store.tone, Tone::Warn);
-    let hour = Past { hour: vec![Row::default(); 30], ..Past::default() };
-    let headline = view(|known| (known.past, known.store.disk_free) = (&hour, Some(5000.0))).headline;
-    assert!(headline.store.text.starts_with("will not be full within a year"), "{headline:?}");
-    assert!(headline.store.text.ends_with("400 B left up to its limit"), "{headline:?}");
-    let headline = view(|known| known.families = &[]).headline;
-    assert_eq!(headline.quiet.text, "the families have not been counted yet");
+    broker.past = Past { hour: vec![Row::default(); 30], ..Past::default() };
+    let store = Store::of(Some(&broker.jsz), Some(5000));
+    let text = View::of(&Known { store, ..broker.known() }).headline.store.text;
+    assert!(text.starts_with("will not be full within a year"), "{text}");
+    assert!(text.ends_with("400 B left up to its limit"), "{text}");
+}
+
+#[test]
+fn families_that_are_quiet_alike_are_named_together() {
+    let mut broker = Fixture::new();
+    broker.families = DataType::ALL.map(|family| (family, 0, (family == DataType::Trade).then_some(1.0))).to_vec();
+    let text = broker.view().headline.quiet.text;
+    assert!(text.starts_with("quiet: orderbook, funding_rate"), "{text}");
+    assert!(text.ends_with("liquidation (no message yet)"), "{text}");
+    broker.families.clear();
+    assert_eq!(broker.view().headline.quiet.text, "the families have not been counted yet");
 }
 
 #[test]
 fn a_broker_that_is_not_well_says_why() {
-    let mut unhealthy = status(Verdict::Unhealthy);
-    unhealthy.reason = Some("no room".to_owned());
+    let mut broker = Fixture::new();
+    broker.status = status(Verdict::Unhealthy);
+    broker.status.reason = Some("no room".to_owned());
     let failed = |reason: &str| Condition {
         kind: "storage",
         status: ConditionStatus::Failed,
         reason: Some(reason.to_owned()),
         since: UNIX_EPOCH,
     };
-    unhealthy.conditions = vec![failed("no room"), failed("a stream is missing")];
-    let view_of_it = view(|known| known.status = &unhealthy);
-    assert_eq!(view_of_it.headline.tone, Tone::Bad);
-    assert_eq!(view_of_it.headline.reasons, ["no room", "a stream is missing"], "each once");
-    let silent = view(|known| known.is_silent = true);
-    assert_eq!((silent.headline.tone, silent.headline.verdict), (Tone::Bad, "silent"));
+    broker.status.conditions = vec![failed("no room"), failed("a stream is missing")];
+    let headline = broker.view().headline;
+    assert_eq!(headline.tone, Tone::Bad);
+    assert_eq!(headline.reasons, ["no room", "a stream is missing"], "each once");
+    let silent = View::of(&Known { is_silent: true, ..Fixture::new().known() }).headline;
+    assert_eq!((silent.tone, silent.verdict), (Tone::Bad, "silent"));
 }
 
 #[test]
 fn tables_put_first_what_is_behind_and_escape_what_others_have_named() {
-    let view = view(|_| {});
+    let view = Fixture::new().view();
     assert_eq!(view.consumers.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["late", "idle"]);
     let page = Pages::new().unwrap().page(Some(&view)).unwrap();
     assert!(page.contains("S&lt;script&gt;") && !page.contains("S<script>"));
