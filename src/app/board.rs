@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
-use crate::dashboard::{Observed, Past, Row};
+use crate::alerts::Alert;
+use crate::dashboard::{Observed, OpenAlert, Past, Row};
 use crate::metrics::{self, Metrics, Observation};
 
 /// Rows of the history in an hour, and between two of a day.
@@ -35,6 +37,18 @@ pub fn past(metrics: Metrics) -> Arc<dyn Fn(Option<f64>) -> Past + Send + Sync> 
             }
         })
     })
+}
+
+pub fn alerts(open: watch::Receiver<Arc<[Alert]>>) -> Arc<dyn Fn() -> Vec<OpenAlert> + Send + Sync> {
+    let alert = |alert: &Alert| OpenAlert {
+        kind: alert.kind.to_string(),
+        object: alert.object.clone(),
+        severity: alert.severity.name(),
+        since: alert.since.clone(),
+        summary: alert.summary.clone(),
+        action: alert.action.clone(),
+    };
+    Arc::new(move || open.borrow().iter().map(alert).collect())
 }
 
 fn row(row: &metrics::Row) -> Row {

@@ -88,7 +88,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (api, links, metrics, collector, sampler) = wires.api(views, &handle, &integrity)?;
+    let (api, links, metrics, collector, sampler) = wires.api(views, &handle, &integrity, alerts_handle.open())?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
     let others = metrics_listener.map(|listener| (listener, metrics::routes(metrics)));
     let (others, work) = (others.into_iter().collect(), vec![collector.run().boxed(), sampler.run().boxed()]);

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::board;
+use crate::alerts::Alert;
 use crate::broker::{AckTokens, Broker, Links};
 use crate::dashboard::{self, Dashboard, Sampler};
 use crate::domain::Generation;
@@ -90,6 +91,7 @@ impl Wires {
         views: Views,
         handle: &Handle,
         integrity: &IntegrityHandle,
+        alerts: watch::Receiver<Arc<[Alert]>>,
     ) -> anyhow::Result<(Api, Links, Metrics, Collector, Sampler)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
         let integrity = integrity.clone();
@@ -117,7 +119,8 @@ impl Wires {
             let metrics = scraped.clone();
             async move { metrics.answer(&headers).await }.boxed()
         });
-        let (home, sampler) = self.dashboard(&views, &metrics, &shutdown).context("cannot make the dashboard")?;
+        let (home, sampler) =
+            self.dashboard(&views, &metrics, alerts, &shutdown).context("cannot make the dashboard")?;
         let parts =
             Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, home, shutdown };
         Ok((Api::new(parts), links, metrics, collector, sampler))
@@ -128,6 +131,7 @@ impl Wires {
         &self,
         views: &Views,
         metrics: &Metrics,
+        alerts: watch::Receiver<Arc<[Alert]>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<(Home, Sampler)> {
         let (dashboard, sampler) = Dashboard::new(dashboard::Sources {
@@ -135,6 +139,7 @@ impl Wires {
             settings: self.in_force.1.clone(),
             observe: board::observe(metrics.clone()),
             past: board::past(metrics.clone()),
+            alerts: board::alerts(alerts),
             shutdown: shutdown.clone(),
         })?;
         let (page, live) = (dashboard.clone(), dashboard);

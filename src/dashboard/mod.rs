@@ -36,6 +36,7 @@ use crate::status::BrokerStatus;
 use page::{Pages, Section};
 use past::{LastCounts, Rates};
 pub use past::{Past, Row};
+pub use view::OpenAlert;
 use view::{Known, Store, Tone, View};
 
 /// Between two samples while somebody watches.
@@ -74,6 +75,7 @@ pub struct Sources {
     pub observe: Arc<dyn Fn() -> BoxFuture<'static, Observed> + Send + Sync>,
     /// The last day, and when the store holds that many bytes.
     pub past: Arc<dyn Fn(Option<f64>) -> Past + Send + Sync>,
+    pub alerts: Arc<dyn Fn() -> Vec<OpenAlert> + Send + Sync>,
     /// The port closes: streams of events end.
     pub shutdown: CancellationToken,
 }
@@ -198,6 +200,7 @@ impl Shared {
         let store = Store::of(observed.jsz.as_deref(), observed.disk_free);
         let past = (self.sources.past)(store.most());
         let (rates, is_silent, jsz) = self.remember(&observed, &past, status.generation.is_some(), now);
+        let alerts = (self.sources.alerts)();
         let view = View::of(&Known {
             status: &status,
             is_silent,
@@ -206,6 +209,7 @@ impl Shared {
             varz: observed.varz.as_deref(),
             jsz: jsz.as_ref().map(|(at, jsz)| (&**jsz, observed.jsz.is_none().then_some(*at))),
             lags: &observed.lags,
+            alerts: &alerts,
             store,
             rates: &rates,
             past: &past,

@@ -8,9 +8,11 @@ use tera::{Context, Tera};
 use super::view::View;
 
 /// The parts of the page that change, by the id of the element that holds them.
-pub const SECTIONS: [&str; 7] = ["headline", "facts", "families", "streams", "consumers", "conditions", "events"];
+pub const SECTIONS: [&str; 8] =
+    ["headline", "alerts", "facts", "families", "streams", "consumers", "conditions", "events"];
 
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
+    ("dashboard/alerts.html", include_str!("../../templates/dashboard/alerts.html")),
     ("dashboard.html", include_str!("../../templates/dashboard.html")),
     ("dashboard/headline.html", include_str!("../../templates/dashboard/headline.html")),
     ("dashboard/facts.html", include_str!("../../templates/dashboard/facts.html")),
@@ -37,6 +39,7 @@ struct Sections<'a> {
     title: String,
     tone: super::view::Tone,
     headline: &'a str,
+    alerts: &'a str,
     facts: &'a str,
     families: &'a str,
     streams: &'a str,
@@ -77,6 +80,7 @@ impl Pages {
             title: title(view),
             tone: view.headline.tone,
             headline: of("headline"),
+            alerts: of("alerts"),
             facts: of("facts"),
             families: of("families"),
             streams: of("streams"),

@@ -44,6 +44,7 @@ struct Fixture {
     stale_after: BTreeMap<DataType, Duration>,
     families: Vec<(DataType, u64, Option<f64>)>,
     lags: Vec<(String, String, f64)>,
+    alerts: Vec<OpenAlert>,
 }
 
 impl Fixture {
@@ -58,6 +59,7 @@ impl Fixture {
             past: Past::default(),
             stale_after: BTreeMap::from([(DataType::Liquidation, Duration::from_secs(90))]),
             families,
+            alerts: vec![],
             lags: vec![("S<script>".to_owned(), "late".to_owned(), 61.0)],
         }
     }
@@ -71,6 +73,7 @@ impl Fixture {
             varz: None,
             jsz: Some((&self.jsz, None)),
             lags: &self.lags,
+            alerts: &self.alerts,
             store: Store::of(Some(&self.jsz), Some(300)),
             rates: &self.rates,
             past: &self.past,
@@ -146,6 +149,25 @@ fn tables_put_first_what_is_behind_and_escape_what_others_have_named() {
 }
 
 #[test]
+fn open_alerts_stand_below_the_headline() {
+    let mut broker = Fixture::new();
+    let page = |broker: &Fixture| Pages::new().unwrap().page(Some(&broker.view())).unwrap();
+    assert!(page(&broker).contains("No alert is open."));
+    broker.alerts = vec![OpenAlert {
+        kind: "disk_low".to_owned(),
+        object: String::new(),
+        severity: "warning",
+        since: "2026-11-27T03:00:00.000Z".to_owned(),
+        summary: "the <disk> is nearly full".to_owned(),
+        action: "Make room".to_owned(),
+    }];
+    let page = page(&broker);
+    for text in ["disk_low", "warning", "the &lt;disk&gt; is nearly full", "Make room"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
 fn the_shell_holds_no_data_and_names_the_families() {
     let shell = Pages::new().unwrap().page(None).unwrap();
     assert!(DataType::ALL.iter().all(|family| shell.contains(family.name())));
@@ -184,6 +206,7 @@ async fn nobody_asks_nats_server_for_a_dashboard_that_is_not_open() {
             Box::pin(async { Observed::default() })
         }),
         past: Arc::new(|_| Past::default()),
+        alerts: Arc::new(Vec::new),
         shutdown: CancellationToken::new(),
     })
     .unwrap();

@@ -16,6 +16,7 @@ use crate::status::{BrokerStatus, ConditionStatus, Event, Verdict};
 const MOST_STREAMS: usize = 50;
 const MOST_CONSUMERS: usize = 50;
 const MOST_EVENTS: usize = 20;
+const MOST_ALERTS: usize = 20;
 /// A family is moving while its last message is younger.
 const MOVING: f64 = 60.0;
 /// What is fuller is said in words.
@@ -35,12 +36,27 @@ pub struct Known<'a> {
     /// What JetStream holds, and when that was so where it is not now.
     pub jsz: Option<(&'a Jsz, Option<SystemTime>)>,
     pub lags: &'a [(String, String, f64)],
+    pub alerts: &'a [OpenAlert],
     /// What the store may come to hold, in bytes, and what it holds.
     pub store: Store,
     pub rates: &'a Rates,
     pub past: &'a Past,
     pub has_jetstream: bool,
     pub environment: &'a str,
+}
+
+/// An alert that was raised and is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OpenAlert {
+    pub kind: String,
+    /// What of; empty where there is only one.
+    pub object: String,
+    /// `critical`, `warning` or `info`.
+    pub severity: &'static str,
+    /// RFC 3339.
+    pub since: String,
+    pub summary: String,
+    pub action: String,
 }
 
 /// The room of the store. Unknown is [`None`].
@@ -102,6 +118,9 @@ pub struct View {
     pub families: Vec<Family>,
     pub streams: Streams,
     pub consumers: Consumers,
+    pub alerts: Vec<OpenAlert>,
+    /// Those that are no further in the list.
+    pub alerts_omitted: usize,
     pub conditions: Vec<Condition>,
     pub restarts: Vec<Fact>,
     pub events: Vec<Happened>,
@@ -215,6 +234,8 @@ impl View {
             facts: facts(known),
             streams: streams(known),
             consumers: consumers(known),
+            alerts: known.alerts.iter().take(MOST_ALERTS).cloned().collect(),
+            alerts_omitted: known.alerts.len().saturating_sub(MOST_ALERTS),
             conditions: known.status.conditions.iter().map(condition).collect(),
             restarts: restarts(known.status),
             events: known.status.events.iter().rev().take(MOST_EVENTS).map(happened).collect(),
