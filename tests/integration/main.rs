@@ -9,6 +9,7 @@ mod certificates;
 mod cluster;
 mod commands;
 mod conf;
+mod dashboard;
 mod declared;
 mod documents;
 mod executable;
