@@ -81,7 +81,13 @@
       value: (_, value) => (value === null || value === undefined ? "–" : format([value])[0]) });
     return new uPlot({
       width: place.clientWidth, height: 170, cursor: { drag: { x: false, y: false } }, legend: { show: true },
-      scales: { y: { range: (_, least, most) => [0, Math.max(most || 0, 1) * 1.1] } },
+      scales: {
+        x: { range: (_, least, most) => {
+          const [from, to] = [least ?? Date.now() / 1000, most ?? Date.now() / 1000];
+          return to > from ? [from, to] : [from - 300, to + 300];
+        } },
+        y: { range: (_, least, most) => [0, Math.max(most || 0, 1) * 1.1] },
+      },
       axes: [{ ...axis, space: 70, values: (_, values) => values.map(time) }, { ...axis, size: 56, values: (_, values) => format(values) }],
       series: [{ label: "Time", value: (_, at) => time(at) }, ...lines.map(serie)],
     }, lines.map(() => []).concat([[]]), place);

@@ -210,6 +210,7 @@ impl Shared {
             jsz: jsz.as_ref().map(|(at, jsz)| (&**jsz, observed.jsz.is_none().then_some(*at))),
             lags: &observed.lags,
             alerts: &alerts,
+            has_receivers: settings.alerts.has_sinks(),
             store,
             rates: &rates,
             past: &past,

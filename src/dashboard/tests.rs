@@ -74,6 +74,7 @@ impl Fixture {
             jsz: Some((&self.jsz, None)),
             lags: &self.lags,
             alerts: &self.alerts,
+            has_receivers: true,
             store: Store::of(Some(&self.jsz), Some(300)),
             rates: &self.rates,
             past: &self.past,
@@ -153,6 +154,8 @@ fn open_alerts_stand_below_the_headline() {
     let mut broker = Fixture::new();
     let page = |broker: &Fixture| Pages::new().unwrap().page(Some(&broker.view())).unwrap();
     assert!(page(&broker).contains("No alert is open."));
+    let unheard = View::of(&Known { has_receivers: false, ..broker.known() }).no_alerts;
+    assert!(unheard.contains("ALERT_WEBHOOK_URL"), "{unheard}");
     broker.alerts = vec![OpenAlert {
         kind: "disk_low".to_owned(),
         object: String::new(),

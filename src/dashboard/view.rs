@@ -37,6 +37,8 @@ pub struct Known<'a> {
     pub jsz: Option<(&'a Jsz, Option<SystemTime>)>,
     pub lags: &'a [(String, String, f64)],
     pub alerts: &'a [OpenAlert],
+    /// Somebody is set who hears of alerts; nobody looks for any otherwise.
+    pub has_receivers: bool,
     /// What the store may come to hold, in bytes, and what it holds.
     pub store: Store,
     pub rates: &'a Rates,
@@ -121,6 +123,7 @@ pub struct View {
     pub alerts: Vec<OpenAlert>,
     /// Those that are no further in the list.
     pub alerts_omitted: usize,
+    pub no_alerts: &'static str,
     pub conditions: Vec<Condition>,
     pub restarts: Vec<Fact>,
     pub events: Vec<Happened>,
@@ -235,6 +238,10 @@ impl View {
             streams: streams(known),
             consumers: consumers(known),
             alerts: known.alerts.iter().take(MOST_ALERTS).cloned().collect(),
+            no_alerts: match known.has_receivers {
+                true => "No alert is open.",
+                false => "No receiver of alerts is set (ALERT_WEBHOOK_URL and others), so that none is raised.",
+            },
             alerts_omitted: known.alerts.len().saturating_sub(MOST_ALERTS),
             conditions: known.status.conditions.iter().map(condition).collect(),
             restarts: restarts(known.status),
