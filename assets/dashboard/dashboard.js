@@ -82,9 +82,10 @@
     return new uPlot({
       width: place.clientWidth, height: 170, cursor: { drag: { x: false, y: false } }, legend: { show: true },
       scales: {
-        x: { range: (_, least, most) => {
-          const [from, to] = [least ?? Date.now() / 1000, most ?? Date.now() / 1000];
-          return to > from ? [from, to] : [from - 300, to + 300];
+        // uPlot would give a day to a chart of one point.
+        x: { range: (plot, least, most) => {
+          const at = least ?? Date.now() / 1000;
+          return plot.data[0].length > 1 ? [least, most] : [at - 300, at + 300];
         } },
         y: { range: (_, least, most) => [0, Math.max(most || 0, 1) * 1.1] },
       },
