@@ -85,7 +85,7 @@ if [ ! -x .cache/bench/bin/python ]; then
 fi
 
 # What is measured is the sources: a table or a script that changed since does not matter.
-sources=(src templates build.rs Cargo.toml Cargo.lock)
+sources=(src templates assets build.rs Cargo.toml Cargo.lock)
 commit=$(git log -1 --format=%h -- "${sources[@]}" 2>/dev/null || echo unknown)
 if ! git diff --quiet HEAD -- "${sources[@]}" 2>/dev/null; then
     commit+=" with changes"

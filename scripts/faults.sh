@@ -136,7 +136,7 @@ else
 fi
 
 # What is tested is the sources: a test or a script that changed since does not matter.
-sources=(src templates build.rs Cargo.toml Cargo.lock)
+sources=(src templates assets build.rs Cargo.toml Cargo.lock)
 commit=$(git log -1 --format=%h -- "${sources[@]}" 2>/dev/null || echo unknown)
 if ! git diff --quiet HEAD -- "${sources[@]}" 2>/dev/null; then
     commit+=" with changes"

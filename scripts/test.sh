@@ -232,6 +232,15 @@ install_node_client() {
         nats@2.29.3 eventsource@4.1.1 ws@8.23.0 >&2
 }
 
+# The browser of the dashboard's tests, and what drives it.
+install_browser() {
+    if ! command -v chromium >/dev/null; then
+        as_root_on_debian && apt_install chromium || return 1
+    fi
+    install_node_client &&
+        npm install --silent --no-fund --no-audit --prefix "$cache/node" playwright-core@1.65.1 axe-core@4.14.1 >&2
+}
+
 # ---- the checks ----
 
 yaml_files() {
@@ -316,6 +325,14 @@ if [ -n "$nextest" ]; then
 else
     echo "cargo-nextest could not be installed: cargo test runs the tests instead" >&2
     suite "tests" report_cargo_test cargo test --locked --lib --bins --test integration --no-fail-fast
+fi
+if ! install_browser; then
+    cannot_run "dashboard in a browser" "chromium, node and its packages are not available"
+elif cargo build --locked; then
+    suite "dashboard" report_e2e node tests/e2e/dashboard_browser.mjs "${CARGO_TARGET_DIR:-target}/debug/unified-nats" \
+        "$cache/nats-server/2.15.1/nats-server" "$cache/node" "$cache/dashboard"
+else
+    fail "dashboard in a browser (the program cannot be built)"
 fi
 step "doc tests" cargo test --locked --doc
 

@@ -55,8 +55,7 @@ impl Ledger {
     }
 
     /// Alerts that were sent and are not over.
-    #[cfg(test)]
-    fn open(&self) -> impl Iterator<Item = &Alert> {
+    pub fn open(&self) -> impl Iterator<Item = &Alert> {
         self.open.values()
     }
 

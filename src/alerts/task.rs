@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::alert::Notification;
+use super::alert::{Alert, Notification};
 use super::counts::AlertCounts;
 use super::courier::{Courier, LAST_SEND};
 use super::families::{self, Families};
@@ -70,6 +70,7 @@ struct Shared {
     shutdown: CancellationToken,
     done: CancellationToken,
     gave_up: Mutex<Option<String>>,
+    open: watch::Sender<Arc<[Alert]>>,
 }
 
 /// Reaches the task from outside.
@@ -80,6 +81,11 @@ impl AlertsHandle {
     /// What was sent, by kind, sink and result: the metric `alerts_total`.
     pub fn counts(&self) -> AlertCounts {
         self.0.counts.clone()
+    }
+
+    /// Alerts that were raised and are not over.
+    pub fn open(&self) -> watch::Receiver<Arc<[Alert]>> {
+        self.0.open.subscribe()
     }
 
     /// Has what waits sent, once and within a short time. `gave_up` is why the supervisor has.
@@ -101,7 +107,8 @@ impl Alerts {
         shutdown: CancellationToken,
     ) -> (Self, AlertsHandle) {
         let (counts, done) = (AlertCounts::default(), CancellationToken::new());
-        let shared = Arc::new(Shared { counts, shutdown, done, gave_up: Mutex::default() });
+        let open = watch::Sender::new(Arc::default());
+        let shared = Arc::new(Shared { counts, shutdown, done, gave_up: Mutex::default(), open });
         let alerts = Self {
             status,
             settings,
@@ -256,6 +263,14 @@ impl Alerts {
             let judgement = self.rules.after(seen);
             let news = self.ledger.after(&judgement, now, settings.alerts.min_interval, &timestamp(at).to_string());
             self.is_waiting = judgement.is_waiting || self.ledger.holds_back(&judgement);
+            let open = || self.ledger.open().cloned().collect::<Vec<_>>();
+            self.shared.open.send_if_modified(|known| {
+                let is_other = !known.iter().eq(self.ledger.open());
+                if is_other {
+                    *known = open().into();
+                }
+                is_other
+            });
             for notification in news {
                 tracing::debug!("alert: {}: {}", notification.headline(), notification.alert.summary);
                 self.couriers.values_mut().for_each(|courier| courier.push(notification.clone()));

@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows everyone, and decides nothing. [`run`] builds the
 //! tasks of a broker and runs them until one of them ends.
 
+mod board;
 mod tasks;
 mod wires;
 
@@ -87,12 +88,10 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     tasks.start("health", wires.health_monitor().run());
     tasks.start("health-reports", lifecycle::forward_health_reports(wires.reports.1.clone(), handle.clone()));
     let bounds = resources.api_bounds(settings.api.max_connections);
-    let (api, links, metrics, collector) = wires
-        .api(views, &handle, &integrity, alerts_handle.counts())
-        .context("cannot make the key of acknowledgements")?;
+    let (api, links, metrics, collector, sampler) = wires.api(views, &handle, &integrity, &alerts_handle)?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
     let others = metrics_listener.map(|listener| (listener, metrics::routes(metrics)));
-    let (others, work) = (others.into_iter().collect(), vec![collector.run().boxed()]);
+    let (others, work) = (others.into_iter().collect(), vec![collector.run().boxed(), sampler.run().boxed()]);
     let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, others, work, shutdown };
     tasks.start("api", port.serve(handle.clone(), timing.close));
 

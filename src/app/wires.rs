@@ -1,9 +1,9 @@
 //! What the tasks of a broker tell each other, and the tasks that are made of little else.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Context;
 use async_nats::Client;
 use axum::http::HeaderMap;
 use futures_util::FutureExt;
@@ -11,8 +11,10 @@ use tokio::sync::watch::{self, channel};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::alerts::AlertCounts;
+use super::board;
+use crate::alerts::{Alert, AlertsHandle};
 use crate::broker::{AckTokens, Broker, Links};
+use crate::dashboard::{self, Dashboard, Sampler};
 use crate::domain::Generation;
 use crate::health::{HealthMonitor, HealthReport};
 use crate::http::traffic::Traffic;
@@ -22,7 +24,7 @@ use crate::metrics::{self, Collector, Metrics};
 use crate::nats::Connectors;
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Reread, Store};
-use crate::rest::{Api, Declared, Parts, Views};
+use crate::rest::{Api, Declared, Home, Parts, Views};
 use crate::settings::{Effective, Settings};
 use crate::status::{BrokerStatus, Reloads, Sources};
 use crate::streams::{Desired, Drift};
@@ -82,14 +84,15 @@ impl Wires {
         (Views { status: published.subscribe(), pulse: self.pulse.1.clone(), environment }, published, sources)
     }
 
-    /// What the API answers with, and the connections that it needs for that; metrics, and who collects them.
+    /// What the API answers with, and the connections that it needs for that; metrics, and who collects them for
+    /// scrapes and for the dashboard.
     pub fn api(
         &self,
         views: Views,
         handle: &Handle,
         integrity: &IntegrityHandle,
-        alerts: AlertCounts,
-    ) -> io::Result<(Api, Links, Metrics, Collector)> {
+        alerts: &AlertsHandle,
+    ) -> anyhow::Result<(Api, Links, Metrics, Collector, Sampler)> {
         let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
         let integrity = integrity.clone();
         let deleting = Arc::new(move |stream: String| {
@@ -98,7 +101,7 @@ impl Wires {
         });
         let declared = Declared { desired: self.desired.1.clone(), deleting };
         let (settings, shutdown) = (self.in_force.1.clone(), CancellationToken::new());
-        let ack_tokens = Arc::new(AckTokens::new()?);
+        let ack_tokens = Arc::new(AckTokens::new().context("cannot make the key of acknowledgements")?);
         let users = broker.users(self.connectors.1.clone());
         let started = Instant::now();
         let traffic = Traffic::default();
@@ -108,7 +111,7 @@ impl Wires {
             settings: settings.clone(),
             drift: self.drift.1.clone(),
             start_phases: self.start_phases.1.clone(),
-            alerts,
+            alerts: alerts.counts(),
             broker: broker.clone(),
             traffic: traffic.clone(),
         });
@@ -117,8 +120,39 @@ impl Wires {
             let metrics = scraped.clone();
             async move { metrics.answer(&headers).await }.boxed()
         });
-        let parts = Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, shutdown };
-        Ok((Api::new(parts), links, metrics, collector))
+        let (home, sampler) =
+            self.dashboard(&views, &metrics, alerts.open(), &shutdown).context("cannot make the dashboard")?;
+        let parts =
+            Parts { broker, users, views, started, settings, declared, ack_tokens, traffic, scrape, home, shutdown };
+        Ok((Api::new(parts), links, metrics, collector, sampler))
+    }
+
+    /// The page at `/`, and who finds out what it shows.
+    fn dashboard(
+        &self,
+        views: &Views,
+        metrics: &Metrics,
+        alerts: watch::Receiver<Arc<[Alert]>>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<(Home, Sampler)> {
+        let (dashboard, sampler) = Dashboard::new(dashboard::Sources {
+            status: views.status.clone(),
+            settings: self.in_force.1.clone(),
+            observe: board::observe(metrics.clone()),
+            past: board::past(metrics.clone()),
+            alerts: board::alerts(alerts),
+            shutdown: shutdown.clone(),
+        })?;
+        let (page, live) = (dashboard.clone(), dashboard);
+        let home = Home {
+            page: Arc::new(move |may_read| {
+                let dashboard = page.clone();
+                async move { dashboard.page(may_read).await }.boxed()
+            }),
+            live: Arc::new(move || live.live()),
+            assets: Dashboard::assets(),
+        };
+        Ok((home, sampler))
     }
 
     pub fn bring_up(

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use nix::sys::statvfs::statvfs;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -24,6 +25,7 @@ use super::ingest::IngestDelays;
 use super::streams;
 use super::subjects::Subjects;
 use crate::broker::Broker;
+use crate::domain::DataType;
 use crate::nats::{JetStream, Jsz, MessageRequest, Monitor, MonitorError, StreamInfo, Varz};
 use crate::off_thread::OffThread;
 use crate::settings::Settings;
@@ -56,18 +58,40 @@ pub struct Collected {
     ended: Option<Instant>,
     families: Families,
     text: [OnceLock<String>; 2],
+    observation: Observation,
+}
+
+/// What was found out, as values.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    /// nats-server answers.
+    pub is_up: bool,
+    /// Bytes that the disk of the store still takes.
+    pub disk_free: Option<u64>,
+    /// Each family with the messages that have come, and seconds since the last one; nothing before the
+    /// first count.
+    pub families: Vec<(DataType, u64, Option<f64>)>,
+    /// What monitoring says of the server, its streams and consumers.
+    pub varz: Option<Arc<Value>>,
+    pub jsz: Option<Arc<Jsz>>,
+    /// Stream, consumer, and the age in seconds of the oldest message that is not acknowledged.
+    pub lags: Vec<(String, String, f64)>,
 }
 
 impl Collected {
-    fn new(ended: Option<Instant>, families: Families) -> Self {
-        Self { ended, families, text: Default::default() }
+    fn new(ended: Option<Instant>, families: Families, observation: Observation) -> Self {
+        Self { ended, families, text: Default::default(), observation }
+    }
+
+    pub fn observation(&self) -> &Observation {
+        &self.observation
     }
 
     /// What is known of a server that has said nothing.
     pub fn nothing() -> Self {
         let mut families = Families::default();
         add_up(false, &mut families);
-        Self::new(None, families)
+        Self::new(None, families, Observation::default())
     }
 
     fn is_fresh(&self) -> bool {
@@ -202,7 +226,7 @@ impl Collector {
 
     async fn collect(&mut self) {
         let monitor = self.monitor();
-        let (monitored, disk, ()) = tokio::join!(
+        let (mut monitored, disk, ()) = tokio::join!(
             async {
                 match &monitor {
                     Some(monitor) => Some(ask(monitor).await),
@@ -239,7 +263,17 @@ impl Collector {
             }
             exporter::add(monitored, &self.naming, &mut families);
         }
-        self.published.send_replace(Arc::new(Collected::new(Some(Instant::now()), families)));
+        let now = OffsetDateTime::now_utc();
+        let varz = monitored.as_mut().and_then(|monitored| monitored.varz.take());
+        let observation = Observation {
+            is_up,
+            disk_free: disk,
+            families: self.counting.families.so_far(now),
+            varz: varz.map(Arc::new),
+            jsz: monitored.as_mut().and_then(|monitored| monitored.jsz.take()).map(Arc::new),
+            lags: self.consumers.lags(now).into_iter().map(|(of, lag)| (of.stream, of.consumer, lag)).collect(),
+        };
+        self.published.send_replace(Arc::new(Collected::new(Some(Instant::now()), families, observation)));
     }
 
     /// Takes a row of the history.
@@ -262,7 +296,8 @@ impl Collector {
             out_bytes: varz.out_bytes as f64,
             connections: varz.connections as f64,
             store_bytes: jsz.storage as f64,
-            families: self.counting.families.totals(),
+            // What was counted long ago would look like silence.
+            families: self.counting.families.totals().filter(|_| self.counting.is_recent()),
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.add(row, streams::held(jsz));
@@ -378,6 +413,10 @@ enum Counted {
 }
 
 impl Counting {
+    fn is_recent(&self) -> bool {
+        self.counted_at.is_some_and(|at| at.elapsed() < TICK * 2)
+    }
+
     /// Counts anew, where that is due.
     async fn count(&mut self) {
         let settings = self.settings.borrow().clone();

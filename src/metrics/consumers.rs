@@ -83,16 +83,17 @@ impl Consumers {
         }
     }
 
+    /// Age of the oldest message that each has not acknowledged, in seconds; 0 where there is none.
+    pub fn lags(&self, now: OffsetDateTime) -> Vec<(Name, f64)> {
+        self.0.iter().filter_map(|(name, known)| Some((name.clone(), known.lag(now)?))).collect()
+    }
+
     pub fn add(&self, now: OffsetDateTime, families: &mut Families) {
         let mut all: Vec<_> = self.0.iter().collect();
         all.sort_by_key(|(name, _)| *name);
         for (Name { stream, consumer }, known) in all {
             let labels = Labels::none().and([("stream", stream.as_str()), ("consumer", consumer)]);
-            let lag = match (known.is_behind, known.oldest) {
-                (false, _) => Some(0.0),
-                (true, oldest) => oldest.map(|(_, at)| (now - at).as_seconds_f64().max(0.0)),
-            };
-            if let Some(lag) = lag {
+            if let Some(lag) = known.lag(now) {
                 let help = "Age of the oldest message that a consumer has not acknowledged; 0 where there is none";
                 families.metric("unified_nats_consumer_lag_seconds", Kind::Gauge, help).add(&labels, lag);
             }
@@ -107,6 +108,14 @@ impl Consumers {
 }
 
 impl Known {
+    /// [`None`] where nobody has been told yet.
+    fn lag(&self, now: OffsetDateTime) -> Option<f64> {
+        match (self.is_behind, self.oldest) {
+            (false, _) => Some(0.0),
+            (true, oldest) => oldest.map(|(_, at)| (now - at).as_seconds_f64().max(0.0)),
+        }
+    }
+
     fn see(&mut self, consumer: &ConsumerDetail, first_seq: u64) {
         let floor = consumer.rest.get("ack_floor").and_then(|floor| floor["stream_seq"].as_u64()).unwrap_or(0);
         if floor < self.counted.min(self.floor) {

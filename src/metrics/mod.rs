@@ -40,8 +40,8 @@ use crate::settings::Settings;
 use crate::status::BrokerStatus;
 use crate::streams::Drift;
 use crate::supervisor::Snapshot;
-pub use collect::Collector;
 use collect::Latest;
+pub use collect::{Collector, Observation};
 use exposition::{Families, Format};
 pub use history::{Held, History, Row};
 use own::{Facts, Process};
@@ -82,6 +82,11 @@ impl Metrics {
         let collected = self.latest.get().await;
         let text = format!("{}{}{}", self.own(format), collected.text(format), format.end());
         ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+    }
+
+    /// What nats-server monitors, as values; within the time of a scrape.
+    pub async fn observe(&self) -> Observation {
+        self.latest.get().await.observation().clone()
     }
 
     /// Gives what `read` makes of the last 24 hours; it must not take long.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::json;
@@ -119,6 +119,12 @@ impl FailedLogins {
 fn keys(settings: &Settings) -> Keys<'_> {
     let ApiKeys { full, reading, users } = settings.api_keys();
     Keys { full, reading, users }
+}
+
+/// Whether what is read without a request to nats-server may be shown to whoever asks like that. Users of NATS
+/// have their names proved by nats-server, where they ask for something.
+pub fn may_read(settings: &Settings, headers: &HeaderMap) -> bool {
+    matches!(keys(settings).caller(headers), Ok(Caller::Trusted | Caller::Reader))
 }
 
 fn too_many(wait: Duration, which: &str) -> Problem {

@@ -1,21 +1,20 @@
-//! `GET /`: the bare shell, which says nothing about the broker and so asks for nothing.
+//! `GET /` and its files: the dashboard, which `app` gives us. The page holds data where whoever asks may read
+//! it; without that it is a shell, which says nothing about the broker and so asks for nothing.
 
 use axum::Router;
-use axum::response::Html;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use axum::routing::get;
 
+use super::admission::may_read;
 use super::state::Api;
 
-const SHELL: &str = "<!doctype html>
-<html lang=\"en\">
-<meta charset=\"utf-8\">
-<title>unified-nats</title>
-<h1>unified-nats</h1>
-<p>NATS JetStream as a market-data broker. <a href=\"/docs\">/docs</a> describes its REST API,
-<a href=\"/health\">/health</a> says how it is.</p>
-</html>
-";
+async fn page(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let may_read = may_read(&api.settings(), &headers);
+    (api.home.page)(may_read).await
+}
 
-pub fn routes() -> Router<Api> {
-    Router::new().route("/", get(async || Html(SHELL)))
+pub fn routes(api: &Api) -> Router<Api> {
+    Router::new().route("/", get(page)).merge(api.home.assets.clone().with_state(()))
 }

@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use super::admission::{Admission, admit};
 use super::state::Api;
 use super::{
-    batch, consumers, cors, deliveries, home, messages, metrics, openapi as pages, probes, publish, raw, replay,
+    batch, consumers, cors, deliveries, home, live, messages, metrics, openapi as pages, probes, publish, raw, replay,
     status, streams, tail, ws,
 };
 use crate::http::body::{MaxBody, bound_compressed};
@@ -38,6 +38,7 @@ struct Document;
 fn resources() -> OpenApiRouter<Api> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(status::routes())
+        .merge(live::routes())
         .merge(metrics::routes())
         .merge(publish::routes())
         .merge(batch::routes())
@@ -82,7 +83,7 @@ pub fn routes(api: Api) -> Routes {
             request.extensions_mut().insert(most);
             next.run(bound_compressed(request, compressed))
         }))
-        .merge(home::routes().merge(pages::routes(document)).method_not_allowed_fallback(wrong_method))
+        .merge(home::routes(&api).merge(pages::routes(document)).method_not_allowed_fallback(wrong_method))
         .layer(compression());
     let all: Router = match cors::of(&settings.api.cors) {
         Some(cors) => all.layer(cors),

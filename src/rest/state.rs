@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::Router;
 use axum::extract::FromRef;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -32,6 +33,7 @@ pub struct Parts {
     pub traffic: Traffic,
     /// Answers `GET /metrics`.
     pub scrape: Scrape,
+    pub home: Home,
     /// The port closes: answers that have no end come to it.
     pub shutdown: CancellationToken,
 }
@@ -56,6 +58,16 @@ impl Api {
 
 /// Metrics as text, in the format that the `Accept` header asks for.
 pub type Scrape = Arc<dyn Fn(HeaderMap) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// The dashboard.
+pub struct Home {
+    /// Answers `GET /`, with data or without.
+    pub page: Arc<dyn Fn(bool) -> BoxFuture<'static, Response> + Send + Sync>,
+    /// Answers with what changes.
+    pub live: Arc<dyn Fn() -> Response + Send + Sync>,
+    /// What the page loads.
+    pub assets: Router,
+}
 
 /// What settings say about streams.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ mod certificates;
 mod cluster;
 mod commands;
 mod conf;
+mod dashboard;
 mod dashboards;
 mod declared;
 mod documents;

@@ -1,0 +1,228 @@
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::status::{Condition, ConditionStatus, Counters, Events, Verdict};
+
+fn status(verdict: Verdict) -> BrokerStatus {
+    BrokerStatus {
+        verdict,
+        state: "ready",
+        reason: None,
+        since: UNIX_EPOCH,
+        is_ready: true,
+        ever_ready: true,
+        pid: Some(7),
+        generation: None,
+        counters: Counters::default(),
+        conditions: vec![],
+        checks: BTreeMap::new(),
+        checked_at: None,
+        observed: crate::health::Observations::default(),
+        events: Arc::new(Events::default()),
+    }
+}
+
+fn jsz() -> Jsz {
+    serde_json::from_value(json!({ "storage": 600, "config": { "max_storage": 1000 }, "account_details": [{
+        "name": "$G", "stream_detail": [{
+            "name": "S<script>", "config": { "max_msgs": 100, "max_bytes": -1 }, "state": { "messages": 85, "bytes": 600 },
+            "consumer_detail": [
+                { "name": "idle", "num_pending": 0 }, { "name": "late", "num_pending": 5000, "num_ack_pending": 3 },
+            ],
+        }],
+    }] }))
+    .unwrap()
+}
+
+/// A broker that is well, with all that is known of it.
+struct Fixture {
+    status: BrokerStatus,
+    jsz: Jsz,
+    rates: Rates,
+    past: Past,
+    stale_after: BTreeMap<DataType, Duration>,
+    families: Vec<(DataType, u64, Option<f64>)>,
+    lags: Vec<(String, String, f64)>,
+    alerts: Vec<OpenAlert>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let mut families: Vec<_> = DataType::ALL.map(|family| (family, 5, Some(1.0))).to_vec();
+        families[2].2 = Some(7200.0);
+        families[7].2 = Some(100.0);
+        Self {
+            status: status(Verdict::Healthy),
+            jsz: jsz(),
+            rates: Rates::default(),
+            past: Past::default(),
+            stale_after: BTreeMap::from([(DataType::Liquidation, Duration::from_secs(90))]),
+            families,
+            alerts: vec![],
+            lags: vec![("S<script>".to_owned(), "late".to_owned(), 61.0)],
+        }
+    }
+
+    fn known(&self) -> Known<'_> {
+        Known {
+            status: &self.status,
+            is_silent: false,
+            families: &self.families,
+            stale_after: &self.stale_after,
+            varz: None,
+            jsz: Some((&self.jsz, None)),
+            lags: &self.lags,
+            alerts: &self.alerts,
+            has_receivers: true,
+            store: Store::of(Some(&self.jsz), Some(300)),
+            rates: &self.rates,
+            past: &self.past,
+            has_jetstream: true,
+            environment: "test",
+        }
+    }
+
+    fn view(&self) -> View {
+        View::of(&self.known())
+    }
+}
+
+#[test]
+fn the_headline_says_how_the_broker_is_who_is_quiet_and_when_the_disk_is_full() {
+    let mut broker = Fixture::new();
+    let headline = broker.view().headline;
+    assert_eq!((headline.tone, headline.verdict), (Tone::Good, "healthy"));
+    assert_eq!(headline.quiet.text, "silent for too long: liquidation (1 min); quiet: funding_rate (for 2 h)");
+    assert_eq!(headline.store.text, "300 B left on the disk; when it will be full is known after five minutes");
+    broker.past.full_in = Some(7200.0);
+    let headline = broker.view().headline;
+    assert_eq!(headline.store.text, "full in 2 h at the growth of the last hour: 300 B left on the disk");
+    assert_eq!(headline.store.tone, Tone::Warn);
+    broker.past = Past { hour: vec![Row::default(); 30], ..Past::default() };
+    let store = Store::of(Some(&broker.jsz), Some(5000));
+    let text = View::of(&Known { store, ..broker.known() }).headline.store.text;
+    assert!(text.starts_with("will not be full within a year"), "{text}");
+    assert!(text.ends_with("400 B left up to its limit"), "{text}");
+}
+
+#[test]
+fn families_that_are_quiet_alike_are_named_together() {
+    let mut broker = Fixture::new();
+    broker.families = DataType::ALL.map(|family| (family, 0, (family == DataType::Trade).then_some(1.0))).to_vec();
+    let text = broker.view().headline.quiet.text;
+    assert!(text.starts_with("quiet: orderbook, funding_rate"), "{text}");
+    assert!(text.ends_with("liquidation (no message yet)"), "{text}");
+    broker.families.clear();
+    assert_eq!(broker.view().headline.quiet.text, "the families have not been counted yet");
+}
+
+#[test]
+fn a_broker_that_is_not_well_says_why() {
+    let mut broker = Fixture::new();
+    broker.status = status(Verdict::Unhealthy);
+    broker.status.reason = Some("no room".to_owned());
+    let failed = |reason: &str| Condition {
+        kind: "storage",
+        status: ConditionStatus::Failed,
+        reason: Some(reason.to_owned()),
+        since: UNIX_EPOCH,
+    };
+    broker.status.conditions = vec![failed("no room"), failed("a stream is missing")];
+    let headline = broker.view().headline;
+    assert_eq!(headline.tone, Tone::Bad);
+    assert_eq!(headline.reasons, ["no room", "a stream is missing"], "each once");
+    let silent = View::of(&Known { is_silent: true, ..Fixture::new().known() }).headline;
+    assert_eq!((silent.tone, silent.verdict), (Tone::Bad, "silent"));
+}
+
+#[test]
+fn tables_put_first_what_is_behind_and_escape_what_others_have_named() {
+    let view = Fixture::new().view();
+    assert_eq!(view.consumers.rows.iter().map(|row| row.name.as_str()).collect::<Vec<_>>(), ["late", "idle"]);
+    let page = Pages::new().unwrap().page(Some(&view)).unwrap();
+    assert!(page.contains("S&lt;script&gt;") && !page.contains("S<script>"));
+    assert!(page.contains("85 %, nearly full"), "not by colour alone");
+    for family in DataType::ALL {
+        assert!(page.contains(&format!("data-family=\"{}\"", family.name())));
+    }
+    assert!(!page.contains("style=") && !page.contains("<style"), "the policy forbids it");
+}
+
+#[test]
+fn open_alerts_stand_below_the_headline() {
+    let mut broker = Fixture::new();
+    let page = |broker: &Fixture| Pages::new().unwrap().page(Some(&broker.view())).unwrap();
+    assert!(page(&broker).contains("No alert is open."));
+    let unheard = View::of(&Known { has_receivers: false, ..broker.known() }).no_alerts;
+    assert!(unheard.contains("ALERT_WEBHOOK_URL"), "{unheard}");
+    broker.alerts = vec![OpenAlert {
+        kind: "disk_low".to_owned(),
+        object: String::new(),
+        severity: "warning",
+        since: "2026-11-27T03:00:00.000Z".to_owned(),
+        summary: "the <disk> is nearly full".to_owned(),
+        action: "Make room".to_owned(),
+    }];
+    let page = page(&broker);
+    for text in ["disk_low", "warning", "the &lt;disk&gt; is nearly full", "Make room"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn the_shell_holds_no_data_and_names_the_families() {
+    let shell = Pages::new().unwrap().page(None).unwrap();
+    assert!(DataType::ALL.iter().all(|family| shell.contains(family.name())));
+    assert!(!shell.contains("<table") && shell.contains("<noscript>"));
+}
+
+#[test]
+fn only_what_has_changed_is_sent() {
+    let sample = |families: &str, charts: &str| Sample {
+        title: "t".to_owned(),
+        tone: Tone::Good,
+        sections: vec![("headline", "same".into()), ("families", families.into())],
+        charts: charts.into(),
+    };
+    let (first, second) = (sample("1", "{}"), sample("2", "{}"));
+    assert!(difference(None, &first).contains("headline") && difference(None, &first).contains("event: charts"));
+    let text = difference(Some(&first), &second);
+    assert_eq!(
+        text,
+        "event: sections\ndata: {\"title\":\"t\",\"tone\":\"good\",\"sections\":{\"families\":\"2\"}}\n\n"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_nats_server_for_a_dashboard_that_is_not_open() {
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counting = asked.clone();
+    let (_status, seen) = watch::channel(Arc::new(status(Verdict::Healthy)));
+    let settings = Settings::load(&[], &[]).unwrap().settings;
+    let (_settings, in_force) = watch::channel(Arc::new(settings));
+    let (dashboard, sampler) = Dashboard::new(Sources {
+        status: seen,
+        settings: in_force,
+        observe: Arc::new(move || {
+            counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Box::pin(async { Observed::default() })
+        }),
+        past: Arc::new(|_| Past::default()),
+        alerts: Arc::new(Vec::new),
+        shutdown: CancellationToken::new(),
+    })
+    .unwrap();
+    tokio::spawn(sampler.run());
+    let so_far = || asked.load(std::sync::atomic::Ordering::Relaxed);
+    sleep(PERIOD * 10).await;
+    assert_eq!(so_far(), 0);
+    let open = [dashboard.live(), dashboard.live(), dashboard.live()];
+    sleep(PERIOD * 10).await;
+    assert!((9..=11).contains(&so_far()), "{} for all of them", so_far());
+    drop(open);
+    sleep(PERIOD * 2).await;
+    let before = so_far();
+    sleep(PERIOD * 10).await;
+    assert_eq!(so_far(), before);
+}
