@@ -19,7 +19,7 @@ use super::advisories::Advisories;
 use super::consumers::{Consumers, Question};
 use super::exporter::{self, Connections, HEALTH, Monitored, Naming, parse_time};
 use super::exposition::{Families, Format, Kind, Labels};
-use super::families::{FamilyCounts, Place};
+use super::families::{FamilyCounts, Place, Recount};
 use super::history::{History, Row, STEP};
 use super::ingest::IngestDelays;
 use super::streams;
@@ -36,6 +36,8 @@ use crate::status::{BrokerStatus, Condition, ConditionStatus};
 const TICK: Duration = STEP;
 /// Nobody counts messages for somebody who has not scraped for so long: an idle broker stays idle.
 const FORGOTTEN: Duration = Duration::from_secs(300);
+/// A consumer that only counted is gone after so long where it could not be deleted.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
 /// What was collected so lately serves every scrape that comes.
 const FRESH: Duration = Duration::from_millis(500);
 /// For everything that is asked for first, and for what follows from the answers.
@@ -392,6 +394,25 @@ async fn connections(monitor: &Monitor) -> Option<Connections> {
     Some(sum)
 }
 
+/// How many messages of that filter the stream holds from that sequence on: a consumer that is made says it.
+async fn count_from(jetstream: &JetStream, stream: &str, filter: &str, from: u64) -> Option<u64> {
+    let name = format!("unified-nats-count-{:012x}", fastrand::u64(..) >> 16);
+    let config = serde_json::json!({
+        "name": name,
+        "ack_policy": "none",
+        "deliver_policy": "by_start_sequence",
+        "opt_start_seq": from,
+        "filter_subject": filter,
+        "mem_storage": true,
+        "num_replicas": 1,
+        "inactive_threshold": LEFT_BEHIND.as_nanos() as u64,
+    });
+    let came = jetstream.consume(stream, &name, filter, config).await.ok()?;
+    // It goes by itself where this fails.
+    let _ = jetstream.delete_consumer(stream, &name).await;
+    Some(came)
+}
+
 /// What is known of the messages of the families, and kept from one count to the next.
 struct Counting {
     broker: Broker,
@@ -436,7 +457,12 @@ impl Counting {
         self.subjects.count(&growth.gained, now);
         self.subjects.keep(|subject| self.families.holds(subject));
         let fields = &settings.metrics.timestamp_fields;
-        let asked = growth.asked.into_iter().flat_map(|(family, filters)| {
+        let recounted = match &growth.recount {
+            Some(recount) => self.recount(&jetstream, &stream, recount).await,
+            None => vec![],
+        };
+        let asked = growth.asked.into_iter().chain(recounted);
+        let asked = asked.flat_map(|(family, filters)| {
             filters.into_iter().map(move |subject| (family, MessageRequest::Last { subject }))
         });
         let (jetstream, stream) = (&jetstream, &stream);
@@ -450,6 +476,29 @@ impl Counting {
                 self.delays.sample(family, &message.payload, fields, at);
             }
         }
+    }
+
+    /// Counts what has come of each family, and gives those of which something has, where growth did not show
+    /// it, with their filters.
+    async fn recount(
+        &mut self,
+        jetstream: &JetStream,
+        stream: &str,
+        recount: &Recount,
+    ) -> Vec<(DataType, Vec<String>)> {
+        let counts = recount.filters.iter().map(async |(family, filters)| {
+            let each = filters.iter().map(|filter| count_from(jetstream, stream, filter, recount.from));
+            let came = join_all(each).await.into_iter().collect::<Option<Vec<_>>>()?.into_iter().sum();
+            Some((*family, filters.clone(), came))
+        });
+        let Ok(counts) = timeout(FIRST, join_all(counts)).await else { return vec![] };
+        let mut came_unseen = vec![];
+        for (family, filters, came) in counts.into_iter().flatten() {
+            if self.families.recounted(family, came) {
+                came_unseen.push((family, filters));
+            }
+        }
+        came_unseen
     }
 
     /// [`None`] where it cannot be known, or would be too much.

@@ -1,9 +1,10 @@
 //! How many messages of each family have come, and when the last one did. Pure.
 //!
 //! nats-server tells how many messages a stream holds of each subject, and not how many have come. From one
-//! count to the next the growth of each subject is added up. So a number is exact while no message of the
-//! family has been dropped by a limit, deleted or purged: what comes and goes between two counts, or makes
-//! up for what goes, is not seen. The first count is what the stream holds.
+//! count to the next the growth of each subject is added up. Where that is less than the stream's last
+//! sequence has grown, messages have gone, as they always do once a stream is at its limit: then the families
+//! are counted from where the count before ended ([`Recount`]). So a number misses only what has come and
+//! gone between two counts. The first count is what the stream holds.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -28,6 +29,8 @@ pub struct FamilyCounts {
     totals: [u64; COUNT],
     last: [Option<OffsetDateTime>; COUNT],
     is_counted: bool,
+    /// How many messages more each family had at the last count.
+    grown: [u64; COUNT],
 }
 
 /// Where a stream stood when it was counted. The same place needs no count again.
@@ -46,6 +49,16 @@ pub struct Growth {
     pub asked: Vec<(DataType, Vec<String>)>,
     /// Subjects of the families, and how many messages more each has.
     pub gained: Vec<(String, u64)>,
+    pub recount: Option<Recount>,
+}
+
+/// Some messages have gone since the count before, so that growth does not say how many have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recount {
+    /// The first sequence that was not there then.
+    pub from: u64,
+    /// The families that the stream holds, and their filters.
+    pub filters: Vec<(DataType, Vec<String>)>,
 }
 
 impl FamilyCounts {
@@ -61,16 +74,22 @@ impl FamilyCounts {
             // What a stream of that name held before has come all the same.
         }
         let mut grown: [Vec<String>; COUNT] = Default::default();
-        let mut gained = vec![];
+        let (mut gained, mut gained_by_all) = (vec![], 0);
+        self.grown = Default::default();
         for (subject, messages) in &held {
-            let Some(at) = DataType::of_subject(subject).and_then(position) else { continue };
             let growth = messages.saturating_sub(self.held.get(subject).copied().unwrap_or(0));
+            gained_by_all += growth;
+            let Some(at) = DataType::of_subject(subject).and_then(position) else { continue };
             if growth > 0 {
                 self.totals[at] += growth;
+                self.grown[at] += growth;
                 grown[at].push(subject.clone());
                 gained.push((subject.clone(), growth));
             }
         }
+        let before = self.counted.as_ref().filter(|_| !is_first).map_or(place.last_seq, |before| before.last_seq);
+        let recount = (place.last_seq.saturating_sub(before) > gained_by_all)
+            .then(|| Recount { from: before + 1, filters: filters(held.keys()) });
         let was_known = self.is_counted;
         self.held = held.into_iter().collect();
         (self.counted, self.is_counted) = (Some(place), true);
@@ -83,7 +102,17 @@ impl FamilyCounts {
             };
             Some((family, filters))
         });
-        Growth { asked: asked.collect(), gained }
+        Growth { asked: asked.collect(), gained, recount }
+    }
+
+    /// So many messages of the family have really come since the count before the last. Gives whether that is
+    /// more than growth showed.
+    pub fn recounted(&mut self, family: DataType, came: u64) -> bool {
+        let Some(at) = position(family) else { return false };
+        let unseen = came.saturating_sub(self.grown[at]);
+        self.totals[at] += unseen;
+        self.grown[at] += unseen;
+        unseen > 0
     }
 
     /// Whether the stream held a message of that subject when it was counted last.
@@ -117,6 +146,18 @@ impl FamilyCounts {
 
 fn position(family: DataType) -> Option<usize> {
     DataType::ALL.into_iter().position(|other| other == family)
+}
+
+/// Each family that one of the subjects belongs to, with filters for it.
+fn filters<'a>(subjects: impl Iterator<Item = &'a String>) -> Vec<(DataType, Vec<String>)> {
+    let mut of: [Vec<String>; COUNT] = Default::default();
+    for subject in subjects {
+        if let Some(at) = DataType::of_subject(subject).and_then(position) {
+            of[at].push(subject.clone());
+        }
+    }
+    let each = DataType::ALL.into_iter().zip(of).map(|(family, subjects)| (family, tokens(&subjects)));
+    each.filter(|(_, filters)| !filters.is_empty()).collect()
 }
 
 /// A filter for each first token.
@@ -163,6 +204,27 @@ mod tests {
         assert_eq!(trades(&counts), 7);
         counts.count(place("2", 2), held(&[("trade-data.a", 2)]));
         assert_eq!(trades(&counts), 9, "another stream of that name begins anew");
+    }
+
+    #[test]
+    fn what_came_while_others_went_is_counted_from_where_the_count_before_ended() {
+        let mut counts = FamilyCounts::default();
+        let first = held(&[("trade-data.a", 3), ("trade.b", 1), ("other.x", 1)]);
+        assert_eq!(counts.count(place("1", 5), first).recount, None, "nobody knows what was before");
+        let grown = held(&[("trade-data.a", 4), ("trade.b", 1), ("other.x", 2)]);
+        assert_eq!(counts.count(place("1", 7), grown).recount, None, "growth says it all");
+        // Four came, and as many went.
+        let full = held(&[("trade-data.a", 5), ("other.x", 2)]);
+        let recount = counts.count(place("1", 11), full).recount.unwrap();
+        let filters = vec![(DataType::Trade, vec!["trade-data.>".to_owned()])];
+        assert_eq!(recount, Recount { from: 8, filters });
+        assert_eq!(trades(&counts), 6);
+        counts.recounted(DataType::Trade, 4);
+        assert_eq!(trades(&counts), 9);
+        counts.recounted(DataType::Trade, 4);
+        assert_eq!(trades(&counts), 9, "once");
+        let again = counts.count(place("2", 50), held(&[("trade-data.a", 50)]));
+        assert_eq!(again.recount, None, "another stream begins anew");
     }
 
     #[test]

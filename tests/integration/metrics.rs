@@ -191,6 +191,35 @@ fn counters_count_what_was_published() {
     assert_eq!(value(&scrape(&broker), unknown), Some(1.0));
 }
 
+/// A stream that runs for long is always full.
+#[test]
+fn families_are_counted_in_a_stream_that_drops_as_many_as_come() {
+    let mut broker = Broker::new();
+    broker.set("STREAM_MAX_MSGS", "5").start();
+    let publish = |subject: &'static str, count: usize| {
+        block_on(async {
+            let jetstream = JetStream(broker.client().await);
+            for _ in 0..count {
+                jetstream.publish(subject, "x").await;
+            }
+        });
+    };
+    publish(SUBJECTS[1], 2);
+    publish(SUBJECTS[0], 3);
+    let text = wait_for_value(&broker, TRADES, 2.0);
+    assert_eq!(value(&text, BOOKS), Some(3.0));
+    publish(SUBJECTS[1], 2);
+    let text = wait_for_value(&broker, TRADES, 4.0);
+    assert_eq!(value(&text, BOOKS), Some(3.0));
+    publish(SUBJECTS[0], 3);
+    publish(SUBJECTS[1], 1);
+    let text = wait_for_value(&broker, BOOKS, 6.0);
+    assert_eq!(value(&text, TRADES), Some(5.0));
+    assert!(text.contains("unified_nats_family_last_message_age_seconds{data_type=\"trade\"}"), "{text}");
+    let consumers = block_on(async { JetStream(broker.client().await).info("MARKET_DATA").await });
+    assert_eq!(consumers["state"]["consumer_count"], 0, "who counts leaves nothing behind");
+}
+
 #[test]
 fn what_consumers_have_not_read_and_have_lost_is_told() {
     let mut broker = Broker::new();
