@@ -219,8 +219,9 @@ install_libfaketime() {
 
 # For the tests of metrics and alerts, and its promtool.
 install_prometheus() {
-    command -v promtool >/dev/null && command -v prometheus >/dev/null ||
-        { as_root_on_debian && apt_install prometheus; }
+    if ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null; then
+        as_root_on_debian && apt_install prometheus
+    fi
 }
 
 # Clients for the examples of the documents.
