@@ -242,6 +242,8 @@ impl Connector {
             .name("unified-nats")
             .custom_inbox_prefix(&self.inbox)
             .connection_timeout(patience)
+            // Who asks says how long; ten seconds of the library would look like a broken connection.
+            .request_timeout(None)
             // async-nats takes 0 for "for ever".
             .max_reconnects(self.max_reconnects.map(|most| most.max(1)))
             .event_callback(move |event| {

@@ -482,6 +482,9 @@ impl JetStream {
             Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
                 Err(ApiError::NoResponders { subject: subject() })
             }
+            Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::TimedOut => {
+                Err(ApiError::Timeout { subject: subject(), deadline: self.deadline })
+            }
             Ok(Err(error)) => Err(ApiError::Transport { subject: subject(), reason: error.to_string() }),
             Ok(Ok(message)) => Ok(message.payload),
         }
