@@ -7,7 +7,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ack_tokens::ConsumerId;
 use super::{Broker, Failure, Session};
@@ -17,6 +17,8 @@ use crate::nats::{ConsumerInfo, headers_of};
 const MOST_BYTES: usize = 16 << 20;
 /// How long past its own expiry a request is waited for.
 const GRACE: Duration = Duration::from_millis(500);
+/// Messages of one answer follow each other; where none has for so long none will.
+const QUIET: Duration = Duration::from_secs(1);
 /// What JetStream waits for where a consumer says nothing.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -193,6 +195,13 @@ impl Broker {
         found: &mut Vec<Delivery>,
         deadline: Instant,
     ) -> Result<(), Failure> {
+        // nats-server keeps a request that the bound of unacknowledged messages blocks, and would fill it with
+        // the same messages again once their time to be acknowledged is over.
+        let batch = batch.min(places(info).saturating_sub(found.len()));
+        if batch == 0 && wait.is_none() {
+            return Ok(());
+        }
+        let batch = batch.max(1);
         let denials = session.listen()?;
         let client = session.client();
         let most_bytes = MOST_BYTES.max(client.max_payload() * 2);
@@ -260,10 +269,27 @@ impl Broker {
     }
 }
 
+/// How many messages more the consumer may have unacknowledged.
+fn places(info: &ConsumerInfo) -> usize {
+    let number = |value: Option<&Value>| value.and_then(Value::as_u64);
+    let is_bound = info.config.get("ack_policy").is_some_and(|policy| policy != "none");
+    let most = number(info.config.get("max_ack_pending")).filter(|most| is_bound && *most > 0);
+    let waiting = number(info.state.get("num_ack_pending")).unwrap_or_default();
+    most.map_or(usize::MAX, |most| usize::try_from(most.saturating_sub(waiting)).unwrap_or(usize::MAX))
+}
+
 async fn collect(answers: &mut Subscriber, info: &ConsumerInfo, batch: usize, found: &mut Vec<Delivery>) -> End {
     let mut count = 0;
     while count < batch {
-        let Some(message) = answers.next().await else {
+        let next = match count {
+            0 => answers.next().await,
+            // Others may have taken the places that were left for what was asked for.
+            _ => match timeout(QUIET, answers.next()).await {
+                Ok(next) => next,
+                Err(_) => return End::Whole,
+            },
+        };
+        let Some(message) = next else {
             return End::Failed(Failure::NotReady("the connection to nats-server has ended".into()));
         };
         let words = message.description.as_deref().unwrap_or_default();

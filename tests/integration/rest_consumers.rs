@@ -38,6 +38,25 @@ fn state(api: &Api, consumer: &str) -> (u64, u64) {
     (data["num_ack_pending"].as_u64().unwrap(), data["ack_floor"]["stream_seq"].as_u64().unwrap())
 }
 
+/// A request for more than the consumer may have unacknowledged would get the same messages again.
+#[test]
+fn a_pull_takes_no_more_than_may_be_unacknowledged() {
+    let (_broker, api) = broker(CURRENT);
+    api.publish("s.a", (0..8).map(Value::from));
+    let few = consumer(&api, json!({ "name": "few", "max_ack_pending": 3, "ack_wait": 1 }));
+    let places = |messages: &[Value]| {
+        messages
+            .iter()
+            .map(|one| (one["sequence"].as_u64().unwrap(), one["delivered"].as_u64().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(places(&pull(&api, &few, "?wait=1")), [(1, 1), (2, 1), (3, 1)]);
+    let held = consumer(&api, json!({ "name": "held", "max_ack_pending": 3, "ack_wait": 60 }));
+    assert_eq!(pull(&api, &held, "?batch=2").len(), 2);
+    assert_eq!(places(&pull(&api, &held, "?batch=5")), [(3, 1)]);
+    assert!(pull(&api, &held, "?batch=5").is_empty());
+}
+
 #[test]
 fn consumers_are_made_listed_and_deleted() {
     let (_broker, api) = broker(CURRENT);
