@@ -11,6 +11,7 @@
 pub mod auth;
 pub mod body;
 mod data_side;
+mod decompression;
 pub mod envelope;
 mod exchange;
 mod half_closed;
@@ -24,6 +25,7 @@ pub mod traffic;
 mod workers;
 
 pub use data_side::{DataSide, is_here};
+pub use decompression::decompress;
 pub use exchange::{Deadline, RequestId, exchange};
 pub use reception::{Bounds, Routes};
 pub use serving::{Peer, Place};

@@ -12,7 +12,6 @@ use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::http::body::{MaxBody, bound_compressed};
 use crate::http::envelope::{Code, Problem};
-use crate::http::{Routes, exchange};
+use crate::http::{Routes, decompress, exchange};
 use crate::settings::variables::API_MAX_BODY;
 
 #[derive(OpenApi)]
@@ -78,7 +77,7 @@ pub fn routes(api: Api) -> Routes {
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(admission, admit))
-        .layer(RequestDecompressionLayer::new())
+        .layer(from_fn(decompress))
         .layer(from_fn(move |mut request: Request, next: Next| {
             request.extensions_mut().insert(most);
             next.run(bound_compressed(request, compressed))

@@ -121,6 +121,13 @@ fn a_body_is_bounded_before_and_after_it_is_decompressed() {
         let header = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
         let nothing = [&header[..], &[0, 0, 0, 0xff, 0xff].repeat(300_000)].concat();
         post(&broker, &compressed, nothing).await.is(413, "PAYLOAD_TOO_LARGE");
+        // Files that were appended to are several members, one after the other.
+        let whole = message(1000);
+        let (first, second) = whole.split_at(whole.len() / 2);
+        let members = [gzip(first), gzip(second)].concat();
+        assert_eq!(post(&broker, &compressed, members).await.status, 200);
+        let first_is_whole = [gzip(&whole), b"and something else".to_vec()].concat();
+        post(&broker, &compressed, first_is_whole).await.is(400, "INVALID_PARAMETERS");
         post(&broker, &compressed, b"no gzip at all".to_vec()).await.is(400, "INVALID_PARAMETERS");
         for unknown in ["br", "deflate", "gzip, gzip", "x"] {
             post(&broker, &[("content-encoding", unknown)], message(1)).await.is(415, "UNSUPPORTED_MEDIA_TYPE");
