@@ -8,6 +8,9 @@ use crate::status::{Condition, ConditionStatus};
 
 /// What may pass by itself is no alert before.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Until another server should have taken the place of one that is being ended: one that hangs is killed
+/// after five seconds.
+const REPLACEMENT: Duration = Duration::from_secs(10);
 /// Ends within the window that are a loop in any case.
 const LEAST_OF_LOOP: usize = 3;
 /// How long before its end a certificate is told of, and when that becomes urgent.
@@ -31,7 +34,7 @@ impl Rules {
         let (patience, reason) = match (status.state, no_launch) {
             ("failed", _) => (Duration::ZERO, reason()),
             (_, Some(condition)) => (PATIENCE, condition.reason.clone().unwrap_or_else(reason)),
-            ("restarting", _) => (PATIENCE, reason()),
+            ("restarting", _) => (REPLACEMENT, reason()),
             // The recovery of a large store takes its time.
             ("starting", _) => {
                 (seen.settings.supervision.init_timeout, "it has been launched and does not answer yet".into())

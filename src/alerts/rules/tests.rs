@@ -143,7 +143,8 @@ fn no_server_is_an_alert_when_it_lasts_and_stays_one_while_others_are_tried() {
     let judgement = watch.judge(0, &down);
     let alert = Alert { kind: Kind::ServerDown, ..any_alert() };
     assert!(judgement.firing.is_empty() && judgement.is_waiting && judgement.is_undecided(&alert));
-    assert_eq!(watch.firing(5, &down), one(Kind::ServerDown, ""));
+    assert_eq!(watch.firing(6, &down), NOTHING, "one that hangs is killed after five seconds");
+    assert_eq!(watch.firing(4, &down), one(Kind::ServerDown, ""));
     down.state = "starting";
     assert_eq!(watch.firing(1, &down), one(Kind::ServerDown, ""));
     assert_eq!(watch.firing(1, &ready()), NOTHING);
