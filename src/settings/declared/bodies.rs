@@ -250,7 +250,9 @@ fn seconds(number: &serde_json::Number) -> Option<String> {
         return Some(whole.to_string());
     }
     let millis = number.as_f64().map(|seconds| seconds * 1e3).filter(|millis| (0.0..1e11).contains(millis))?;
-    Some(format!("{}ms", millis.round() as u64))
+    let whole = millis.round() as u64;
+    // 0 means without a limit: less than what can be said must not become that.
+    (whole > 0 || millis == 0.0).then(|| format!("{whole}ms"))
 }
 
 /// A configuration of JetStream as a body would have it.
@@ -322,6 +324,14 @@ mod tests {
         assert_eq!(read.place(0), "body");
         let described = described(STREAM, &read.config);
         assert_eq!((&described["max_age"], &described["duplicate_window"]), (&json!(86400), &json!(0.5)));
+    }
+
+    #[test]
+    fn a_span_too_short_to_be_said_is_not_without_a_limit() {
+        let with = |age: Value| stream("S", &map(json!({ "subjects": ["a"], "max_age": age })));
+        assert!(with(json!(0.00001)).is_err() && with(json!(1e-9)).is_err());
+        assert_eq!(with(json!(0.1)).unwrap().config["max_age"], 100_000_000);
+        assert!(with(json!(0.0)).is_ok());
     }
 
     #[test]
