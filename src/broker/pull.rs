@@ -17,6 +17,8 @@ use crate::nats::{ConsumerInfo, headers_of};
 const MOST_BYTES: usize = 16 << 20;
 /// How long past its own expiry a request is waited for.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long nats-server keeps a request for more than may be unacknowledged.
+const BLOCKED: Duration = Duration::from_millis(100);
 /// Messages of one answer follow each other; where none has for so long none will.
 const QUIET: Duration = Duration::from_secs(1);
 /// What JetStream waits for where a consumer says nothing.
@@ -197,11 +199,12 @@ impl Broker {
     ) -> Result<(), Failure> {
         // nats-server keeps a request that the bound of unacknowledged messages blocks, and would fill it with
         // the same messages again once their time to be acknowledged is over.
-        let batch = batch.min(places(info).saturating_sub(found.len()));
-        if batch == 0 && wait.is_none() {
-            return Ok(());
-        }
-        let batch = batch.max(1);
+        let (batch, wait) = match (wait, places(info).saturating_sub(found.len())) {
+            // Only what is due again can be had.
+            (None, 0) => (batch, Some(BLOCKED)),
+            (None, places) => (batch.min(places), None),
+            (Some(_), _) => (batch, wait),
+        };
         let denials = session.listen()?;
         let client = session.client();
         let most_bytes = MOST_BYTES.max(client.max_payload() * 2);

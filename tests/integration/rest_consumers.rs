@@ -51,6 +51,9 @@ fn a_pull_takes_no_more_than_may_be_unacknowledged() {
             .collect::<Vec<_>>()
     };
     assert_eq!(places(&pull(&api, &few, "?wait=1")), [(1, 1), (2, 1), (3, 1)]);
+    // Those that nobody has acknowledged in time are had again, though no others may be.
+    let again = wait_for("they come again", || Some(pull(&api, &few, "?batch=5")).filter(|found| !found.is_empty()));
+    assert!(places(&again).iter().all(|(sequence, delivered)| *sequence <= 3 && *delivered == 2), "{again:?}");
     let held = consumer(&api, json!({ "name": "held", "max_ack_pending": 3, "ack_wait": 60 }));
     assert_eq!(pull(&api, &held, "?batch=2").len(), 2);
     assert_eq!(places(&pull(&api, &held, "?batch=5")), [(3, 1)]);
