@@ -344,7 +344,7 @@ elif ! install_fuzz; then
 elif ! command -v c++ >/dev/null; then
     cannot_run "fuzz" "libFuzzer needs a C++ compiler"
 else
-    step "fuzz" scripts/fuzz.sh --seconds 60
+    step "fuzz" scripts/fuzz.sh --seconds "$([ -n "$full" ] && echo 300 || echo 30)"
 fi
 
 if [ -n "$quick" ]; then

@@ -80,7 +80,7 @@ class Nats:
         self.buffer = b""
 
     def request(self, subject, payload):
-        body = json.dumps(payload).encode()
+        body = b"" if payload is None else json.dumps(payload).encode()
         self.send(b"SUB _INBOX.bench.r 9\r\nUNSUB 9 1\r\nPUB %s _INBOX.bench.r %d\r\n%s\r\n" % (subject.encode(), len(body), body))
         self.until(b"_INBOX.bench.r 9 ")
         length = int(self.until(b"\r\n"))
@@ -178,7 +178,9 @@ def direct_replay(port, messages):
         if found >= messages:
             took = time.monotonic() - begin
             # The next one begins at the first message, too.
-            Nats(port).request("$JS.API.CONSUMER.DELETE.MARKET_DATA.bench", None)
+            deleted = Nats(port).request("$JS.API.CONSUMER.DELETE.MARKET_DATA.bench", None)
+            if "error" in deleted:
+                raise RuntimeError(f"the consumer stays: {deleted}")
             return found / took
         rest += nats.receive(1 << 18)
 
