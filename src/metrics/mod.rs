@@ -9,6 +9,7 @@ mod advisories;
 mod bounds;
 mod collect;
 mod consumers;
+mod counting;
 mod exporter;
 mod exposition;
 mod families;
