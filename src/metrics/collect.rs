@@ -215,8 +215,12 @@ impl Collector {
             free_space(&mut self.disk, self.store.clone()),
             self.counting.count(),
         );
-        if let Some(jsz) = monitored.as_ref().and_then(|monitored| monitored.jsz.as_ref()) {
-            let questions = self.consumers.see(jsz);
+        // What was told in the meantime belongs to consumers that were known before.
+        self.consumers.removed(self.advisories.take_removed());
+        if let Some(monitored) = &monitored
+            && let Some(jsz) = monitored.jsz.as_ref().filter(|_| monitored.names_consumers)
+        {
+            let questions = self.consumers.see(jsz, monitored.server_name());
             ask_about(questions, &self.broker, &mut self.consumers).await;
         }
         let mut families = Families::default();
@@ -303,33 +307,39 @@ async fn ask(monitor: &Monitor) -> Monitored {
     let (routez, subsz) = (read(monitor, "/routez"), read(monitor, "/subsz"));
     let health = HEALTH.map(|(path, _)| monitor.health_status(path, FIRST));
     let connections = async { timeout(FIRST, connections(monitor)).await.ok().flatten() };
-    let (varz, jsz, connections, health, routez, subsz) =
+    let (varz, (jsz, names_consumers), connections, health, routez, subsz) =
         tokio::join!(varz, jsz(monitor), connections, join_all(health), routez, subsz);
     let mut statuses = health.into_iter();
     let health = [(); HEALTH.len()].map(|()| statuses.next().flatten());
-    Monitored { url: monitor.address(), varz, connections, jsz, health, routez, subsz }
+    Monitored { url: monitor.address(), varz, connections, jsz, names_consumers, health, routez, subsz }
 }
 
 async fn read<T: DeserializeOwned>(monitor: &Monitor, path: &str) -> Option<T> {
     monitor.read(path, FIRST).await.inspect_err(|error| tracing::debug!("{error}")).ok()
 }
 
-/// With streams and consumers, or with fewer of them where the answer would be too long.
-async fn jsz(monitor: &Monitor) -> Option<Jsz> {
+/// With streams and consumers, or with fewer of them where the answer would be too long; and whether it has
+/// consumers.
+async fn jsz(monitor: &Monitor) -> (Option<Jsz>, bool) {
+    const FORMS: [(&str, bool); 3] = [
+        ("/jsz?consumers=true&config=true&raft=true", true),
+        ("/jsz?streams=true&config=true&raft=true", false),
+        ("/jsz", false),
+    ];
     let asked = async {
-        for path in ["/jsz?consumers=true&config=true&raft=true", "/jsz?streams=true&config=true&raft=true", "/jsz"] {
+        for (path, names_consumers) in FORMS {
             match monitor.read(path, FIRST).await {
-                Ok(jsz) => return Some(jsz),
+                Ok(jsz) => return (Some(jsz), names_consumers),
                 Err(MonitorError::Unreadable { .. }) => {}
                 Err(error) => {
                     tracing::debug!("{error}");
-                    return None;
+                    return (None, false);
                 }
             }
         }
-        None
+        (None, false)
     };
-    timeout(FIRST, asked).await.ok().flatten()
+    timeout(FIRST, asked).await.unwrap_or_default()
 }
 
 async fn connections(monitor: &Monitor) -> Option<Connections> {

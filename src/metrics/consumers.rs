@@ -2,17 +2,20 @@
 //!
 //! nats-server tells up to which sequence a consumer has acknowledged everything. The next message that it
 //! wants is the oldest that it has not read; its time has to be asked for, once for each step of the consumer.
-//! What the stream has removed beyond that sequence the consumer has lost.
+//! What it has lost is what it was never sent ([`Losses`]), and what it was sent and had not acknowledged yet
+//! when it was removed: of that nats-server tells by itself.
 
 use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::bounds::{Bounded, bounded};
-use super::exporter::number;
+use super::exporter::text;
 use super::exposition::{Families, Kind, Labels};
-use crate::nats::{ConsumerDetail, Jsz, StreamDetail};
+use super::losses::{Look, Losses};
+use crate::domain::Subject;
+use crate::nats::{ConsumerDetail, Jsz, RaftGroup, StreamDetail};
 
 /// Questions to nats-server for one scrape, at most; who was not asked about keeps what was known.
 const MOST_QUESTIONS: usize = 64;
@@ -37,35 +40,43 @@ pub struct Consumers(HashMap<Name, Known>);
 
 #[derive(Clone, Debug, Default)]
 struct Known {
+    /// When the stream and the consumer were made: others of the same name begin anew.
+    created: [String; 2],
     /// Everything up to here is acknowledged.
     floor: u64,
     /// Something is not acknowledged.
     is_behind: bool,
     /// The oldest that is not, for that floor: its sequence, and when it came.
     oldest: Option<(u64, OffsetDateTime)>,
-    /// Up to here what was removed has been counted.
-    counted: u64,
-    dropped: u64,
+    losses: Losses,
+    /// Messages that it had been sent and had not acknowledged when they were removed.
+    removed_unacknowledged: u64,
     /// It wants every message of its stream, so that it is known what it has lost.
     wants_all: bool,
 }
 
 impl Consumers {
-    /// Takes what consumers have come to, and gives what has to be asked about them.
-    pub fn see(&mut self, jsz: &Jsz) -> Vec<Question> {
+    /// Takes what consumers of that server have come to, and gives what has to be asked about them. A server
+    /// whose name is not known says nothing of use.
+    pub fn see(&mut self, jsz: &Jsz, server: &str) -> Vec<Question> {
+        if server.is_empty() {
+            return vec![];
+        }
         let mut questions = vec![];
         let mut before = std::mem::take(&mut self.0);
         // Which account our own connection is in nobody says: there is one, or it is the default.
         let is_ours = |name: &str| jsz.account_details.len() == 1 || name == "$G";
+        // Of the nodes of a cluster only who leads a consumer knows it well, and who else spoke would count twice.
+        let is_led = |group: &Option<RaftGroup>| group.as_ref().is_none_or(|group| group.leader == server);
         for Bounded { account, stream, consumers, .. } in bounded(jsz).0 {
             if !is_ours(account.rest.get("name").and_then(Value::as_str).unwrap_or_default()) {
                 continue;
             }
             let first_seq = of_state(stream, "first_seq");
-            for consumer in consumers {
+            for consumer in consumers.into_iter().filter(|consumer| is_led(&consumer.cluster)) {
                 let name = Name { stream: stream.name.clone(), consumer: consumer.name.clone() };
                 let mut known = before.remove(&name).unwrap_or_default();
-                known.see(consumer, first_seq);
+                known.see(stream, consumer);
                 if known.is_behind && known.oldest.is_none() && questions.len() < MOST_QUESTIONS {
                     let seq = (known.floor + 1).max(first_seq);
                     questions.push(Question { name: name.clone(), seq, filters: filters(consumer) });
@@ -74,6 +85,16 @@ impl Consumers {
             }
         }
         questions
+    }
+
+    /// Takes how many messages were removed that a consumer had been sent and had not acknowledged, since the
+    /// last time.
+    pub fn removed(&mut self, unacknowledged: HashMap<Name, u64>) {
+        for (name, messages) in unacknowledged {
+            if let Some(known) = self.0.get_mut(&name) {
+                known.removed_unacknowledged += messages;
+            }
+        }
     }
 
     /// The oldest message that the consumer has not acknowledged.
@@ -101,7 +122,7 @@ impl Consumers {
                 let help =
                     "Messages that were removed from a stream before a consumer of all of it had acknowledged them";
                 let mut metric = families.metric("unified_nats_consumer_unread_dropped_total", Kind::Counter, help);
-                metric.add(&labels, known.dropped as f64);
+                metric.add(&labels, (known.losses.total() + known.removed_unacknowledged) as f64);
             }
         }
     }
@@ -116,25 +137,54 @@ impl Known {
         }
     }
 
-    fn see(&mut self, consumer: &ConsumerDetail, first_seq: u64) {
-        let floor = consumer.rest.get("ack_floor").and_then(|floor| floor["stream_seq"].as_u64()).unwrap_or(0);
-        if floor < self.counted.min(self.floor) {
-            // Another one of that name, or another stream.
-            (self.counted, self.oldest) = (0, None);
+    fn see(&mut self, stream: &StreamDetail, consumer: &ConsumerDetail) {
+        let text = |rest: &Map<String, Value>| text(rest, "created").to_owned();
+        let created = [text(&stream.rest), text(&consumer.rest)];
+        let wants_all = wants_all(stream, consumer);
+        if created != self.created || wants_all != self.wants_all {
+            *self = Self { created, wants_all, ..Self::default() };
         }
-        self.is_behind = number(&consumer.rest, "num_pending") + number(&consumer.rest, "num_ack_pending") > 0.0;
-        self.wants_all = filters(consumer).is_empty();
-        if floor != self.floor || self.oldest.is_some_and(|(seq, _)| seq < first_seq) {
+        let of = |part: &str, key: &str| consumer.rest.get(part).and_then(|part| part[key].as_u64()).unwrap_or(0);
+        let count = |key: &str| consumer.rest.get(key).and_then(Value::as_u64).unwrap_or(0);
+        let (floor, first) = (of("ack_floor", "stream_seq"), of_state(stream, "first_seq"));
+        self.is_behind = count("num_pending") + count("num_ack_pending") > 0;
+        if floor != self.floor || self.oldest.is_some_and(|(seq, _)| seq < first) {
             self.oldest = None;
         }
         self.floor = floor;
-        let removed = first_seq.saturating_sub(1);
-        let from = self.counted.max(floor);
-        if self.wants_all && removed > from {
-            self.dropped += removed - from;
-        }
-        self.counted = self.counted.max(removed);
+        self.losses.see(Look {
+            first,
+            last: of_state(stream, "last_seq"),
+            messages: of_state(stream, "messages"),
+            delivered: of("delivered", "stream_seq"),
+            deliveries: of("delivered", "consumer_seq"),
+            redelivered: count("num_redelivered"),
+            pending: count("num_pending"),
+        });
     }
+}
+
+/// Whether a consumer is sent every message of its stream. One that is sent the last of each subject first
+/// skips the others.
+fn wants_all(stream: &StreamDetail, consumer: &ConsumerDetail) -> bool {
+    let config = consumer.rest.get("config");
+    if config.is_some_and(|config| config["deliver_policy"] == "last_per_subject") {
+        return false;
+    }
+    let filters = filters(consumer);
+    if filters.is_empty() {
+        return true;
+    }
+    let Some(config) = stream.rest.get("config") else { return false };
+    // What comes from other streams bears any subject.
+    let has_others = ["sources", "mirror"].iter().any(|key| !config[*key].is_null());
+    let filters: Vec<Subject> = filters.iter().filter_map(|filter| filter.parse().ok()).collect();
+    let subjects = config["subjects"].as_array().filter(|subjects| !has_others && !subjects.is_empty());
+    let is_wanted = |subject: &Value| {
+        let subject = subject.as_str().and_then(|subject| subject.parse::<Subject>().ok());
+        subject.is_some_and(|subject| filters.iter().any(|filter| filter.covers(&subject)))
+    };
+    subjects.is_some_and(|subjects| subjects.iter().all(is_wanted))
 }
 
 fn of_state(stream: &StreamDetail, key: &str) -> u64 {
@@ -156,9 +206,19 @@ mod tests {
     use serde_json::json;
 
     fn jsz(first_seq: u64, floor: u64, pending: u64, filter: Option<&str>) -> Jsz {
+        with(first_seq, floor, pending, json!({ "filter_subject": filter }))
+    }
+
+    /// Everything from the first message on waits, and what is before the floor was sent and acknowledged.
+    fn with(first_seq: u64, floor: u64, pending: u64, mut config: Value) -> Jsz {
+        let delivered = floor.max(first_seq - 1);
+        config["durable_name"] = "C".into();
         serde_json::from_value(json!({ "account_details": [{ "name": "A", "stream_detail": [{
-            "name": "S", "state": { "first_seq": first_seq }, "consumer_detail": [{
-                "name": "C", "config": { "durable_name": "C", "filter_subject": filter },
+            "name": "S", "created": "2026-11-27T00:00:00Z",
+            "config": { "subjects": ["a.>", "b"], "name": "S" },
+            "state": { "first_seq": first_seq, "last_seq": delivered + pending, "messages": delivered + pending + 1 - first_seq },
+            "consumer_detail": [{
+                "name": "C", "config": config, "delivered": { "stream_seq": floor, "consumer_seq": floor },
                 "ack_floor": { "stream_seq": floor }, "num_pending": pending,
             }],
         }] }] }))
@@ -180,24 +240,25 @@ mod tests {
     #[test]
     fn the_oldest_unread_message_is_asked_for_once_for_each_step() {
         let mut consumers = Consumers::default();
-        assert!(consumers.see(&jsz(1, 9, 0, None)).is_empty());
+        assert!(consumers.see(&jsz(1, 9, 0, None), "n1").is_empty());
         assert_eq!(told(&consumers, 100), (Some(0.0), Some(0.0)));
-        let asked = consumers.see(&jsz(1, 9, 3, Some("a.>")));
+        let asked = consumers.see(&jsz(1, 9, 3, Some("a.>")), "n1");
         let name = Name { stream: "S".into(), consumer: "C".into() };
         assert_eq!(asked, [Question { name: name.clone(), seq: 10, filters: vec!["a.>".into()] }]);
         assert_eq!(told(&consumers, 100), (None, None), "not known yet, and with a filter nobody can say what it lost");
         consumers.answer(&name, 12, OffsetDateTime::from_unix_timestamp(70).unwrap());
-        assert!(consumers.see(&jsz(1, 9, 4, Some("a.>"))).is_empty());
+        assert!(consumers.see(&jsz(1, 9, 4, Some("a.>")), "n1").is_empty());
         assert_eq!(told(&consumers, 100).0, Some(30.0));
-        assert_eq!(consumers.see(&jsz(13, 9, 4, Some("a.>")))[0].seq, 13, "that message is gone");
-        assert_eq!(consumers.see(&jsz(13, 20, 4, Some("a.>")))[0].seq, 21, "it went on");
+        assert_eq!(consumers.see(&jsz(13, 9, 4, Some("a.>")), "n1")[0].seq, 13, "that message is gone");
+        assert_eq!(consumers.see(&jsz(13, 20, 4, Some("a.>")), "n1")[0].seq, 21, "it went on");
     }
 
     #[test]
     fn what_was_removed_unread_is_counted_once() {
+        let name = Name { stream: "S".into(), consumer: "C".into() };
         let mut consumers = Consumers::default();
         let dropped = |consumers: &mut Consumers, first_seq, floor| {
-            consumers.see(&jsz(first_seq, floor, 1, None));
+            consumers.see(&jsz(first_seq, floor, 1, None), "n1");
             told(consumers, 0).1
         };
         assert_eq!(dropped(&mut consumers, 1, 0), Some(0.0));
@@ -205,9 +266,38 @@ mod tests {
         assert_eq!(dropped(&mut consumers, 31, 20), Some(10.0));
         assert_eq!(dropped(&mut consumers, 31, 20), Some(10.0));
         assert_eq!(dropped(&mut consumers, 36, 20), Some(15.0));
-        assert_eq!(dropped(&mut consumers, 36, 35), Some(15.0), "nats-server moved it on");
-        assert_eq!(dropped(&mut consumers, 41, 38), Some(17.0));
-        consumers.see(&Jsz::default());
+        consumers.removed(HashMap::from([(name, 2), (Name { stream: "S".into(), consumer: "D".into() }, 7)]));
+        assert_eq!(told(&consumers, 0).1, Some(17.0), "it had been sent two of those that are gone");
+        consumers.see(&Jsz::default(), "");
+        assert_eq!(told(&consumers, 0).1, Some(17.0), "who has not said its name said nothing");
+        consumers.see(&Jsz::default(), "n1");
         assert_eq!(told(&consumers, 0), (None, None), "it is gone");
+    }
+
+    #[test]
+    fn what_was_lost_is_told_of_consumers_of_the_whole_stream_and_by_who_leads_them() {
+        let tells = |config: Value| {
+            let mut consumers = Consumers::default();
+            consumers.see(&with(11, 0, 1, config), "n1");
+            told(&consumers, 0).1
+        };
+        for config in [json!({}), json!({ "filter_subject": ">" }), json!({ "filter_subjects": ["b", "a.>"] })] {
+            assert_eq!(tells(config.clone()), Some(10.0), "{config}");
+        }
+        for config in [
+            json!({ "filter_subject": "a.>" }),
+            json!({ "filter_subjects": ["b", "a.*"] }),
+            json!({ "deliver_policy": "last_per_subject" }),
+        ] {
+            assert_eq!(tells(config.clone()), None, "{config}");
+        }
+        let mut led = with(11, 0, 1, json!({}));
+        led.account_details[0].stream_detail[0].consumer_detail[0].cluster =
+            Some(RaftGroup { leader: "n1".into(), ..RaftGroup::default() });
+        for (server, lost) in [("n1", Some(10.0)), ("n2", None)] {
+            let mut consumers = Consumers::default();
+            consumers.see(&led, server);
+            assert_eq!(told(&consumers, 0).1, lost, "{server}");
+        }
     }
 }

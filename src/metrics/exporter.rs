@@ -23,6 +23,8 @@ pub struct Monitored {
     pub varz: Option<Value>,
     pub connections: Option<Connections>,
     pub jsz: Option<Jsz>,
+    /// It is long enough to name the consumers, too.
+    pub names_consumers: bool,
     /// The status of each form of `/healthz`, in the order of [`HEALTH`].
     pub health: [Option<String>; HEALTH.len()],
     pub routez: Option<Value>,

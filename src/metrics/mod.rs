@@ -15,6 +15,7 @@ mod exposition;
 mod families;
 mod history;
 mod ingest;
+mod losses;
 mod own;
 mod streams;
 mod subjects;

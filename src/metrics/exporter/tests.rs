@@ -19,6 +19,7 @@ fn recorded(version: &str) -> Monitored {
             ..Connections::default()
         }),
         jsz: Some(serde_json::from_value(read("jsz")).unwrap()),
+        names_consumers: true,
         health: [Some("ok".into()), Some("unavailable".into()), None],
         routez: Some(read("routez")),
         subsz: Some(read("subsz")),
