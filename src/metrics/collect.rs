@@ -34,8 +34,10 @@ const FORGOTTEN: Duration = Duration::from_secs(300);
 const FRESH: Duration = Duration::from_millis(500);
 /// For both, and for a machine that is busy.
 pub const PATIENCE: Duration = Duration::from_millis(900);
-/// Connections in an answer of `/connz`, and answers that are read.
-const PAGE: u64 = 1000;
+/// Between two looks at the files with certificates.
+const READ: Duration = Duration::from_secs(10);
+/// Connections in an answer of `/connz`, as many as it gives by itself, and answers that are read.
+const PAGE: u64 = 1024;
 const MOST_PAGES: u64 = 10;
 
 /// What was found out, once.

@@ -1,10 +1,10 @@
-//! What nats-server's monitoring says, under the names and labels that prometheus-nats-exporter 0.20.1 gives
+//! What nats-server's monitoring says, under the names and labels that prometheus-nats-exporter 0.20.2 gives
 //! it, so that dashboards go on. Pure.
 //!
-//! Numbers of `/varz` and `/subsz` go by the names that they have there, joined with `_`; all are gauges, as
+//! Numbers of `/varz`, `/routez` and `/subsz` go by the names that they have there, joined with `_`; all are gauges, as
 //! there. New numbers of new servers appear by themselves.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -74,7 +74,7 @@ impl Naming {
     fn name(&self, system: &str, rest: &str) -> String {
         let prefix = self.prefix.as_deref().unwrap_or(system);
         let name = format!("{prefix}_{rest}");
-        // A key of a map may hold anything, such as "/varz".
+        // A key of a map may hold anything.
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect()
     }
 
@@ -102,7 +102,7 @@ impl Naming {
 pub fn add(monitored: &Monitored, naming: &Naming, families: &mut Families) {
     let server = Labels::none().with("server_id", naming.server_id(monitored));
     if let Some(varz) = monitored.varz.as_ref().and_then(Value::as_object) {
-        flatten(naming, "varz", "", varz, &server, families);
+        flatten(naming, "varz", varz, &server, families);
     }
     if let Some(connections) = &monitored.connections {
         add_connections(connections, naming, &server, families);
@@ -111,10 +111,10 @@ pub fn add(monitored: &Monitored, naming: &Naming, families: &mut Families) {
         add_health(name, status.as_deref(), naming, &server, families);
     }
     if let Some(routez) = monitored.routez.as_ref().and_then(Value::as_object) {
-        flatten(naming, "routez", "", routez, &server, families);
+        flatten(naming, "routez", routez, &server, families);
     }
     if let Some(subsz) = monitored.subsz.as_ref().and_then(Value::as_object) {
-        flatten(naming, "subsz", "", subsz, &server, families);
+        flatten(naming, "subsz", subsz, &server, families);
     }
     if let Some(jsz) = &monitored.jsz {
         let shared = Shared { naming, server_name: monitored.server_name(), server, now: text(&jsz.rest, "now") };
@@ -134,40 +134,64 @@ const SKIPPED: &[&str] = &[
     "gateway_tls_timeout",
     "gateway_connect_retries",
 ];
-/// Texts that are exported, as the label `value` of a gauge that is always 1.
-const TEXTS: &[&str] = &["server_id", "server_name", "version", "domain", "leader", "name"];
-/// Times that are exported, in milliseconds since 1970.
-const TIMES: &[&str] = &["start", "config_load_time"];
+/// Texts that are exported: a time as milliseconds since 1970, any other as the label `value` of a gauge that is
+/// always 1.
+const TEXTS: &[&str] =
+    &["server_id", "server_name", "version", "domain", "leader", "name", "start", "config_load_time"];
 
 fn flatten(
     naming: &Naming,
-    endpoint: &str,
-    above: &str,
+    endpoint: &'static str,
     object: &Map<String, Value>,
     server: &Labels,
     families: &mut Families,
 ) {
-    for (key, value) in object {
-        let path: Cow<'_, str> = if above.is_empty() { key.into() } else { format!("{above}_{key}").into() };
-        if SKIPPED.contains(&path.as_ref()) {
-            continue;
-        }
-        let mut gauge = |labels: &Labels, number: f64| {
-            let name = naming.core(endpoint, &path);
-            families.metric(name, Kind::Gauge, path.to_string()).add(labels, number);
-        };
-        match value {
-            Value::Number(number) => gauge(server, number.as_f64().unwrap_or(f64::NAN)),
-            Value::String(text) if TIMES.contains(&key.as_str()) => {
-                if let Some(at) = parse_time(text) {
-                    gauge(server, (at.unix_timestamp_nanos() / 1_000_000) as f64);
-                }
+    Flattened { naming, endpoint, server, seen: HashSet::new() }.add("", object, families);
+}
+
+/// One answer, each part of which is told once.
+struct Flattened<'a> {
+    naming: &'a Naming,
+    endpoint: &'static str,
+    server: &'a Labels,
+    seen: HashSet<String>,
+}
+
+impl Flattened<'_> {
+    fn add(&mut self, above: &str, object: &Map<String, Value>, families: &mut Families) {
+        for (key, value) in object {
+            let path = joined(above, key);
+            if SKIPPED.contains(&path.as_str()) {
+                continue;
             }
-            Value::String(text) if TEXTS.contains(&key.as_str()) => gauge(&server.with("value", text), 1.0),
-            Value::Object(inner) => flatten(naming, endpoint, &path, inner, server, families),
-            _ => {}
+            let (number, text) = match value {
+                Value::Number(number) => (number.as_f64().unwrap_or(f64::NAN), None),
+                Value::String(text) if TEXTS.contains(&key.as_str()) => match OffsetDateTime::parse(text, &Rfc3339) {
+                    Ok(at) => ((at.unix_timestamp_nanos() / 1_000_000) as f64, None),
+                    Err(_) => (1.0, Some(text)),
+                },
+                Value::Object(inner) => {
+                    self.add(&path, inner, families);
+                    continue;
+                }
+                _ => continue,
+            };
+            let name = self.naming.core(self.endpoint, &path);
+            // Two series of one name are more than Prometheus takes.
+            if !self.seen.insert(name.clone()) {
+                continue;
+            }
+            let labels = text.map_or_else(|| self.server.clone(), |text| self.server.with("value", text));
+            families.metric(name, Kind::Gauge, path).add(&labels, number);
         }
     }
+}
+
+/// The names above and the key with `_` between them: a `/` is one, too, of several in a row there is one, and
+/// none at either end.
+fn joined(above: &str, key: &str) -> String {
+    let parts = above.split('_').chain(key.split(['_', '/']));
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
 }
 
 fn add_connections(seen: &Connections, naming: &Naming, server: &Labels, families: &mut Families) {
@@ -200,7 +224,7 @@ fn add_health(name: &str, status: Option<&str>, naming: &Naming, server: &Labels
     }
     let labels = server.with("value", status.unwrap_or("unreachable"));
     let metric = naming.core(name, "status_value");
-    families.metric(metric, Kind::Gauge, "status_value").add(&labels, f64::from(u8::from(is_ok)));
+    families.metric(metric, Kind::Gauge, "status").add(&labels, f64::from(u8::from(is_ok)));
 }
 
 /// What everything about JetStream has in common.

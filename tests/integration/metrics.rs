@@ -358,7 +358,7 @@ fn the_server_is_asked_once_for_many_scrapes() {
     const SCRAPES: usize = 100;
     let mut broker = Broker::new();
     broker.start();
-    let asked = || value(&scrape(&broker), "gnatsd_varz_http_req_stats__connz").unwrap_or_default();
+    let asked = || value(&scrape(&broker), "gnatsd_varz_http_req_stats_connz").unwrap_or_default();
     let before = asked();
     let started = std::time::Instant::now();
     block_on(async {

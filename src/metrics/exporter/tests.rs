@@ -36,6 +36,8 @@ fn lines(monitored: &Monitored, naming: &Naming) -> Vec<String> {
     families.write(Format::Text).lines().map(str::to_owned).collect()
 }
 
+/// What `-varz -connz -healthz -healthz_js_enabled_only -healthz_js_server_only -routez -subz` gives: the names
+/// that collector/collector.go, connz.go and healthz.go of prometheus-nats-exporter v0.20.2 make.
 const CORE: &[&str] = &[
     "varz_server_id",
     "varz_server_name",
@@ -88,6 +90,7 @@ const CORE: &[&str] = &[
     "subsz_limit",
 ];
 
+/// What `-jsz=all` gives: the 33 names in collector/jsz.go of v0.20.2.
 const JETSTREAM: &[&str] = &[
     "server_jetstream_disabled",
     "server_total_streams",
@@ -227,5 +230,75 @@ fn answers_in_other_shapes_break_nothing() {
         Monitored { varz: Some(odd), subsz: Some(Value::Null), jsz: Some(Jsz::default()), ..Monitored::default() };
     let text = lines(&monitored, &naming(None, ServerIdLabel::Url)).join("\n");
     assert!(text.contains("gnatsd_varz_a_b{server_id=\"\"} 1") && text.contains("gnatsd_varz_d_g{server_id=\"\"} 2.5"));
-    assert!(text.contains("gnatsd_varz_name{server_id=\"\"} 7") && !text.contains("varz_start"));
+    assert!(text.contains("gnatsd_varz_name{server_id=\"\"} 7"), "{text}");
+    assert!(text.contains("gnatsd_varz_start{server_id=\"\",value=\"soon\"} 1"), "{text}");
+}
+
+/// As `fqName` and `objectToMetrics` of collector/collector.go at v0.20.2 make them.
+#[test]
+fn keys_become_names_as_there_and_none_comes_twice() {
+    let varz = serde_json::json!({
+        "http_req_stats": { "/": 1, "/varz": 2, "/jsz": 3 },
+        "_odd__key_": 4,
+        "leaf": { "port": 5 },
+        "leafnodes": 6,
+        "cluster": { "name": "C", "cluster_port": 7, "auth_timeout": 8, "tls_timeout": 9, "pool_size": 10 },
+        "gateway": { "name": "G", "port": 11, "auth_timeout": 12, "tls_timeout": 13, "connect_retries": 14 },
+        "trusted_operators_claim": { "iat": 15 },
+        "config_load_time": "2026-11-27T00:00:00Z",
+        "metadata": { "name": "2026-11-27T00:00:00.5Z" },
+        "a_b": 16, "a/b": 17,
+    });
+    let monitored = Monitored { varz: Some(varz), ..Monitored::default() };
+    let lines = lines(&monitored, &naming(None, ServerIdLabel::Url));
+    let mut told: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("gnatsd_varz_")).collect();
+    told.sort_unstable();
+    let expected = [
+        "a_b{server_id=\"\"} 16",
+        "cluster_name{server_id=\"\",value=\"C\"} 1",
+        "cluster_pool_size{server_id=\"\"} 10",
+        "config_load_time{server_id=\"\"} 1795737600000",
+        "gateway_name{server_id=\"\",value=\"G\"} 1",
+        "http_req_stats_jsz{server_id=\"\"} 3",
+        "http_req_stats_varz{server_id=\"\"} 2",
+        "http_req_stats{server_id=\"\"} 1",
+        "leafnodes{server_id=\"\"} 6",
+        "metadata_name{server_id=\"\"} 1795737600500",
+        "odd_key{server_id=\"\"} 4",
+    ];
+    assert_eq!(told, expected);
+}
+
+/// The label lists of `newJszCollector` in collector/jsz.go at v0.20.2, in their order.
+const SERVER_LABELS: &[&str] = &["server_id", "server_name", "cluster", "domain", "meta_leader", "is_meta_leader"];
+const ACCOUNT_LABELS: &[&str] = &["account", "account_name", "account_id"];
+const STREAM_LABELS: &[&str] = &["stream_name", "stream_leader", "is_stream_leader", "stream_raft_group"];
+const CONSUMER_LABELS: &[&str] = &["consumer_name", "consumer_leader", "is_consumer_leader", "consumer_desc"];
+
+#[test]
+fn labels_are_those_of_the_exporter_and_nothing_of_jetstream_is_told_beside_them() {
+    for version in ["2.10.26", "2.15.1"] {
+        let lines = lines(&recorded(version), &naming(None, ServerIdLabel::Url));
+        for line in lines.iter().filter(|line| line.starts_with("jetstream_")) {
+            let (name, rest) = line.split_once('{').unwrap();
+            let name = name.strip_prefix("jetstream_").unwrap();
+            assert!(JETSTREAM.contains(&name), "{version}: {line}");
+            let more: &[&[&str]] = match name {
+                _ if name.starts_with("server_") => &[],
+                _ if name.starts_with("account_") => &[ACCOUNT_LABELS],
+                _ if name.starts_with("stream_source_") => {
+                    &[ACCOUNT_LABELS, STREAM_LABELS, &["source_name", "source_api", "source_deliver"]]
+                }
+                _ if name.starts_with("stream_mirror_") => {
+                    &[ACCOUNT_LABELS, STREAM_LABELS, &["mirror_name", "mirror_api", "mirror_deliver"]]
+                }
+                _ if name.starts_with("stream_") => &[ACCOUNT_LABELS, STREAM_LABELS],
+                _ => &[ACCOUNT_LABELS, STREAM_LABELS, CONSUMER_LABELS],
+            };
+            let expected: Vec<_> = SERVER_LABELS.iter().chain(more.iter().copied().flatten()).copied().collect();
+            // No value here holds what looks like the end of a label.
+            let labels: Vec<_> = rest.split("\",").map(|label| label.split_once("=\"").unwrap().0).collect();
+            assert_eq!(labels, expected, "{version}: {line}");
+        }
+    }
 }
