@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use super::exporter::parse_time;
 use super::exposition::{Distribution, Families, Kind, Labels};
 use crate::domain::DataType;
+use crate::json::object_of;
 
 /// Upper bounds in seconds.
 const BOUNDS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
@@ -63,8 +64,8 @@ fn sent_at(payload: &[u8], fields: &[String]) -> Option<f64> {
     if payload.len() > LONGEST {
         return None;
     }
-    let message: Value = serde_json::from_slice(payload).ok()?;
-    let top = message.as_object()?;
+    // Whoever publishes names the keys.
+    let top = &object_of(payload).ok()?;
     let found = |field: &String| {
         let inner = || top.values().filter_map(Value::as_object).find_map(|inner| inner.get(field));
         top.get(field).or_else(inner)
@@ -116,6 +117,48 @@ mod tests {
             ["", "7", "[]", "{}", r#"{"ts": true}"#, r#"{"ts": 12}"#, r#"{"ts": "soon"}"#, r#"{"ts": -1e300}"#]
         {
             assert_eq!(sent_at(payload.as_bytes(), &fields), None, "{payload}");
+        }
+        // The first that is there counts, also where it says nothing.
+        for payload in [
+            r#"{"ts": null, "E": 1700000000}"#,
+            r#"{"ts": [1700000000]}"#,
+            r#"{"ts": {"E": "x"}}"#,
+            r#"{"a": {"b": {"ts": 1700000000}}}"#,
+            r#"{"ts": 1e400}"#,
+            r#"{"ts": 1e25}"#,
+            r#"{"ts": "1700000000 "}"#,
+            r#"{"ts": "0001-01-01T00:00:00Z"}"#,
+            r#"{"ts": 0}"#,
+            "\u{feff}{\"ts\": 1700000000}",
+        ] {
+            assert_eq!(sent_at(payload.as_bytes(), &fields), None, "{payload}");
+        }
+        let trap = r#"{"$serde_json::private::RawValue": "7", "ts": 1700000000}"#;
+        assert_eq!(sent_at(trap.as_bytes(), &fields), Some(1.7e9));
+        let long = |spaces: usize| format!("{{\"ts\": 1700000000{}}}", " ".repeat(spaces));
+        assert_eq!(sent_at(long(LONGEST / 2).as_bytes(), &fields), Some(1.7e9));
+        assert_eq!(sent_at(long(LONGEST).as_bytes(), &fields), None, "longer than is read");
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(sent_at(format!("{{\"x\": {deep}, \"ts\": 1700000000}}").as_bytes(), &fields), None);
+    }
+
+    #[test]
+    fn a_time_in_the_future_or_of_long_ago_is_none_and_a_clock_that_is_a_little_ahead_is_no_delay() {
+        let stored = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        let sampled = |sent: i64| {
+            let mut delays = IngestDelays::default();
+            delays.sample(DataType::Trade, format!("{{\"ts\":{sent}}}").as_bytes(), &["ts".to_owned()], stored);
+            let at = DataType::ALL.iter().position(|family| *family == DataType::Trade).unwrap();
+            (delays.0[at].count, delays.0[at].sum)
+        };
+        for (sent, expected) in [
+            (1_700_000_005, (1, 0.0)),
+            (1_700_000_006, (0, 0.0)),
+            (4_000_000_000, (0, 0.0)),
+            (1_699_999_990, (1, 10.0)),
+            (1_700_000_000 - 31 * 86_400, (0, 0.0)),
+        ] {
+            assert_eq!(sampled(sent), expected, "{sent}");
         }
     }
 

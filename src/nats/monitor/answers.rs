@@ -4,6 +4,8 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use crate::json::{self, Plain};
+
 /// `/healthz` where it is not 200.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -31,7 +33,7 @@ pub struct Varz {
     /// When the configuration in force was loaded, and its digest (from 2.11 on).
     pub config_load_time: Option<String>,
     pub config_digest: Option<String>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -51,7 +53,7 @@ pub struct Jsz {
     /// With `streams=true`.
     #[serde(deserialize_with = "or_nothing")]
     pub account_details: Vec<AccountDetail>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -60,7 +62,7 @@ pub struct Jsz {
 pub struct AccountDetail {
     #[serde(deserialize_with = "or_nothing")]
     pub stream_detail: Vec<StreamDetail>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -73,7 +75,7 @@ pub struct StreamDetail {
     /// With `consumers=true`.
     #[serde(deserialize_with = "or_nothing")]
     pub consumer_detail: Vec<ConsumerDetail>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -83,7 +85,7 @@ pub struct ConsumerDetail {
     pub name: String,
     #[serde(deserialize_with = "or_nothing")]
     pub cluster: Option<RaftGroup>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -118,7 +120,7 @@ pub struct Routez {
     pub server_name: String,
     #[serde(deserialize_with = "or_nothing")]
     pub routes: Option<Vec<Route>>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -127,7 +129,7 @@ pub struct Routez {
 pub struct Route {
     pub remote_name: String,
     pub remote_id: String,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -139,7 +141,7 @@ pub struct Connz {
     pub total: u64,
     #[serde(deserialize_with = "or_nothing")]
     pub connections: Option<Vec<Connection>>,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
@@ -158,19 +160,35 @@ pub struct Connection {
     pub out_msgs: u64,
     pub in_bytes: u64,
     pub out_bytes: u64,
-    #[serde(flatten)]
+    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
 /// Go writes null for a list that is empty; of a part in a shape that we do not know we know nothing.
 fn or_nothing<'de, D: Deserializer<'de>, T: Default + for<'a> Deserialize<'a>>(deserializer: D) -> Result<T, D::Error> {
-    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+    // Clients name keys in it, such as those of metadata.
+    Ok(serde_json::from_value(Plain::deserialize(deserializer)?.0).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// Whoever makes a consumer names the keys of its metadata.
+    #[test]
+    fn no_key_of_a_client_makes_an_answer_unreadable() {
+        let trap = r#"{"$serde_json::private::RawValue":"{","a":1}"#;
+        let text = format!(
+            r#"{{"streams":1,"odd":{trap},"account_details":[{{"stream_detail":[{{"name":"S","config":{{"metadata":{trap}}},
+                "consumer_detail":[{{"name":"C","config":{{"metadata":{trap}}}}}]}}]}}]}}"#
+        );
+        let jsz: Jsz = serde_json::from_str(&text).unwrap();
+        let stream = &jsz.account_details[0].stream_detail[0];
+        assert_eq!((stream.name.as_str(), stream.consumer_detail[0].name.as_str()), ("S", "C"));
+        assert_eq!(stream.rest["config"]["metadata"]["a"], 1);
+        assert_eq!(stream.consumer_detail[0].rest["config"]["metadata"]["a"], 1);
+    }
 
     #[test]
     fn what_is_not_known_is_kept_and_what_is_not_said_is_empty() {
