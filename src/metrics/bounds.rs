@@ -51,6 +51,14 @@ pub fn bounded(jsz: &Jsz) -> (Vec<Bounded<'_>>, Omitted) {
         left -= consumers.len();
         told.push(Bounded { account, stream, consumers, ephemeral });
     }
+    // What an answer was too short to name.
+    let streams = told.len() as u64 + omitted.streams;
+    let named = |account: &AccountDetail| {
+        account.stream_detail.iter().map(|stream| stream.consumer_detail.len() as u64).sum::<u64>()
+    };
+    let consumers: u64 = jsz.account_details.iter().map(named).sum();
+    omitted.streams += jsz.streams.saturating_sub(streams);
+    omitted.consumers += jsz.consumers.saturating_sub(consumers);
     (told, omitted)
 }
 
@@ -78,5 +86,10 @@ mod tests {
         assert_eq!((told[1].consumers.len(), told[1].ephemeral.len()), (0, 1), "what is folded costs no more");
         let beyond = MOST_STREAMS as u64 - 1 + 2 * 2;
         assert_eq!(omitted, Omitted { streams: 2, consumers: 5 + beyond });
+        let unnamed: Jsz = serde_json::from_value(json!({ "streams": 7, "consumers": 9, "account_details": [
+            { "stream_detail": [{ "name": "S", "consumer_detail": [consumer(0)] }] },
+        ] }))
+        .unwrap();
+        assert_eq!(bounded(&unnamed).1, Omitted { streams: 6, consumers: 8 });
     }
 }

@@ -23,7 +23,8 @@ use super::history::{History, Row};
 use super::streams;
 use crate::broker::Broker;
 use crate::domain::DataType;
-use crate::nats::{Jsz, MessageRequest, Monitor, MonitorError, Varz};
+use crate::json::Plain;
+use crate::nats::{Jsz, MessageRequest, Monitor, Varz};
 use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::status::{BrokerStatus, Condition, ConditionStatus};
@@ -305,8 +306,7 @@ async fn free_space(disk: &mut OffThread<Option<u64>>, store: Option<PathBuf>) -
 
 /// Everything at once; what does not answer in time is missing.
 async fn ask(monitor: &Monitor) -> Monitored {
-    let varz = read(monitor, "/varz");
-    let (routez, subsz) = (read(monitor, "/routez"), read(monitor, "/subsz"));
+    let [varz, routez, subsz] = ["/varz", "/routez", "/subsz"].map(|path| document(monitor, path));
     let health = HEALTH.map(|(path, _)| monitor.health_status(path, FIRST));
     let connections = async { timeout(FIRST, connections(monitor)).await.ok().flatten() };
     let (varz, (jsz, names_consumers), connections, health, routez, subsz) =
@@ -320,28 +320,34 @@ async fn read<T: DeserializeOwned>(monitor: &Monitor, path: &str) -> Option<T> {
     monitor.read(path, FIRST).await.inspect_err(|error| tracing::debug!("{error}")).ok()
 }
 
-/// With streams and consumers, or with fewer of them where the answer would be too long; and whether it has
-/// consumers.
+async fn document(monitor: &Monitor, path: &str) -> Option<Value> {
+    read::<Plain>(monitor, path).await.map(|document| document.0)
+}
+
+/// Streams and consumers that an answer may name: nats-server takes about a millisecond for thirty of them, and
+/// a kilobyte for each.
+const MOST_NAMED: u64 = 5000;
+
+/// How much of `/jsz` is asked for where there are so many, and whether that names consumers.
+fn form(streams: u64, consumers: u64) -> (&'static str, bool) {
+    match (streams, consumers) {
+        _ if streams + consumers <= MOST_NAMED => ("/jsz?consumers=true&config=true&raft=true", true),
+        _ if streams <= MOST_NAMED => ("/jsz?streams=true&config=true&raft=true", false),
+        _ => ("/jsz", false),
+    }
+}
+
+/// With streams and consumers, or with fewer of them where they are too many; and whether it names consumers.
 async fn jsz(monitor: &Monitor) -> (Option<Jsz>, bool) {
-    const FORMS: [(&str, bool); 3] = [
-        ("/jsz?consumers=true&config=true&raft=true", true),
-        ("/jsz?streams=true&config=true&raft=true", false),
-        ("/jsz", false),
-    ];
     let asked = async {
-        for (path, names_consumers) in FORMS {
-            match monitor.read(path, FIRST).await {
-                Ok(jsz) => return (Some(jsz), names_consumers),
-                Err(MonitorError::Unreadable { .. }) => {}
-                Err(error) => {
-                    tracing::debug!("{error}");
-                    return (None, false);
-                }
-            }
+        let totals: Jsz = read(monitor, "/jsz").await?;
+        match form(totals.streams, totals.consumers) {
+            ("/jsz", _) => Some((totals, false)),
+            (path, names_consumers) => Some((read(monitor, path).await.unwrap_or(totals), names_consumers)),
         }
-        (None, false)
     };
-    timeout(FIRST, asked).await.unwrap_or_default()
+    let (jsz, names_consumers) = timeout(FIRST, asked).await.ok().flatten().unzip();
+    (jsz, names_consumers.unwrap_or_default())
 }
 
 async fn connections(monitor: &Monitor) -> Option<Connections> {
@@ -401,5 +407,23 @@ async fn ask_about(questions: Vec<Question>, broker: &Broker, consumers: &mut Co
     let Ok(answers) = timeout(SECOND, join_all(asked)).await else { return };
     for (name, seq, at) in answers.into_iter().flatten() {
         consumers.answer(&name, seq, at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_bounded_whatever_there_is() {
+        for (streams, consumers, path, names_consumers) in [
+            (0, 0, "/jsz?consumers=true&config=true&raft=true", true),
+            (1000, 4000, "/jsz?consumers=true&config=true&raft=true", true),
+            (1000, 4001, "/jsz?streams=true&config=true&raft=true", false),
+            (5000, 50_000, "/jsz?streams=true&config=true&raft=true", false),
+            (5001, 0, "/jsz", false),
+        ] {
+            assert_eq!(form(streams, consumers), (path, names_consumers), "{streams} {consumers}");
+        }
     }
 }
