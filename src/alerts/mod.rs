@@ -19,6 +19,7 @@ mod trial;
 
 pub use alert::{Alert, AlertKind, Fingerprint, Notification, Severity};
 pub use counts::{AlertCounts, SendResult, Totals};
+pub use observe::Certificates;
 use observe::host_name;
 pub use rules::{CertificateEnd, DiskSpace, Facts};
 pub use sinks::SinkKind;

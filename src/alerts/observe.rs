@@ -54,27 +54,60 @@ pub fn host_name() -> String {
 pub struct Places {
     /// [`None`] where there is no store of ours.
     store: Option<PathBuf>,
-    certificates: Vec<PathBuf>,
+    certificates: Certificates,
+}
+
+/// The files with certificates that are in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// What we show: of several in a file the first is ours.
+    shown: Vec<PathBuf>,
+    /// Who vouches for others.
+    authorities: Vec<PathBuf>,
+}
+
+impl Certificates {
+    /// Those of our server, or those that a server wants to see that others run.
+    pub fn of(settings: &Settings) -> Self {
+        let (own, external) = (settings.tls.as_ref(), settings.external.as_ref());
+        let own = own.filter(|_| external.is_none());
+        let shown = external.and_then(|external| external.certificate.as_ref()).map(|shown| &shown.cert);
+        let authorities = external.and_then(|external| external.authorities.as_ref());
+        Self {
+            shown: own.map(|tls| &tls.cert).into_iter().chain(shown).cloned().collect(),
+            authorities: own.and_then(|tls| tls.ca.as_ref()).into_iter().chain(authorities).cloned().collect(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.shown.is_empty() && self.authorities.is_empty()
+    }
+
+    /// When each file ends, in the order of the files; reads them. What cannot be read is refused elsewhere. Of
+    /// several authorities that which ends next counts, and the last one once all have ended.
+    pub fn ends(&self, at: SystemTime) -> Vec<(PathBuf, SystemTime)> {
+        let next = |ends: &[SystemTime]| {
+            let still = ends.iter().filter(|end| **end > at).min();
+            still.or_else(|| ends.iter().max()).copied()
+        };
+        let shown = self.shown.iter().map(|file| (file, ends_in(file).first().copied()));
+        let authorities = self.authorities.iter().map(|file| (file, next(&ends_in(file))));
+        shown.chain(authorities).filter_map(|(file, end)| Some((file.clone(), end?))).collect()
+    }
 }
 
 impl Places {
     pub fn of(settings: &Settings) -> Self {
         let has_store = settings.jetstream.enabled && settings.external.is_none();
         let store = has_store.then(|| settings.jetstream.store_dir.clone());
-        let own = settings.tls.as_ref().map(|tls| tls.cert.clone());
-        let shown = settings.external.as_ref().and_then(|external| external.certificate.as_ref());
-        let certificates = own.into_iter().chain(shown.map(|shown| shown.cert.clone())).collect();
-        Self { store, certificates }
+        Self { store, certificates: Certificates::of(settings) }
     }
 
     /// `at` is the time of day that certificates are judged by.
     pub fn look(&self, at: SystemTime) -> (Option<DiskSpace>, Vec<CertificateEnd>) {
-        let ends = self.certificates.iter().filter_map(|file| {
-            let end = end_of(file)?;
-            Some(CertificateEnd {
-                file: file.clone(),
-                left: end.duration_since(at).ok().filter(|left| !left.is_zero()),
-            })
+        let ends = self.certificates.ends(at).into_iter().map(|(file, end)| {
+            let left = end.duration_since(at).ok().filter(|left| !left.is_zero());
+            CertificateEnd { file, left }
         });
         (self.store.as_deref().and_then(space), ends.collect())
     }
@@ -87,13 +120,15 @@ fn space(directory: &Path) -> Option<DiskSpace> {
     Some(DiskSpace { free: blocks * space.fragment_size(), total: space.blocks() * space.fragment_size() })
 }
 
-/// When the first certificate of a file ends. What cannot be read is refused elsewhere.
-fn end_of(file: &Path) -> Option<SystemTime> {
-    let bytes = std::fs::read(file).ok()?;
-    let der = CertificateDer::pem_slice_iter(&bytes).next()?.ok()?;
-    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+/// When the certificates of a file end.
+fn ends_in(file: &Path) -> Vec<SystemTime> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let end = |der: CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    };
+    CertificateDer::pem_slice_iter(&bytes).map_while(Result::ok).filter_map(end).collect()
 }
 
 #[cfg(test)]
@@ -106,8 +141,9 @@ mod tests {
         let file = directory.path().join("cert.pem");
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         std::fs::write(&file, made.cert.pem()).unwrap();
-        let end = end_of(&file).unwrap();
-        let places = Places { store: Some(directory.path().into()), certificates: vec![file.clone()] };
+        let end = ends_in(&file)[0];
+        let certificates = Certificates { shown: vec![file.clone()], authorities: vec![] };
+        let places = Places { store: Some(directory.path().into()), certificates };
         let day = Duration::from_secs(24 * 3600);
         let (space, ends) = places.look(end - day);
         assert!(space.is_some_and(|space| space.total > 0 && space.free <= space.total));
@@ -117,6 +153,25 @@ mod tests {
         }
         std::fs::write(&file, "nothing").unwrap();
         assert_eq!(places.look(end).1, []);
+    }
+
+    #[test]
+    fn of_authorities_the_one_counts_that_ends_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let at = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * 86_400 + days * 86_400);
+        let pem = |days: u64| {
+            let mut params = rcgen::CertificateParams::new(vec!["a".into()]).unwrap();
+            (params.not_before, params.not_after) = (at(0).into(), at(days).into());
+            params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+        };
+        std::fs::write(&file, [pem(30), pem(10), pem(20)].concat()).unwrap();
+        let certificates = Certificates { shown: vec![], authorities: vec![file.clone()] };
+        for (now, ends) in [(5, 10), (10, 20), (29, 30), (40, 30)] {
+            assert_eq!(certificates.ends(at(now)), [(file.clone(), at(ends))], "on day {now}");
+        }
+        let shown = Certificates { shown: vec![file.clone()], authorities: vec![] };
+        assert_eq!(shown.ends(at(5)), [(file, at(30))], "the first is ours");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use nix::sys::statvfs::statvfs;
@@ -21,6 +21,7 @@ use super::exporter::{self, Connections, HEALTH, Monitored, Naming, parse_time};
 use super::exposition::{Families, Format, Kind, Labels};
 use super::history::{History, Row};
 use super::streams;
+use crate::alerts::Certificates;
 use crate::broker::Broker;
 use crate::domain::DataType;
 use crate::json::Plain;
@@ -40,6 +41,9 @@ const READ: Duration = Duration::from_secs(10);
 /// Connections in an answer of `/connz`, as many as it gives by itself, and answers that are read.
 const PAGE: u64 = 1024;
 const MOST_PAGES: u64 = 10;
+
+/// Files, and when what is in them ends.
+type CertificateEnds = Vec<(PathBuf, SystemTime)>;
 
 /// What was found out, once.
 #[derive(Debug)]
@@ -133,6 +137,9 @@ pub struct Collector {
     /// When somebody wanted something last.
     scraped: Option<Instant>,
     disk: OffThread<Option<u64>>,
+    reading: OffThread<CertificateEnds>,
+    /// When certificates in use end, as they were read last.
+    certificates: Option<(Instant, CertificateEnds)>,
     advisories: Advisories,
     history: Arc<Mutex<History>>,
     published: watch::Sender<Arc<Collected>>,
@@ -155,6 +162,8 @@ impl Collector {
             consumers: Consumers::default(),
             scraped: None,
             disk: OffThread::default(),
+            reading: OffThread::default(),
+            certificates: None,
             advisories: Advisories::default(),
             history: Arc::default(),
             settings,
@@ -218,6 +227,7 @@ impl Collector {
             free_space(&mut self.disk, self.store.clone()),
             self.counting.count(),
         );
+        self.read_certificates().await;
         // What was told in the meantime belongs to consumers that were known before.
         self.consumers.removed(self.advisories.take_removed());
         if let Some(monitored) = &monitored
@@ -236,6 +246,7 @@ impl Collector {
             let help = "Room on the disk of the store for nats-server";
             families.metric("unified_nats_store_disk_free_bytes", Kind::Gauge, help).add(&Labels::none(), free as f64);
         }
+        add_certificates(self.certificates.as_ref(), &mut families);
         self.counting.add(&mut families);
         if self.settings.borrow().jetstream.enabled {
             self.advisories.add(&mut families);
@@ -260,6 +271,17 @@ impl Collector {
             lags: self.consumers.lags(now).into_iter().map(|(of, lag)| (of.stream, of.consumer, lag)).collect(),
         };
         self.published.send_replace(Arc::new(Collected::new(Some(Instant::now()), families, observation)));
+    }
+
+    /// Reads certificates anew where that is due; a disk that hangs leaves what is known.
+    async fn read_certificates(&mut self) {
+        let certificates = Certificates::of(&self.settings.borrow());
+        if certificates.is_empty() {
+            self.certificates = None;
+        } else if self.certificates.as_ref().is_none_or(|(read, _)| read.elapsed() >= READ) {
+            let ends = self.reading.run(SECOND, move || certificates.ends(SystemTime::now())).await;
+            self.certificates = ends.map(|ends| (Instant::now(), ends)).or_else(|| self.certificates.take());
+        }
     }
 
     /// Takes a row of the history.
@@ -287,6 +309,17 @@ impl Collector {
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.add(row, streams::held(jsz));
+    }
+}
+
+fn add_certificates(certificates: Option<&(Instant, CertificateEnds)>, families: &mut Families) {
+    let now = SystemTime::now();
+    for (file, end) in certificates.into_iter().flat_map(|(_, ends)| ends) {
+        let left =
+            end.duration_since(now).map_or_else(|error| -error.duration().as_secs_f64(), |left| left.as_secs_f64());
+        let labels = Labels::none().with("file", &file.to_string_lossy());
+        let help = "Time until a certificate expires; negative once it has";
+        families.metric("unified_nats_tls_cert_expiry_seconds", Kind::Gauge, help).add(&labels, left);
     }
 }
 

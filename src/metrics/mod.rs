@@ -21,7 +21,7 @@ mod streams;
 mod subjects;
 
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -113,7 +113,6 @@ impl Metrics {
             process: &Process::now(status.pid),
             alerts: &alerts.totals(),
             failed_connects: broker.failed_connects(),
-            now: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()),
         };
         own::add(&facts, &mut families);
         families.write(format)

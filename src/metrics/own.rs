@@ -3,8 +3,6 @@
 use std::fs;
 use std::time::Duration;
 
-use x509_parser::prelude::{FromDer, X509Certificate};
-
 use super::exposition::{Distribution, Families, Kind, Labels};
 use crate::alerts::{AlertKind, SendResult, SinkKind, Totals};
 use crate::http::traffic::{Answered, BOUNDS, RequestKind};
@@ -31,8 +29,6 @@ pub struct Facts<'a> {
     pub alerts: &'a Totals,
     /// Connections of the API to nats-server that could not be made.
     pub failed_connects: u64,
-    /// Seconds since 1970.
-    pub now: f64,
 }
 
 fn one(families: &mut Families, name: &'static str, kind: Kind, help: &'static str, value: f64) {
@@ -145,14 +141,6 @@ fn add_security(facts: &Facts<'_>, families: &mut Families) {
     ] {
         metric.add(&Labels::none().with("what", what), flag(is_open));
     }
-    let tls = settings.tls.as_ref().filter(|_| settings.external.is_none());
-    if let Some(tls) = tls
-        && let Some(at) = expiry(&tls.leaf)
-    {
-        let labels = Labels::none().with("file", &tls.cert.to_string_lossy());
-        let help = "Time until a certificate expires; negative once it has";
-        families.metric("unified_nats_tls_cert_expiry_seconds", Kind::Gauge, help).add(&labels, at - facts.now);
-    }
 }
 
 /// What has not happened yet is 0: what begins with 1 has not increased, so that no rule would see the first.
@@ -174,12 +162,6 @@ fn add_alerts(settings: &AlertSettings, totals: &Totals, families: &mut Families
         let help = "Notifications of alerts, and attempts to send them that failed, by what became of them";
         families.metric("unified_nats_alerts_total", Kind::Counter, help).add(&labels, count as f64);
     }
-}
-
-/// Seconds since 1970.
-fn expiry(certificate: &[u8]) -> Option<f64> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Some(certificate.validity().not_after.timestamp() as f64)
 }
 
 fn add_traffic(facts: &Facts<'_>, families: &mut Families) {
