@@ -9,7 +9,6 @@ use futures_util::StreamExt;
 use futures_util::future::try_join_all;
 use futures_util::stream::select_all;
 use serde::Deserialize;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::consumers::Name;
@@ -37,7 +36,6 @@ type Counts = [AtomicU64; COUNTED_ADVISORIES.len()];
 pub struct Advisories {
     counts: Arc<Counts>,
     removed: Arc<Mutex<HashMap<Name, u64>>>,
-    wanted: Arc<Notify>,
 }
 
 /// What tells that a message is given up.
@@ -51,14 +49,8 @@ struct Terminated {
 }
 
 impl Advisories {
-    /// Somebody wants to know: it is listened from now on.
-    pub fn want(&self) {
-        self.wanted.notify_one();
-    }
-
-    /// Listens to each server that runs, once somebody wants to know.
+    /// Listens to each server that runs.
     pub async fn run(self, broker: Broker) {
-        self.wanted.notified().await;
         loop {
             // None while no server runs.
             if let Ok(session) = broker.control(Instant::now() + PATIENCE).await {
@@ -106,7 +98,7 @@ impl Advisories {
     }
 
     pub fn add(&self, families: &mut Families) {
-        let help = "What JetStream has told of by itself since the first scrape";
+        let help = "What JetStream has told of by itself since the broker started";
         let mut metric = families.metric("unified_nats_js_advisories_total", Kind::Counter, help);
         for ((kind, _), count) in COUNTED_ADVISORIES.iter().zip(self.counts.iter()) {
             metric.add(&Labels::none().with("kind", kind), count.load(Ordering::Relaxed) as f64);

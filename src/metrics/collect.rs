@@ -30,8 +30,6 @@ use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::status::{BrokerStatus, Condition, ConditionStatus};
 
-/// Nobody counts messages for somebody who has not scraped for so long: an idle broker stays idle.
-const FORGOTTEN: Duration = Duration::from_secs(300);
 /// What was collected so lately serves every scrape that comes.
 const FRESH: Duration = Duration::from_millis(500);
 /// For both, and for a machine that is busy.
@@ -129,13 +127,13 @@ pub struct Collector {
     broker: Broker,
     /// Where our own server keeps its messages.
     store: Option<PathBuf>,
+    /// There is a port where somebody may ask.
+    is_read: bool,
     /// Made when it is first needed, because that may read the authorities of the system.
     monitor: Option<Monitor>,
     naming: Naming,
     counting: Counting,
     consumers: Consumers,
-    /// When somebody wanted something last.
-    scraped: Option<Instant>,
     disk: OffThread<Option<u64>>,
     reading: OffThread<CertificateEnds>,
     /// When certificates in use end, as they were read last.
@@ -154,13 +152,14 @@ impl Collector {
         let now = settings.borrow().clone();
         let own = now.jetstream.enabled && now.external.is_none();
         let counting = Counting::new(broker.clone(), settings.clone());
+        let is_read = now.api.enabled || now.metrics.enabled;
         let collector = Self {
+            is_read,
             store: own.then(|| now.jetstream.store_dir.clone()),
             monitor: None,
             naming: Naming { prefix: now.metrics.prefix.clone(), server_id: now.metrics.server_id },
             counting,
             consumers: Consumers::default(),
-            scraped: None,
             disk: OffThread::default(),
             reading: OffThread::default(),
             certificates: None,
@@ -178,6 +177,10 @@ impl Collector {
     /// Collects when somebody asks, and now and then for itself.
     pub async fn run(self) {
         let (advisories, broker) = (self.advisories.clone(), self.broker.clone());
+        if !self.is_read {
+            // Nothing is found out for nobody.
+            return std::future::pending().await;
+        }
         tokio::join!(self.collect_for_ever(), advisories.run(broker));
     }
 
@@ -187,8 +190,6 @@ impl Collector {
         loop {
             tokio::select! {
                 () = self.wanted.notified() => {
-                    self.scraped = Some(Instant::now());
-                    self.advisories.want();
                     // Many may have asked for the same.
                     if !self.published.borrow().is_fresh() {
                         self.collect().await;
@@ -286,9 +287,7 @@ impl Collector {
 
     /// Takes a row of the history.
     async fn observe(&mut self) {
-        if self.scraped.is_some_and(|at| at.elapsed() < FORGOTTEN) {
-            self.counting.count().await;
-        }
+        self.counting.count().await;
         let Some(monitor) = self.monitor() else { return };
         let (varz, jsz) = tokio::join!(read(&monitor, "/varz"), read(&monitor, "/jsz?streams=true"));
         let (Some(varz), Some(jsz)) = (varz, jsz) else { return };

@@ -249,6 +249,7 @@ mod tests {
         consumers.answer(&name, 12, OffsetDateTime::from_unix_timestamp(70).unwrap());
         assert!(consumers.see(&jsz(1, 9, 4, Some("a.>")), "n1").is_empty());
         assert_eq!(told(&consumers, 100).0, Some(30.0));
+        assert_eq!(told(&consumers, 60).0, Some(0.0), "a clock that was set back makes no age below nothing");
         assert_eq!(consumers.see(&jsz(13, 9, 4, Some("a.>")), "n1")[0].seq, 13, "that message is gone");
         assert_eq!(consumers.see(&jsz(13, 20, 4, Some("a.>")), "n1")[0].seq, 21, "it went on");
     }

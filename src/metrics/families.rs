@@ -247,5 +247,7 @@ mod tests {
         let ages: Vec<_> =
             counts.so_far(at(103)).into_iter().filter_map(|(family, _, age)| Some((family, age?))).collect();
         assert_eq!(ages, [(DataType::Trade, 3.0)]);
+        let ages = counts.so_far(at(50)).into_iter().filter_map(|(.., age)| age).collect::<Vec<_>>();
+        assert_eq!(ages, [0.0], "a clock that was set back makes no age below nothing");
     }
 }
