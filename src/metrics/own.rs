@@ -127,7 +127,6 @@ fn add_streams(facts: &Facts<'_>, families: &mut Families) {
 fn add_security(facts: &Facts<'_>, families: &mut Families) {
     let Facts { settings, .. } = facts;
     let open = &settings.unauthenticated_listeners;
-    let metrics = &settings.metrics;
     let mut metric = families.metric(
         "unified_nats_insecure",
         Kind::Gauge,
@@ -137,7 +136,7 @@ fn add_security(facts: &Facts<'_>, families: &mut Families) {
         ("nats", open.contains(&UnauthenticatedListener::Nats)),
         ("monitoring", open.contains(&UnauthenticatedListener::Monitoring)),
         ("api", open.contains(&UnauthenticatedListener::Api)),
-        ("metrics", metrics.enabled && !metrics.host.is_loopback()),
+        ("metrics", open.contains(&UnauthenticatedListener::Metrics)),
     ] {
         metric.add(&Labels::none().with("what", what), flag(is_open));
     }

@@ -166,6 +166,7 @@ pub enum UnauthenticatedListener {
     Nats,
     Monitoring,
     Api,
+    Metrics,
 }
 
 impl UnauthenticatedListener {
@@ -179,6 +180,9 @@ impl UnauthenticatedListener {
             }
             Self::Api => {
                 "the REST API serves anybody on an address that is not loopback; set API_TOKEN, or NATS_AUTH_ENABLED=true (without containers API_HOST=127.0.0.1 will do)"
+            }
+            Self::Metrics => {
+                "the port for metrics answers anybody on an address that is not loopback; set PROMETHEUS_HOST=127.0.0.1, or PROMETHEUS_ENABLED=false and scrape /metrics on the API port with a token"
             }
         }
     }
@@ -381,6 +385,9 @@ impl Settings {
         }
         if self.api.enabled && self.api_keys().is_open() && !self.api.host.is_loopback() {
             self.unauthenticated_listeners.push(UnauthenticatedListener::Api);
+        }
+        if self.metrics.enabled && !self.metrics.host.is_loopback() {
+            self.unauthenticated_listeners.push(UnauthenticatedListener::Metrics);
         }
         if self.api.strict {
             for door in &self.unauthenticated_listeners {

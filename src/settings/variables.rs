@@ -328,7 +328,7 @@ variables! {
         API_RATE_LIMIT(api_rate_limit) = Fixed("0"), "{range}; 0 = off", "Requests per second and client at most" ; numbers(0, MAX_COUNT)
         API_CORS_ORIGINS(api_cors_origins) = Unset, "* or a comma-separated list of origins, each http:// or https:// with a host and perhaps a port", "Origins that browsers may call from"
         ENVIRONMENT(environment) = Fixed("development"), "development, testing, staging or production", "Name of the deployment's stage"
-        SECURITY_STRICT(security_strict) = Fixed("false"), "true or false", "Refuse to start with NATS, monitoring or the REST API open on an address that is not loopback"
+        SECURITY_STRICT(security_strict) = Fixed("false"), "true or false", "Refuse to start with NATS, monitoring, the REST API or the port for metrics open on an address that is not loopback"
     }
     "gRPC message bus" {
         GRPC_ENABLED(grpc_enabled) = Fixed("false"), "true or false", "gRPC message bus" ; not_yet_implemented(BUS)

@@ -131,6 +131,7 @@ impl Rules {
                 UnauthenticatedListener::Nats => "nats",
                 UnauthenticatedListener::Monitoring => "monitoring",
                 UnauthenticatedListener::Api => "api",
+                UnauthenticatedListener::Metrics => "metrics",
             };
             let (summary, action) = door.describe().split_once("; ").unwrap_or((door.describe(), ""));
             found.candidates.push(Candidate::new(AlertKind::Insecure, object, Severity::Warning, summary, action));

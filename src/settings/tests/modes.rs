@@ -6,11 +6,15 @@ use crate::domain::Secret;
 #[test]
 fn strict_refuses_every_open_door() {
     assert_eq!(problems(&[("SECURITY_STRICT", "true")]).len(), 3);
+    let with_metrics = problems(&[("SECURITY_STRICT", "true"), ("PROMETHEUS_ENABLED", "true")]);
+    assert_eq!(with_metrics.len(), 4);
     let closed = load(&[
         ("SECURITY_STRICT", "true"),
         ("NATS_AUTH_ENABLED", "true"),
         ("NATS_AUTH_TOKEN", "t"),
         ("NATS_HTTP_HOST", "127.0.0.1"),
+        ("PROMETHEUS_ENABLED", "true"),
+        ("PROMETHEUS_HOST", "127.0.0.1"),
     ]);
     assert!(closed.unwrap().settings.unauthenticated_listeners.is_empty());
 }
