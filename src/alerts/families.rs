@@ -24,6 +24,8 @@ pub struct Families {
     server: Option<Generation>,
     /// The first sequence that has not been looked at.
     next: Option<u64>,
+    /// Another node of the cluster leads the stream, and says what is so.
+    is_led_elsewhere: bool,
     heard: BTreeMap<DataType, Heard>,
 }
 
@@ -35,8 +37,10 @@ struct Heard {
 }
 
 /// What has come since the last round.
+#[derive(Default)]
 struct Round {
     last_seq: u64,
+    is_led_elsewhere: bool,
     heard: Vec<DataType>,
 }
 
@@ -49,7 +53,9 @@ pub fn period(settings: &Settings) -> Option<Duration> {
 impl Families {
     /// Looks at what has come since; a server that does not answer changes nothing.
     pub async fn look(mut self, settings: &Settings, server: Generation, client: Client, now: Moment) -> Self {
-        let asked = self.ask(settings, &JetStream::new(client, DEADLINE)).await;
+        // The server of an own supervisor; of one that others run any node may be the one that we reach.
+        let own = settings.external.is_none().then(|| client.server_info().server_name);
+        let asked = self.ask(settings, own.as_deref(), &JetStream::new(client, DEADLINE)).await;
         // Nobody could publish while no server ran.
         if self.server.replace(server) != Some(server) {
             self.heard.clear();
@@ -60,10 +66,12 @@ impl Families {
         self
     }
 
-    async fn ask(&self, settings: &Settings, jetstream: &JetStream) -> Result<Round, ApiError> {
+    async fn ask(&self, settings: &Settings, own: Option<&str>, jetstream: &JetStream) -> Result<Round, ApiError> {
         let stream = settings.market_data.name.as_str();
-        let Some(info) = jetstream.stream_info(stream).await? else { return Ok(Round { last_seq: 0, heard: vec![] }) };
+        let Some(info) = jetstream.stream_info(stream).await? else { return Ok(Round::default()) };
         let last_seq = info.state.last_seq;
+        let leader = info.cluster.map(|cluster| cluster.leader).filter(|leader| !leader.is_empty());
+        let is_led_elsewhere = own.zip(leader.as_deref()).is_some_and(|(own, leader)| own != leader);
         let mut heard = vec![];
         // A stream that was made anew begins anew.
         if let Some(next) = self.next.filter(|next| *next <= last_seq) {
@@ -77,17 +85,23 @@ impl Families {
                 }
             }
         }
-        Ok(Round { last_seq, heard })
+        Ok(Round { last_seq, is_led_elsewhere, heard })
     }
 
     fn take_in(&mut self, round: &Round, wanted: impl Iterator<Item = DataType>, now: Moment) {
         self.next = Some(round.last_seq + 1);
+        self.is_led_elsewhere = round.is_led_elsewhere;
         for family in wanted {
             self.heard.entry(family).or_insert(Heard { at: now, is_certain: false });
         }
         for family in &round.heard {
             self.heard.insert(*family, Heard { at: now, is_certain: true });
         }
+    }
+
+    /// Whether another node of the cluster says what is so.
+    pub fn are_told_elsewhere(&self) -> bool {
+        self.is_led_elsewhere
     }
 
     /// How long each has been silent, as far as that is known: one that was not heard yet has been for as
@@ -112,7 +126,11 @@ mod tests {
         let allowed = BTreeMap::from([(DataType::Trade, seconds(30)), (DataType::Orderbook, seconds(30))]);
         let mut families = Families::default();
         let take = |families: &mut Families, heard: &[DataType], now| {
-            families.take_in(&Round { last_seq: 7, heard: heard.to_vec() }, allowed.keys().copied(), seconds(now));
+            families.take_in(
+                &Round { last_seq: 7, heard: heard.to_vec(), ..Round::default() },
+                allowed.keys().copied(),
+                seconds(now),
+            );
             families.silent(&allowed, seconds(now + 1))
         };
         assert_eq!(take(&mut families, &[], 100), BTreeMap::new(), "nobody knows yet");

@@ -42,6 +42,8 @@ pub struct Facts {
     pub certificates: Vec<CertificateEnd>,
     /// How long each family has been silent.
     pub silent: BTreeMap<DataType, Duration>,
+    /// Another node of the cluster leads their stream, and raises the alert.
+    pub told_elsewhere: bool,
     /// How the last backup went: why it failed, if it did.
     pub backup: Option<Result<(), String>>,
     /// The supervisor has given up, and why.

@@ -258,6 +258,7 @@ impl Alerts {
             let (now, at) = (self.clock.now(), self.clock.at());
             if let Some(families) = &self.families {
                 self.facts.silent = families.silent(&settings.alerts.stale_after, now);
+                self.facts.told_elsewhere = families.are_told_elsewhere();
             }
             let seen = Seen { status: &status, settings: &settings, facts: &self.facts, host: &self.host, now, at };
             let judgement = self.rules.after(seen);

@@ -334,7 +334,7 @@ mod tests {
 
     fn stream(first_seq: u64, last_seq: u64, deleted: Option<Vec<u64>>, num_deleted: u64) -> StreamInfo {
         let state = StreamState { first_seq, last_seq, deleted, num_deleted, ..Default::default() };
-        StreamInfo { config: Default::default(), state, created: String::new() }
+        StreamInfo { config: Default::default(), state, created: String::new(), cluster: None }
     }
 
     fn gaps(first_seq: u64, seqs: &[u64], last_seq: u64) -> Gaps {

@@ -365,6 +365,13 @@ fn families_that_fall_silent_are_told_once_that_is_known() {
     let silent = |family, seconds| (family, Duration::from_secs(seconds));
     watch.facts.silent = BTreeMap::from([silent(DataType::Trade, 30), silent(DataType::Orderbook, 59)]);
     assert_eq!(watch.firing(1, &ready()), one(Kind::FamilyStale, "trade"));
+    // Another node leads the stream now: it raises what is so, and what is open here stays until it is over.
+    watch.facts.told_elsewhere = true;
+    let judged = watch.judge(2, &ready());
+    assert!(judged.firing.is_empty() && judged.is_undecided(&alert));
+    watch.facts.silent = BTreeMap::from([silent(DataType::Trade, 1), silent(DataType::Orderbook, 1)]);
+    let judged = watch.judge(3, &ready());
+    assert!(judged.firing.is_empty() && !judged.is_undecided(&alert));
 }
 
 #[test]

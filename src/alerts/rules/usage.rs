@@ -158,7 +158,10 @@ fn families(seen: Seen<'_>, found: &mut Found) {
             found.undecided_of(AlertKind::FamilyStale, family.name());
             continue;
         };
-        if silent >= allowed {
+        if silent >= allowed && seen.facts.told_elsewhere {
+            // What we have raised while we led the stream stays open until the family is heard.
+            found.undecided_of(AlertKind::FamilyStale, family.name());
+        } else if silent >= allowed {
             let summary = format!("no message of {} has come for more than {} s", family.name(), allowed.as_secs_f32());
             let action = "see whether its collector still runs and can publish";
             found.candidates.push(Candidate::new(

@@ -19,7 +19,7 @@ pub(crate) fn config(changes: Value) -> Map<String, Value> {
 pub(crate) fn stream(first_seq: u64, last_seq: u64, num_deleted: u64) -> StreamInfo {
     let messages = last_seq + 1 - first_seq - num_deleted;
     let state = StreamState { messages, bytes: messages * 100, first_seq, last_seq, num_deleted, ..Default::default() };
-    StreamInfo { config: config(json!({})), state, created: "then".into() }
+    StreamInfo { config: config(json!({})), state, created: "then".into(), cluster: None }
 }
 
 pub(crate) fn with(info: StreamInfo, changes: Value) -> StreamInfo {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::super::monitor::RaftGroup;
 use super::super::violations::Violation;
 use super::way_out::way_out;
 use crate::domain::{OLDEST_SERVER, ServerVersion};
@@ -69,6 +70,9 @@ pub struct StreamInfo {
     /// RFC 3339, with nanoseconds.
     #[serde(default)]
     pub created: String,
+    /// Who leads it; of a server alone only some versions say.
+    #[serde(default)]
+    pub cluster: Option<RaftGroup>,
 }
 
 impl StreamInfo {

@@ -37,7 +37,7 @@ pub(super) fn server(desired: &Desired, messages: u64) -> Existing {
         config.insert("field_of_the_future".into(), json!(7));
         config["metadata"]["_nats.level"] = "1".into();
         let state = StreamState { messages, bytes: messages * 100, ..StreamState::default() };
-        StreamInfo { config, state, created: String::new() }
+        StreamInfo { config, state, created: String::new(), cluster: None }
     };
     with(desired.streams.iter().map(stream).collect())
 }
@@ -414,7 +414,12 @@ fn what_was_taken_as_it_is_leaves_nothing_to_do() {
         let mut there = with(vec![]);
         for stream in plan(&desired, &there).streams {
             let Action::Create(config) = stream.action else { continue };
-            there.streams.push(StreamInfo { config, state: StreamState::default(), created: String::new() });
+            there.streams.push(StreamInfo {
+                config,
+                state: StreamState::default(),
+                created: String::new(),
+                cluster: None,
+            });
             let known = stream.consumers.into_iter().filter_map(|consumer| match consumer.action {
                 ConsumerAction::Create(config) => Some(ConsumerInfo { name: consumer.name, config, state: Map::new() }),
                 _ => None,
