@@ -18,7 +18,7 @@ use crate::support::*;
 const ELECTIONS: Duration = Duration::from_secs(120);
 
 /// Not launched yet.
-fn nodes_of(version: &str) -> [Broker; 3] {
+pub fn nodes_of(version: &str) -> [Broker; 3] {
     let mut nodes = [(); 3].map(|()| Broker::with_server(version));
     let routes: Vec<_> = nodes.iter().map(|node| format!("nats-route://127.0.0.1:{}", node.ports.cluster)).collect();
     for (index, node) in nodes.iter_mut().enumerate() {
@@ -31,7 +31,7 @@ fn nodes_of(version: &str) -> [Broker; 3] {
     nodes
 }
 
-fn start(nodes: &mut [Broker]) {
+pub fn start(nodes: &mut [Broker]) {
     for node in &mut *nodes {
         node.launch();
     }
@@ -47,7 +47,7 @@ const UNKNOWN: Duration = Duration::from_secs(8);
 /// they choose their first leader may choose one that knows one of the others only, for ever: "no suitable
 /// peers for placement" (4 of 50 times where all start at once, 1 of 10 where the third comes 0.3 s after
 /// the others, without us; 2.15 0 of 25). Who waits for a leader before the third may wait for minutes.
-fn start_in_order(nodes: &mut [Broker]) {
+pub fn start_in_order(nodes: &mut [Broker]) {
     for (index, node) in nodes.iter_mut().enumerate() {
         node.launch();
         let url = format!("http://127.0.0.1:{}/routez", node.ports.http);

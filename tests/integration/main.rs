@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the answer")]
 
+mod alert_kinds;
 mod alerts;
 mod applying;
 mod bare;
@@ -60,6 +61,7 @@ mod store;
 mod streams;
 mod support;
 mod top;
+mod unread;
 mod users;
 mod versions;
 mod ws_client;

@@ -3,7 +3,7 @@
 use crate::support::*;
 
 /// A broker over a small disk, filled until nothing is acknowledged any more; gives what was.
-fn filled(broker: &mut Broker, store: &Mounted) -> u64 {
+pub fn filled(broker: &mut Broker, store: &Mounted) -> u64 {
     store.ballast("20m");
     broker.start();
     block_on(async {
