@@ -14,7 +14,7 @@ Usage: scripts/test.sh [--quick | --full]
 Installs what the tests need under .cache/ and target/, runs every check and ends with the line
 `N passed, N failed`. Exits with 1 when anything failed.
 
-  --quick  leave out everything that needs Docker, the fuzzing and schemathesis
+  --quick  leave out everything that needs Docker, the fuzzing, schemathesis and the scrapes
   --full   also run what takes long (UNIFIED_NATS_FULL=1 for the tests)
 
 A check that this machine cannot run is skipped and named; with CI=true it has failed.
@@ -353,6 +353,12 @@ elif ! [ -x "$cache/venv/bin/schemathesis" ]; then
     cannot_run "schemathesis" "python3 with venv is not available"
 else
     step "schemathesis" scripts/schemathesis.sh
+fi
+
+if [ -n "$quick" ]; then
+    cannot_run "scrapes" "left out by --quick"
+else
+    step "scrapes" scripts/scrapes.sh
 fi
 
 if [ -n "$quick" ]; then
