@@ -25,7 +25,7 @@ use crate::alerts::Certificates;
 use crate::broker::Broker;
 use crate::domain::DataType;
 use crate::json::Plain;
-use crate::nats::{Jsz, MessageRequest, Monitor, Varz};
+use crate::nats::{Jsz, MessageRequest, Monitor, MonitorError, Varz};
 use crate::off_thread::OffThread;
 use crate::settings::Settings;
 use crate::status::{BrokerStatus, Condition, ConditionStatus};
@@ -218,7 +218,7 @@ impl Collector {
 
     async fn collect(&mut self) {
         let monitor = self.monitor();
-        let (mut monitored, disk, ()) = tokio::join!(
+        let (mut monitored, disk, (), _) = tokio::join!(
             async {
                 match &monitor {
                     Some(monitor) => Some(ask(monitor).await),
@@ -226,9 +226,9 @@ impl Collector {
                 }
             },
             free_space(&mut self.disk, self.store.clone()),
-            self.counting.count(),
+            read_certificates(&mut self.reading, &self.settings, &mut self.certificates),
+            timeout(FIRST + SECOND, self.counting.count()),
         );
-        self.read_certificates().await;
         // What was told in the meantime belongs to consumers that were known before.
         self.consumers.removed(self.advisories.take_removed());
         if let Some(monitored) = &monitored
@@ -274,17 +274,6 @@ impl Collector {
         self.published.send_replace(Arc::new(Collected::new(Some(Instant::now()), families, observation)));
     }
 
-    /// Reads certificates anew where that is due; a disk that hangs leaves what is known.
-    async fn read_certificates(&mut self) {
-        let certificates = Certificates::of(&self.settings.borrow());
-        if certificates.is_empty() {
-            self.certificates = None;
-        } else if self.certificates.as_ref().is_none_or(|(read, _)| read.elapsed() >= READ) {
-            let ends = self.reading.run(SECOND, move || certificates.ends(SystemTime::now())).await;
-            self.certificates = ends.map(|ends| (Instant::now(), ends)).or_else(|| self.certificates.take());
-        }
-    }
-
     /// Takes a row of the history.
     async fn observe(&mut self) {
         self.counting.count().await;
@@ -308,6 +297,21 @@ impl Collector {
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.add(row, streams::held(jsz));
+    }
+}
+
+/// Reads certificates anew where that is due; a disk that hangs leaves what is known.
+async fn read_certificates(
+    reading: &mut OffThread<CertificateEnds>,
+    settings: &watch::Receiver<Arc<Settings>>,
+    known: &mut Option<(Instant, CertificateEnds)>,
+) {
+    let certificates = Certificates::of(&settings.borrow());
+    if certificates.is_empty() {
+        *known = None;
+    } else if known.as_ref().is_none_or(|(read, _)| read.elapsed() >= READ) {
+        let ends = reading.run(FIRST, move || certificates.ends(SystemTime::now())).await;
+        *known = ends.map(|ends| (Instant::now(), ends)).or_else(|| known.take());
     }
 }
 
@@ -360,12 +364,17 @@ async fn document(monitor: &Monitor, path: &str) -> Option<Value> {
 /// a kilobyte for each.
 const MOST_NAMED: u64 = 5000;
 
-/// How much of `/jsz` is asked for where there are so many, and whether that names consumers.
-fn form(streams: u64, consumers: u64) -> (&'static str, bool) {
+/// How much of `/jsz` may be asked for, and whether that names consumers.
+const FORMS: [(&str, bool); 2] =
+    [("/jsz?consumers=true&config=true&raft=true", true), ("/jsz?streams=true&config=true&raft=true", false)];
+
+/// What is asked for where there are so many, and then where that answer is too long; nothing where the totals
+/// are enough.
+fn forms(streams: u64, consumers: u64) -> &'static [(&'static str, bool)] {
     match (streams, consumers) {
-        _ if streams + consumers <= MOST_NAMED => ("/jsz?consumers=true&config=true&raft=true", true),
-        _ if streams <= MOST_NAMED => ("/jsz?streams=true&config=true&raft=true", false),
-        _ => ("/jsz", false),
+        _ if streams + consumers <= MOST_NAMED => &FORMS,
+        _ if streams <= MOST_NAMED => &FORMS[1..],
+        _ => &[],
     }
 }
 
@@ -373,10 +382,17 @@ fn form(streams: u64, consumers: u64) -> (&'static str, bool) {
 async fn jsz(monitor: &Monitor) -> (Option<Jsz>, bool) {
     let asked = async {
         let totals: Jsz = read(monitor, "/jsz").await?;
-        match form(totals.streams, totals.consumers) {
-            ("/jsz", _) => Some((totals, false)),
-            (path, names_consumers) => Some((read(monitor, path).await.unwrap_or(totals), names_consumers)),
+        for (path, names_consumers) in forms(totals.streams, totals.consumers) {
+            match monitor.read(path, FIRST).await {
+                Ok(jsz) => return Some((jsz, *names_consumers)),
+                Err(MonitorError::Unreadable { .. }) => {}
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    return None;
+                }
+            }
         }
+        Some((totals, false))
     };
     let (jsz, names_consumers) = timeout(FIRST, asked).await.ok().flatten().unzip();
     (jsz, names_consumers.unwrap_or_default())
@@ -448,14 +464,14 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_bounded_whatever_there_is() {
-        for (streams, consumers, path, names_consumers) in [
-            (0, 0, "/jsz?consumers=true&config=true&raft=true", true),
-            (1000, 4000, "/jsz?consumers=true&config=true&raft=true", true),
-            (1000, 4001, "/jsz?streams=true&config=true&raft=true", false),
-            (5000, 50_000, "/jsz?streams=true&config=true&raft=true", false),
-            (5001, 0, "/jsz", false),
+        for (streams, consumers, asked) in [
+            (0, 0, &FORMS[..]),
+            (1000, 4000, &FORMS),
+            (1000, 4001, &FORMS[1..]),
+            (5000, 50_000, &FORMS[1..]),
+            (5001, 0, &[]),
         ] {
-            assert_eq!(form(streams, consumers), (path, names_consumers), "{streams} {consumers}");
+            assert_eq!(forms(streams, consumers), asked, "{streams} {consumers}");
         }
     }
 }

@@ -72,7 +72,7 @@ impl Counting {
         self.counted_at.is_some_and(|at| at.elapsed() < TICK * 2)
     }
 
-    /// Counts anew, where that is due.
+    /// Counts anew, where that is due. Where it is given up on the way the next time makes up for it.
     pub async fn count(&mut self) {
         let settings = self.settings.borrow().clone();
         let is_due = self.counted_at.is_none_or(|at| at.elapsed() >= COUNTED);
@@ -127,10 +127,14 @@ impl Counting {
         });
         let Ok(counts) = timeout(FIRST, join_all(counts)).await else { return vec![] };
         let mut came_unseen = vec![];
+        let are_all = counts.iter().all(Option::is_some);
         for (family, filters, came) in counts.into_iter().flatten() {
             if self.families.recounted(family, came) {
                 came_unseen.push((family, filters));
             }
+        }
+        if are_all {
+            self.families.settled();
         }
         came_unseen
     }

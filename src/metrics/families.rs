@@ -29,8 +29,10 @@ pub struct FamilyCounts {
     totals: [u64; COUNT],
     last: [Option<OffsetDateTime>; COUNT],
     is_counted: bool,
-    /// How many messages more each family had at the last count.
+    /// How many messages more each family had at the last count; since [`Self::owed`] where there is such.
     grown: [u64; COUNT],
+    /// From that sequence on growth is not all that came, and that has not been counted yet.
+    owed: Option<u64>,
 }
 
 /// Where a stream stood when it was counted. The same place needs no count again.
@@ -62,8 +64,9 @@ pub struct Recount {
 }
 
 impl FamilyCounts {
+    /// Whether there is nothing to count at that place.
     pub fn is_known(&self, place: &Place) -> bool {
-        self.counted.as_ref() == Some(place)
+        self.counted.as_ref() == Some(place) && self.owed.is_none()
     }
 
     /// Takes a count, and gives what has come since the one before.
@@ -71,11 +74,14 @@ impl FamilyCounts {
         let is_first = self.counted.as_ref().is_none_or(|before| before.created != place.created);
         if is_first {
             self.held.clear();
+            self.owed = None;
             // What a stream of that name held before has come all the same.
         }
         let mut grown: [Vec<String>; COUNT] = Default::default();
         let (mut gained, mut gained_by_all) = (vec![], 0);
-        self.grown = Default::default();
+        if self.owed.is_none() {
+            self.grown = Default::default();
+        }
         for (subject, messages) in &held {
             let growth = messages.saturating_sub(self.held.get(subject).copied().unwrap_or(0));
             gained_by_all += growth;
@@ -88,8 +94,9 @@ impl FamilyCounts {
             }
         }
         let before = self.counted.as_ref().filter(|_| !is_first).map_or(place.last_seq, |before| before.last_seq);
-        let recount = (place.last_seq.saturating_sub(before) > gained_by_all)
-            .then(|| Recount { from: before + 1, filters: filters(held.keys()) });
+        let is_short = place.last_seq.saturating_sub(before) > gained_by_all;
+        self.owed = self.owed.or(is_short.then_some(before + 1));
+        let recount = self.owed.map(|from| Recount { from, filters: filters(held.keys()) });
         let was_known = self.is_counted;
         self.held = held.into_iter().collect();
         (self.counted, self.is_counted) = (Some(place), true);
@@ -105,7 +112,12 @@ impl FamilyCounts {
         Growth { asked: asked.collect(), gained, recount }
     }
 
-    /// So many messages of the family have really come since the count before the last. Gives whether that is
+    /// Every family was recounted; what is not comes with the next count.
+    pub fn settled(&mut self) {
+        self.owed = None;
+    }
+
+    /// So many messages of the family have really come since the recount begins. Gives whether that is
     /// more than growth showed.
     pub fn recounted(&mut self, family: DataType, came: u64) -> bool {
         let Some(at) = position(family) else { return false };
@@ -223,6 +235,18 @@ mod tests {
         assert_eq!(trades(&counts), 9);
         counts.recounted(DataType::Trade, 4);
         assert_eq!(trades(&counts), 9, "once");
+        counts.settled();
+        assert!(counts.is_known(&place("1", 11)));
+        // Nobody answers in time, so that the next count begins where this one did.
+        let recount = counts.count(place("1", 21), held(&[("trade-data.a", 6)])).recount.unwrap();
+        assert!(recount.from == 12 && !counts.is_known(&place("1", 21)));
+        let recount = counts.count(place("1", 22), held(&[("trade-data.a", 7)])).recount.unwrap();
+        assert_eq!((recount.from, trades(&counts)), (12, 11));
+        counts.recounted(DataType::Trade, 11);
+        counts.settled();
+        assert_eq!(trades(&counts), 20);
+        assert_eq!(counts.count(place("1", 23), held(&[("trade-data.a", 8)])).recount, None);
+        assert_eq!(trades(&counts), 21);
         let again = counts.count(place("2", 50), held(&[("trade-data.a", 50)]));
         assert_eq!(again.recount, None, "another stream begins anew");
     }
