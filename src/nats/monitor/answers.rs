@@ -37,9 +37,9 @@ pub struct Varz {
     pub rest: Map<String, Value>,
 }
 
-/// `/jsz`: JetStream on this server.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+/// `/jsz`: JetStream on this server. It may name thousands of streams and consumers, so that it is read once and
+/// taken apart.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jsz {
     pub disabled: bool,
     pub streams: u64,
@@ -48,45 +48,95 @@ pub struct Jsz {
     pub bytes: u64,
     pub storage: u64,
     pub memory: u64,
-    #[serde(deserialize_with = "or_nothing")]
     pub meta_cluster: Option<RaftGroup>,
     /// With `streams=true`.
-    #[serde(deserialize_with = "or_nothing")]
     pub account_details: Vec<AccountDetail>,
-    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AccountDetail {
-    #[serde(deserialize_with = "or_nothing")]
     pub stream_detail: Vec<StreamDetail>,
-    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamDetail {
     pub name: String,
-    #[serde(deserialize_with = "or_nothing")]
     pub cluster: Option<RaftGroup>,
     /// With `consumers=true`.
-    #[serde(deserialize_with = "or_nothing")]
     pub consumer_detail: Vec<ConsumerDetail>,
-    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConsumerDetail {
     pub name: String,
-    #[serde(deserialize_with = "or_nothing")]
     pub cluster: Option<RaftGroup>,
-    #[serde(flatten, deserialize_with = "json::object")]
     pub rest: Map<String, Value>,
+}
+
+impl<'de> Deserialize<'de> for Jsz {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut rest = json::object(deserializer)?;
+        let mut count = |key: &str| rest.remove(key).and_then(|number| number.as_u64()).unwrap_or_default();
+        Ok(Self {
+            streams: count("streams"),
+            consumers: count("consumers"),
+            messages: count("messages"),
+            bytes: count("bytes"),
+            storage: count("storage"),
+            memory: count("memory"),
+            disabled: rest.remove("disabled").is_some_and(|disabled| disabled == true),
+            meta_cluster: group(rest.remove("meta_cluster")),
+            account_details: objects(rest.remove("account_details"), AccountDetail::of),
+            rest,
+        })
+    }
+}
+
+impl AccountDetail {
+    fn of(mut rest: Map<String, Value>) -> Self {
+        Self { stream_detail: objects(rest.remove("stream_detail"), StreamDetail::of), rest }
+    }
+}
+
+impl StreamDetail {
+    fn of(mut rest: Map<String, Value>) -> Self {
+        Self {
+            name: text(rest.remove("name")),
+            cluster: group(rest.remove("cluster")),
+            consumer_detail: objects(rest.remove("consumer_detail"), ConsumerDetail::of),
+            rest,
+        }
+    }
+}
+
+impl ConsumerDetail {
+    fn of(mut rest: Map<String, Value>) -> Self {
+        Self { name: text(rest.remove("name")), cluster: group(rest.remove("cluster")), rest }
+    }
+}
+
+/// Of a part in a shape that we do not know we know nothing.
+fn objects<T>(list: Option<Value>, of: fn(Map<String, Value>) -> T) -> Vec<T> {
+    let Some(Value::Array(list)) = list else { return vec![] };
+    let object = |one| match one {
+        Value::Object(object) => Some(of(object)),
+        _ => None,
+    };
+    list.into_iter().filter_map(object).collect()
+}
+
+fn group(group: Option<Value>) -> Option<RaftGroup> {
+    serde_json::from_value(group?).ok()
+}
+
+fn text(text: Option<Value>) -> String {
+    match text {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    }
 }
 
 /// Nodes that keep something together.
