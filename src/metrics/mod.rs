@@ -6,6 +6,7 @@
 //! is known without it.
 
 mod advisories;
+mod asking;
 mod bounds;
 mod collect;
 mod consumers;
