@@ -52,6 +52,7 @@ mod rest_streams;
 mod rest_tail;
 mod rest_ws;
 mod restores;
+mod scrapes;
 mod security;
 mod selftest;
 mod signals;
