@@ -72,7 +72,7 @@ pub use server::{ExtraConfig, Limits, MemoryLimit, Monitoring, ServerSettings};
 pub use source::{ProcessEnvironment, Source};
 pub use streams::StreamsSettings;
 pub use supervision::{HealthSettings, SupervisionSettings};
-pub use telemetry::{OtlpCollector, OtlpProtocol, TelemetrySettings, TraceSampler};
+pub use telemetry::{OtlpExport, OtlpProtocol, SpanQueue, TelemetrySettings, TraceSampler};
 pub use tls::TlsSettings;
 pub use url::Url;
 pub use users::{Password, User};

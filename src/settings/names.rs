@@ -10,7 +10,7 @@ pub const ALIASES: [(&str, &str); 5] = [
 ];
 
 /// Prefixes of our names: an unknown name that begins with one is likely a typing error.
-pub const PREFIXES: [&str; 14] = [
+pub const PREFIXES: [&str; 15] = [
     "NATS_",
     "JETSTREAM_",
     "STREAM_",
@@ -25,6 +25,7 @@ pub const PREFIXES: [&str; 14] = [
     "RESTART_",
     "LOG_",
     "MB_",
+    "OTEL_",
 ];
 
 /// Names that only docker-compose.unified.yml reads, with their defaults there.

@@ -1,6 +1,11 @@
 //! OpenTelemetry: where traces and metrics are sent, by the names and forms that its standard has.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use super::reader::Reader;
 use super::url::Url;
@@ -11,27 +16,46 @@ use crate::domain::{Ratio, Secret};
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
     /// [`None`]: nothing is sent.
-    pub collector: Option<OtlpCollector>,
-    pub service_name: String,
+    pub export: Option<OtlpExport>,
+    /// The name of this service is the first of them.
     pub resource_attributes: Vec<(String, String)>,
-    pub metric_interval: Duration,
     pub sampler: TraceSampler,
 }
 
+/// How traces and metrics reach the collector.
 #[derive(Clone, Debug)]
-pub struct OtlpCollector {
-    pub endpoint: Url,
+pub struct OtlpExport {
+    /// [`None`]: no traces are sent.
+    pub traces: Option<Url>,
+    /// [`None`]: no metrics are sent.
+    pub metrics: Option<Url>,
     pub protocol: OtlpProtocol,
     /// They carry credentials.
     pub headers: Vec<(String, Secret)>,
     pub timeout: Duration,
+    /// With gzip.
+    pub compressed: bool,
+    /// Who vouches for the collector; [`None`]: those whom browsers and the system trust.
+    pub authorities: Option<PathBuf>,
+    pub metric_interval: Duration,
+    pub spans: SpanQueue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OtlpProtocol {
-    Grpc,
     HttpProtobuf,
     HttpJson,
+}
+
+/// How spans wait for the collector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanQueue {
+    /// So many at most.
+    pub most: usize,
+    /// So many are sent at a time.
+    pub batch: usize,
+    /// So long for others to come.
+    pub delay: Duration,
 }
 
 /// Which traces are sent.
@@ -50,35 +74,104 @@ enum Part {
     Argument,
 }
 
+const SERVICE_NAME: &str = "service.name";
+
 impl TelemetrySettings {
     pub fn read(reader: &mut Reader) -> Self {
         let disabled = reader.bool(&OTEL_SDK_DISABLED);
-        let collector = OtlpCollector::read(reader);
-        Self {
-            collector: collector.filter(|_| !disabled),
-            service_name: reader.text(&OTEL_SERVICE_NAME).unwrap_or_else(|| "unified-nats".into()),
-            resource_attributes: reader.optional(&OTEL_RESOURCE_ATTRIBUTES, parse_pairs).unwrap_or_default(),
+        let export = OtlpExport::read(reader, disabled);
+        let mut resource_attributes = reader.optional(&OTEL_RESOURCE_ATTRIBUTES, parse_pairs).unwrap_or_default();
+        let name = reader.text(&OTEL_SERVICE_NAME).unwrap_or_default();
+        let named = resource_attributes.iter().position(|(key, _)| key == SERVICE_NAME);
+        let name = match named.map(|at| resource_attributes.remove(at)) {
+            Some(named) if !reader.is_set(&OTEL_SERVICE_NAME) => named,
+            _ => (SERVICE_NAME.to_owned(), name),
+        };
+        resource_attributes.insert(0, name);
+        Self { export, resource_attributes, sampler: TraceSampler::read(reader) }
+    }
+}
+
+impl OtlpExport {
+    fn read(reader: &mut Reader, disabled: bool) -> Option<Self> {
+        let base = reader.optional(&OTEL_EXPORTER_OTLP_ENDPOINT, |text| match text.contains(['?', '#']) {
+            true => Err("it has a query: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT and …_METRICS_ENDPOINT may".into()),
+            false => Url::parse(text, &["http", "https"]),
+        });
+        let mut signal = |own: &Variable, exporter: &Variable, path: &str| {
+            let url = reader.url(own, &["http", "https"]).or_else(|| Some(base.as_ref()?.below(path)));
+            let is_wanted = reader.choice(exporter, &[("otlp", true), ("none", false)]);
+            url.filter(|_| is_wanted && !disabled)
+        };
+        let traces = signal(&OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, &OTEL_TRACES_EXPORTER, "/v1/traces");
+        let metrics = signal(&OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, &OTEL_METRICS_EXPORTER, "/v1/metrics");
+        let is_sent = traces.is_some() || metrics.is_some();
+        let headers = reader.optional(&OTEL_EXPORTER_OTLP_HEADERS, parse_headers).unwrap_or_default();
+        let export = Self {
+            protocol: read_protocol(reader, is_sent),
+            headers: headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+            timeout: milliseconds(reader, &OTEL_EXPORTER_OTLP_TIMEOUT),
+            compressed: reader.choice(&OTEL_EXPORTER_OTLP_COMPRESSION, &[("none", false), ("gzip", true)]),
+            authorities: read_authorities(reader),
             metric_interval: milliseconds(reader, &OTEL_METRIC_EXPORT_INTERVAL),
-            sampler: TraceSampler::read(reader),
+            spans: SpanQueue::read(reader),
+            traces,
+            metrics,
+        };
+        if is_sent {
+            export.warn_of_grpc_s_port(reader);
+        }
+        is_sent.then_some(export)
+    }
+
+    /// By convention it is that of gRPC, and whoever listens there understands no HTTP/1.1.
+    fn warn_of_grpc_s_port(&self, reader: &mut Reader) {
+        let is_grpc_s = |url: &Url| {
+            let address = url.as_str().split("://").nth(1).and_then(|rest| rest.split('/').next());
+            address.is_some_and(|address| address.ends_with(":4317"))
+        };
+        if self.traces.iter().chain(&self.metrics).any(is_grpc_s) {
+            let warning = "the OpenTelemetry collector is at port 4317, where collectors speak gRPC: OTLP over HTTP is \
+                           at port 4318 as a rule";
+            reader.warnings.push(warning.into());
         }
     }
 }
 
-impl OtlpCollector {
-    fn read(reader: &mut Reader) -> Option<Self> {
-        let endpoint = reader.url(&OTEL_EXPORTER_OTLP_ENDPOINT, &["http", "https"]);
-        let protocol = reader.choice(
-            &OTEL_EXPORTER_OTLP_PROTOCOL,
-            &[
-                ("grpc", OtlpProtocol::Grpc),
-                ("http/protobuf", OtlpProtocol::HttpProtobuf),
-                ("http/json", OtlpProtocol::HttpJson),
-            ],
-        );
-        let headers = reader.optional(&OTEL_EXPORTER_OTLP_HEADERS, parse_pairs).unwrap_or_default();
-        let headers = headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect();
-        let timeout = milliseconds(reader, &OTEL_EXPORTER_OTLP_TIMEOUT);
-        Some(Self { endpoint: endpoint?, protocol, headers, timeout })
+/// gRPC is refused only where something would be sent: all programs of a machine may share the variable.
+fn read_protocol(reader: &mut Reader, is_sent: bool) -> OtlpProtocol {
+    let http = OtlpProtocol::HttpProtobuf;
+    if reader.set(&OTEL_EXPORTER_OTLP_PROTOCOL).is_some_and(|protocol| protocol.eq_ignore_ascii_case("grpc")) {
+        if is_sent {
+            let reason = "this version speaks no gRPC; collectors take http/protobuf at port 4318 as a rule";
+            reader.refuse(&OTEL_EXPORTER_OTLP_PROTOCOL, reason);
+        }
+        return http;
+    }
+    reader.choice(&OTEL_EXPORTER_OTLP_PROTOCOL, &[("http/protobuf", http), ("http/json", OtlpProtocol::HttpJson)])
+}
+
+fn read_authorities(reader: &mut Reader) -> Option<PathBuf> {
+    let path = reader.readable_file(&OTEL_EXPORTER_OTLP_CERTIFICATE)?;
+    let read = CertificateDer::pem_file_iter(&path).and_then(|found| found.collect::<Result<Vec<_>, _>>());
+    match read {
+        Ok(found) if !found.is_empty() => Some(path),
+        _ => {
+            reader.refuse(&OTEL_EXPORTER_OTLP_CERTIFICATE, "it holds no certificate");
+            None
+        }
+    }
+}
+
+impl SpanQueue {
+    fn read(reader: &mut Reader) -> Self {
+        let mut count = |variable| usize::try_from(reader.number(variable)).unwrap_or(usize::MAX);
+        let (most, batch) = (count(&OTEL_BSP_MAX_QUEUE_SIZE), count(&OTEL_BSP_MAX_EXPORT_BATCH_SIZE));
+        // The default goes down with a queue that is shorter.
+        if batch > most && reader.is_set(&OTEL_BSP_MAX_EXPORT_BATCH_SIZE) {
+            reader.refuse(&OTEL_BSP_MAX_EXPORT_BATCH_SIZE, "");
+        }
+        Self { most, batch: batch.min(most), delay: milliseconds(reader, &OTEL_BSP_SCHEDULE_DELAY) }
     }
 }
 
@@ -126,51 +219,22 @@ fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::tests::load;
-
-    fn telemetry(pairs: &[(&str, &str)]) -> TelemetrySettings {
-        load(pairs).unwrap_or_else(|problems| panic!("{problems}")).settings.telemetry
-    }
-
-    #[test]
-    fn nothing_is_sent_by_default_or_when_it_is_disabled() {
-        let defaults = telemetry(&[]);
-        assert!(defaults.collector.is_none() && defaults.resource_attributes.is_empty());
-        assert_eq!((defaults.service_name.as_str(), defaults.metric_interval.as_secs()), ("unified-nats", 60));
-        assert_eq!(defaults.sampler, TraceSampler { parent_based: true, ratio: Ratio::ALL });
-        let disabled = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4318"), ("OTEL_SDK_DISABLED", "true")];
-        assert!(telemetry(&disabled).collector.is_none());
-    }
-
-    #[test]
-    fn a_collector_has_what_the_standard_says_and_its_credentials_are_not_printed() {
-        let telemetry = telemetry(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:tell-nobody@otel:4317"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20tell-nobody, x-scope = a"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=prod,team=a%2Cb"),
-            ("OTEL_TRACES_SAMPLER", "traceidratio"),
-            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
-        ]);
-        assert!(!format!("{telemetry:?}").contains("tell-nobody"), "{telemetry:?}");
-        assert_eq!(telemetry.resource_attributes[1], ("team".to_owned(), "a,b".to_owned()));
-        assert_eq!(telemetry.sampler, TraceSampler { parent_based: false, ratio: Ratio::new(0.25).unwrap() });
-        let collector = telemetry.collector.unwrap();
-        assert_eq!((collector.protocol, collector.timeout.as_millis()), (OtlpProtocol::Grpc, 2500));
-        let headers: Vec<_> = collector.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
-        assert_eq!(headers, [("authorization", "Bearer tell-nobody"), ("x-scope", "a")]);
-    }
-
-    #[test]
-    fn headers_that_cannot_be_read_are_refused_without_their_text() {
-        for text in ["tell-nobody", "=tell-nobody", "a=tell-nobody%zz", "a=tell-nobody%ff", "a=tell-nobody,"] {
-            let problems = load(&[("OTEL_EXPORTER_OTLP_HEADERS", text)]).unwrap_err();
-            assert_eq!(problems.list.len(), 1, "{text}: {problems}");
-            assert!(!problems.to_string().contains("tell-nobody"), "{problems}");
+/// The same as headers of HTTP, without those that say how a request is framed.
+fn parse_headers(text: &str) -> Result<Vec<(String, String)>, String> {
+    const OURS: [&str; 5] = ["connection", "content-encoding", "content-length", "host", "transfer-encoding"];
+    let pairs = parse_pairs(text)?;
+    for (name, value) in &pairs {
+        let name: HeaderName = name.parse().map_err(|_| "a key is no name of a header")?;
+        if OURS.contains(&name.as_str()) {
+            return Err(format!("the header {name} is not for others to set"));
+        }
+        let is_visible = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !is_visible || value.parse::<HeaderValue>().is_err() {
+            return Err("a value is not of visible ASCII characters".into());
         }
     }
+    Ok(pairs)
 }
+
+#[cfg(test)]
+mod tests;

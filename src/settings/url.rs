@@ -16,6 +16,11 @@ impl Url {
         parse_url(text, schemes).map(Self)
     }
 
+    /// What stands below it; for one without a query.
+    pub fn below(&self, path: &str) -> Self {
+        Self(format!("{}{path}", self.0.trim_end_matches('/')))
+    }
+
     /// With what it holds.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -201,7 +201,6 @@ const SHORTEST_OF_STREAMS: Duration = Duration::from_millis(100);
 
 const BUS: &str = "the gRPC message bus";
 const BACKUP: &str = "backup";
-const TRACES: &str = "OpenTelemetry export";
 
 variables! {
     "Server" {
@@ -364,16 +363,25 @@ variables! {
         ALERT_STREAM_RATIO(alert_stream_ratio) = Fixed("0.9"), "{range}; 0 = off", "Stream limits in use" ; ratio ; reloads(Reloads::Always)
         ALERT_CONSUMER_LAG(alert_consumer_lag) = Fixed("100000"), "{range}; 0 = off", "Messages a consumer is behind" ; numbers(0, i64::MAX) ; reloads(Reloads::Always)
         ALERT_MIN_INTERVAL(alert_min_interval) = Fixed("300"), "{range}", "Least time between two alerts of the same kind" ; spans(Duration::ZERO) ; reloads(Reloads::Always)
-        OTEL_EXPORTER_OTLP_ENDPOINT(otel_exporter_otlp_endpoint) = Unset, "an http:// or https:// URL", "OpenTelemetry collector" ; not_yet_implemented(TRACES)
-        OTEL_EXPORTER_OTLP_PROTOCOL(otel_exporter_otlp_protocol) = Fixed("http/protobuf"), "grpc, http/protobuf or http/json", "How to speak to the collector" ; not_yet_implemented(TRACES)
-        OTEL_EXPORTER_OTLP_HEADERS(otel_exporter_otlp_headers) = Unset, "a comma-separated list of key=value, the values percent-encoded", "Headers for the collector, such as its credentials" ; secret ; not_yet_implemented(TRACES)
-        OTEL_EXPORTER_OTLP_TIMEOUT(otel_exporter_otlp_timeout) = Fixed("10000"), "{range}, in milliseconds", "Time for one export" ; numbers(1, MAX_COUNT) ; not_yet_implemented(TRACES)
-        OTEL_SERVICE_NAME(otel_service_name) = Fixed("unified-nats"), "at most 1 KiB of text", "Name of this service in traces" ; not_yet_implemented(TRACES)
-        OTEL_RESOURCE_ATTRIBUTES(otel_resource_attributes) = Unset, "a comma-separated list of key=value, the values percent-encoded", "What else traces say about this service" ; not_yet_implemented(TRACES)
-        OTEL_METRIC_EXPORT_INTERVAL(otel_metric_export_interval) = Fixed("60000"), "{range}, in milliseconds", "Time between two exports of metrics" ; numbers(1, MAX_COUNT) ; not_yet_implemented(TRACES)
-        OTEL_TRACES_SAMPLER(otel_traces_sampler) = Fixed("parentbased_always_on"), "always_on, always_off, traceidratio, or one of them with parentbased_ before it", "Which traces are sent" ; not_yet_implemented(TRACES)
-        OTEL_TRACES_SAMPLER_ARG(otel_traces_sampler_arg) = Fixed("1"), "{range}", "Part of the traces that traceidratio sends" ; ratio ; not_yet_implemented(TRACES)
-        OTEL_SDK_DISABLED(otel_sdk_disabled) = Fixed("false"), "true or false", "Send nothing, whatever else is set" ; not_yet_implemented(TRACES)
+        OTEL_EXPORTER_OTLP_ENDPOINT(otel_exporter_otlp_endpoint) = Unset, "an http:// or https:// URL without a query", "OpenTelemetry collector, to whose address /v1/traces and /v1/metrics are added; unset = nothing is sent"
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT(otel_exporter_otlp_traces_endpoint) = Unset, "an http:// or https:// URL", "Where traces go, as it stands; wins over OTEL_EXPORTER_OTLP_ENDPOINT"
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT(otel_exporter_otlp_metrics_endpoint) = Unset, "an http:// or https:// URL", "Where metrics go, as it stands; wins over OTEL_EXPORTER_OTLP_ENDPOINT"
+        OTEL_EXPORTER_OTLP_PROTOCOL(otel_exporter_otlp_protocol) = Fixed("http/protobuf"), "http/protobuf or http/json", "How to speak to the collector; this version speaks no gRPC"
+        OTEL_EXPORTER_OTLP_HEADERS(otel_exporter_otlp_headers) = Unset, "a comma-separated list of key=value, the values percent-encoded", "Headers for the collector, such as its credentials" ; secret
+        OTEL_EXPORTER_OTLP_TIMEOUT(otel_exporter_otlp_timeout) = Fixed("10000"), "{range}, in milliseconds", "Time for one export" ; numbers(1, MAX_COUNT)
+        OTEL_EXPORTER_OTLP_COMPRESSION(otel_exporter_otlp_compression) = Fixed("none"), "none or gzip", "How exports are compressed"
+        OTEL_EXPORTER_OTLP_CERTIFICATE(otel_exporter_otlp_certificate) = Unset, "the path of a PEM file with certificates", "Authorities that vouch for the collector, instead of those of browsers and of the system"
+        OTEL_TRACES_EXPORTER(otel_traces_exporter) = Fixed("otlp"), "otlp or none", "none: send no traces"
+        OTEL_METRICS_EXPORTER(otel_metrics_exporter) = Fixed("otlp"), "otlp or none", "none: send no metrics"
+        OTEL_METRIC_EXPORT_INTERVAL(otel_metric_export_interval) = Fixed("60000"), "{range}, in milliseconds", "Time between two exports of metrics" ; numbers(100, MAX_COUNT)
+        OTEL_BSP_SCHEDULE_DELAY(otel_bsp_schedule_delay) = Fixed("5000"), "{range}, in milliseconds", "How long a span waits for others at most before it is sent" ; numbers(1, MAX_COUNT)
+        OTEL_BSP_MAX_QUEUE_SIZE(otel_bsp_max_queue_size) = Fixed("2048"), "{range}", "Spans that wait at most; beyond that the oldest are dropped" ; numbers(1, 65_536)
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE(otel_bsp_max_export_batch_size) = Fixed("512"), "{range}, not above OTEL_BSP_MAX_QUEUE_SIZE", "Spans of one export at most" ; numbers(1, 65_536)
+        OTEL_TRACES_SAMPLER(otel_traces_sampler) = Fixed("parentbased_always_on"), "always_on, always_off, traceidratio, or one of them with parentbased_ before it", "Which traces are sent"
+        OTEL_TRACES_SAMPLER_ARG(otel_traces_sampler_arg) = Fixed("1"), "{range}", "Part of the traces that traceidratio sends" ; ratio
+        OTEL_SERVICE_NAME(otel_service_name) = Fixed("unified-nats"), "at most 1 KiB of text", "Name of this service in traces and metrics; wins over service.name of OTEL_RESOURCE_ATTRIBUTES"
+        OTEL_RESOURCE_ATTRIBUTES(otel_resource_attributes) = Unset, "a comma-separated list of key=value, the values percent-encoded", "What else traces and metrics say about this service"
+        OTEL_SDK_DISABLED(otel_sdk_disabled) = Fixed("false"), "true or false", "Send nothing, whatever else is set"
     }
     "Backup" {
         BACKUP_ENABLED(backup_enabled) = Fixed("false"), "true or false", "Scheduled backups" ; not_yet_implemented(BACKUP)
