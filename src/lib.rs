@@ -35,6 +35,7 @@ pub mod preflight;
 pub mod rest;
 pub mod settings;
 pub mod signatures;
+pub mod spans;
 pub mod status;
 pub mod store_layout;
 pub mod streams;
