@@ -114,7 +114,8 @@ fn a_condition_says_since_when_and_each_change_is_an_event() {
 
     let mut full = inputs(degraded("the disk is full"));
     full.supervisor.conditions.set(ConditionKind::Storage, "the disk is full".into());
-    full.transitions = vec![Transition { at: at(2), state: "degraded", reason: Some("the disk is full".into()) }];
+    full.transitions =
+        vec![Transition { at: at(2), state: "degraded", reason: Some("the disk is full".into()), generation: None }];
     let second = BrokerStatus::after(Some(&first), &full, at(3));
     assert_eq!((second.state, second.since), ("degraded", at(2)), "since the supervisor entered it");
     let storage = condition(&second, "storage");
@@ -267,7 +268,12 @@ fn a_verdict_of_unhealthy_has_a_reason() {
     };
     let unhealthy = |why: &str| (EventKind::Verdict, "unhealthy".to_owned(), Some(why.to_owned()));
     let mut gone_by = inputs(State::Preparing { next: Generation(2), hindrance: None });
-    let entered = |state, reason: Option<&str>| Transition { at: at(2), state, reason: reason.map(str::to_owned) };
+    let entered = |state, reason: Option<&str>| Transition {
+        at: at(2),
+        state,
+        reason: reason.map(str::to_owned),
+        generation: None,
+    };
     gone_by.transitions = vec![entered("restarting", Some("it was killed")), entered("starting", None)];
     assert_eq!(last(&gone_by), unhealthy("it was killed"));
     assert_eq!(last(&inputs(State::Draining { generation: G1 })), unhealthy("the broker is stopping"));

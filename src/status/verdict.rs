@@ -88,7 +88,7 @@ impl BrokerStatus {
     }
 
     fn note_changes(&self, before: Option<&Self>, inputs: &Inputs, events: &mut Events, now: SystemTime) {
-        for Transition { at, state, reason } in &inputs.transitions {
+        for Transition { at, state, reason, .. } in &inputs.transitions {
             events.push(*at, EventKind::State, *state, reason.clone());
         }
         let known = |kind: &str| before.and_then(|before| before.conditions.iter().find(|other| other.kind == kind));

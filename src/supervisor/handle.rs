@@ -38,6 +38,8 @@ pub struct Transition {
     pub state: &'static str,
     /// Why it is not what one would wish.
     pub reason: Option<String>,
+    /// The server that runs, was launched last, or is launched next.
+    pub generation: Option<Generation>,
 }
 
 /// What the task that owns the server is asked for.

@@ -224,7 +224,12 @@ impl<L: Launch> Supervisor<L> {
         };
         let reason = next.reason().map(str::to_owned).or_else(ended);
         // Nobody may listen.
-        let _ = self.transitions.send(Transition { at: SystemTime::now(), state: next.name(), reason });
+        let generation = next.generation().or(match next {
+            State::Preparing { next, .. } => Some(*next),
+            State::BackingOff { last, .. } => Some(*last),
+            _ => None,
+        });
+        let _ = self.transitions.send(Transition { at: SystemTime::now(), state: next.name(), reason, generation });
     }
 
     fn enter(&mut self, next: State) {
