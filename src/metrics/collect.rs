@@ -81,6 +81,10 @@ impl Collected {
         Self::new(None, families, Observation::default())
     }
 
+    pub fn families(&self) -> &Families {
+        &self.families
+    }
+
     fn is_fresh(&self) -> bool {
         self.ended.is_some_and(|ended| ended.elapsed() < FRESH)
     }

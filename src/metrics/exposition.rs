@@ -101,6 +101,29 @@ impl Labels {
         }
         Self(text.into())
     }
+
+    /// Each name with its value, as they were given.
+    pub fn pairs(&self) -> Vec<(String, String)> {
+        let (mut pairs, mut rest) = (vec![], &*self.0);
+        while let Some((name, quoted)) = rest.split_once("=\"") {
+            let (mut value, mut end, mut escaped) = (String::new(), quoted.len(), false);
+            for (at, c) in quoted.char_indices() {
+                match c {
+                    _ if escaped => value.push(if c == 'n' { '\n' } else { c }),
+                    '\\' => {}
+                    '"' => {
+                        end = at + 1;
+                        break;
+                    }
+                    c => value.push(c),
+                }
+                escaped = !escaped && c == '\\';
+            }
+            pairs.push((name.trim_start_matches(',').to_owned(), value));
+            rest = &quoted[end..];
+        }
+        pairs
+    }
 }
 
 /// Both formats escape the same.
@@ -138,16 +161,18 @@ pub struct Distribution {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Value {
+pub enum Value {
     Number(f64),
     Distribution(Distribution),
 }
 
+/// A metric with its samples.
 #[derive(Clone, Debug, PartialEq)]
-struct Family {
-    name: Cow<'static, str>,
-    help: Cow<'static, str>,
-    kind: Kind,
+pub struct Family {
+    /// As samples bear it.
+    pub name: Cow<'static, str>,
+    pub help: Cow<'static, str>,
+    pub kind: Kind,
     samples: Vec<(Labels, Value)>,
 }
 
@@ -175,14 +200,18 @@ impl Families {
         Metric(&mut self.families[at])
     }
 
-    /// The text, without what stands at its end. A metric without samples is left out, and a series that comes
-    /// twice is there once: Prometheus would refuse all of it otherwise.
+    /// The text, without what stands at its end.
     pub fn write(&self, format: Format) -> String {
         let mut text = String::new();
-        for family in self.families.iter().filter(|family| !family.samples.is_empty()) {
+        for family in self.with_samples() {
             family.write(format, &mut text);
         }
         text
+    }
+
+    /// All of them but those without samples: Prometheus would refuse all of it otherwise.
+    pub fn with_samples(&self) -> impl Iterator<Item = &Family> {
+        self.families.iter().filter(|family| !family.samples.is_empty())
     }
 }
 
@@ -202,6 +231,12 @@ impl Metric<'_> {
 }
 
 impl Family {
+    /// A series that comes twice is there once: Prometheus would refuse all of it otherwise.
+    pub fn samples(&self) -> impl Iterator<Item = (&Labels, &Value)> {
+        let mut seen = HashSet::new();
+        self.samples.iter().filter(move |(labels, _)| seen.insert(labels)).map(|(labels, value)| (labels, value))
+    }
+
     fn write(&self, format: Format, text: &mut String) {
         // In OpenMetrics a family's name has no suffix.
         let name = match (self.kind, format) {
@@ -211,8 +246,7 @@ impl Family {
         let _ = write!(text, "# HELP {name} ");
         escape_help(&self.help, format, text);
         let _ = writeln!(text, "\n# TYPE {name} {}", self.kind.word(format));
-        let mut seen = HashSet::new();
-        for (labels, value) in self.samples.iter().filter(|(labels, _)| seen.insert(labels)) {
+        for (labels, value) in self.samples() {
             match value {
                 Value::Number(number) => sample(text, &self.name, "", &labels.0, *number),
                 Value::Distribution(distribution) => self.write_distribution(&labels.0, distribution, text),

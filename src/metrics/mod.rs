@@ -40,12 +40,14 @@ use crate::http::envelope::{Code, Problem};
 use crate::http::traffic::Traffic;
 use crate::http::{Routes, exchange};
 use crate::settings::Settings;
+use crate::spans;
 use crate::status::BrokerStatus;
 use crate::streams::Drift;
 use crate::supervisor::Snapshot;
 use collect::Latest;
 pub use collect::{Collector, Observation};
-use exposition::{Families, Format};
+use exposition::Format;
+pub use exposition::{Distribution, Families, Family, Kind, Labels, Value};
 pub use history::{Held, History, Row};
 use own::{Facts, Process};
 
@@ -83,8 +85,15 @@ impl Metrics {
         let accept: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
         let format = Format::wanted(&accept.join(","));
         let collected = self.latest.get().await;
-        let text = format!("{}{}{}", self.own(format), collected.text(format), format.end());
+        let text = format!("{}{}{}", self.own().write(format), collected.text(format), format.end());
         ([(header::CONTENT_TYPE, format.content_type())], text).into_response()
+    }
+
+    /// The same as values, for who sends them elsewhere; within the time of a scrape.
+    pub async fn gather(&self) -> Vec<Family> {
+        let collected = self.latest.get().await;
+        let own = self.own();
+        own.with_samples().chain(collected.families().with_samples()).cloned().collect()
     }
 
     /// What nats-server monitors, as values; within the time of a scrape.
@@ -98,7 +107,7 @@ impl Metrics {
     }
 
     /// What is known without asking anybody.
-    fn own(&self, format: Format) -> String {
+    pub fn own(&self) -> Families {
         let Sources { status, supervisor, settings, drift, start_phases, alerts, broker, traffic } = &self.sources;
         let (status, settings) = (status.borrow().clone(), settings.borrow().clone());
         let (drift, start_phases) = (drift.borrow().clone(), start_phases.borrow().clone());
@@ -114,9 +123,13 @@ impl Metrics {
             process: &Process::now(status.pid),
             alerts: &alerts.totals(),
             failed_connects: broker.failed_connects(),
+            exports: settings.telemetry.export.is_some().then(|| {
+                let dropped = spans::recorder().map_or(0, |recorder| recorder.queue.dropped());
+                (&spans::COUNTS, dropped)
+            }),
         };
         own::add(&facts, &mut families);
-        families.write(format)
+        families
     }
 }
 

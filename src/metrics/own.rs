@@ -7,6 +7,7 @@ use super::exposition::{Distribution, Families, Kind, Labels};
 use crate::alerts::{AlertKind, SendResult, SinkKind, Totals};
 use crate::http::traffic::{Answered, BOUNDS, RequestKind};
 use crate::settings::{AlertSettings, Settings, UnauthenticatedListener};
+use crate::spans::Counts;
 use crate::status::{BrokerStatus, ConditionStatus};
 use crate::streams::Drift;
 
@@ -29,6 +30,9 @@ pub struct Facts<'a> {
     pub alerts: &'a Totals,
     /// Connections of the API to nats-server that could not be made.
     pub failed_connects: u64,
+    /// What became of traces and metrics that were to be sent, and how many spans had to make room; [`None`]
+    /// where nothing is sent.
+    pub exports: Option<(&'a Counts, u64)>,
 }
 
 fn one(families: &mut Families, name: &'static str, kind: Kind, help: &'static str, value: f64) {
@@ -45,6 +49,9 @@ pub fn add(facts: &Facts<'_>, families: &mut Families) {
     add_security(facts, families);
     add_alerts(&facts.settings.alerts, facts.alerts, families);
     add_traffic(facts, families);
+    if let Some((counts, dropped)) = facts.exports {
+        add_exports(counts, dropped, families);
+    }
     add_process(facts.process, families);
 }
 
@@ -160,6 +167,23 @@ fn add_alerts(settings: &AlertSettings, totals: &Totals, families: &mut Families
         let labels = Labels::none().and([("kind", kind.name()), ("sink", sink.name()), ("result", result.name())]);
         let help = "Notifications of alerts, and attempts to send them that failed, by what became of them";
         families.metric("unified_nats_alerts_total", Kind::Counter, help).add(&labels, count as f64);
+    }
+}
+
+fn add_exports(counts: &Counts, dropped: u64, families: &mut Families) {
+    let help = "Spans that the OpenTelemetry collector took";
+    one(families, "unified_nats_otlp_spans_sent_total", Kind::Counter, help, counts.spans_sent.get() as f64);
+    let help = "Spans that never reach the OpenTelemetry collector, by why";
+    let mut metric = families.metric("unified_nats_otlp_spans_dropped_total", Kind::Counter, help);
+    for (reason, count) in [("queue_full", dropped), ("refused", counts.spans_refused.get())] {
+        metric.add(&Labels::none().with("reason", reason), count as f64);
+    }
+    let help = "Requests to the OpenTelemetry collector, by what became of them";
+    let mut metric = families.metric("unified_nats_otlp_exports_total", Kind::Counter, help);
+    for (signal, counts) in [("traces", &counts.traces), ("metrics", &counts.metrics)] {
+        for (result, count) in [("taken", &counts.taken), ("failed", &counts.failed), ("refused", &counts.refused)] {
+            metric.add(&Labels::none().and([("signal", signal), ("result", result)]), count.get() as f64);
+        }
     }
 }
 
