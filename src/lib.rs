@@ -40,5 +40,6 @@ pub mod status;
 pub mod store_layout;
 pub mod streams;
 pub mod supervisor;
+pub mod telemetry;
 pub mod ticks;
 pub mod yaml;

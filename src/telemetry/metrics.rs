@@ -1,0 +1,145 @@
+//! Metrics as OTLP has them: the names and labels of `/metrics`, and its numbers. Pure.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use super::spans::{attribute, nanos, scope};
+use super::wire::{Field, Message};
+use crate::metrics::{Distribution, Family, Kind, Labels, Value};
+use crate::spans;
+
+/// Data points of one request at most: collectors bound what they read.
+const MOST_POINTS: usize = 5000;
+
+/// Since when each counter has counted. One that falls has begun anew, as those of nats-server do with each
+/// server; who reads a sum that falls without saying so would take it for a mistake.
+#[derive(Debug)]
+pub struct Starts {
+    first: SystemTime,
+    last_export: SystemTime,
+    known: HashMap<(String, Labels), (f64, SystemTime)>,
+}
+
+impl Starts {
+    /// `first` is when the program started.
+    pub fn new(first: SystemTime) -> Self {
+        Self { first, last_export: first, known: HashMap::new() }
+    }
+
+    /// Since when the counters of these families have counted, each by its name and labels.
+    fn follow(&mut self, families: &[Family], now: SystemTime) -> HashMap<(String, Labels), (f64, SystemTime)> {
+        let mut followed = HashMap::new();
+        for family in families.iter().filter(|family| family.kind != Kind::Gauge) {
+            for (labels, value) in family.samples() {
+                let value = match value {
+                    Value::Number(number) => *number,
+                    Value::Distribution(distribution) => distribution.count as f64,
+                };
+                let key = (family.name.to_string(), labels.clone());
+                let start = match self.known.get(&key) {
+                    Some((before, _)) if value < *before => self.last_export,
+                    Some((_, start)) => *start,
+                    None => self.first,
+                };
+                followed.insert(key, (value, start));
+            }
+        }
+        self.last_export = now;
+        // What is not there any more is forgotten.
+        self.known.clone_from(&followed);
+        followed
+    }
+}
+
+/// The requests that carry them: each an `ExportMetricsServiceRequest`.
+pub fn requests(resource: &Message, families: &[Family], starts: &mut Starts, now: SystemTime) -> Vec<Message> {
+    let since = starts.follow(families, now);
+    let (mut requests, mut metrics, mut count) = (vec![], vec![], 0);
+    for family in families {
+        let samples: Vec<_> = family.samples().collect();
+        for samples in samples.chunks(MOST_POINTS) {
+            if count + samples.len() > MOST_POINTS && count > 0 {
+                requests.push(request(resource, std::mem::take(&mut metrics)));
+                count = 0;
+            }
+            count += samples.len();
+            metrics.push(metric(family, samples, &since, now));
+        }
+    }
+    if !metrics.is_empty() {
+        requests.push(request(resource, metrics));
+    }
+    requests
+}
+
+fn request(resource: &Message, metrics: Vec<Message>) -> Message {
+    let of_scope = Message::default().message((1, "scope"), scope()).messages((2, "metrics"), metrics);
+    let of_resource =
+        Message::default().message((1, "resource"), resource.clone()).messages((2, "scopeMetrics"), vec![of_scope]);
+    Message::default().messages((1, "resourceMetrics"), vec![of_resource])
+}
+
+/// As UCUM writes the unit that stands at the end of a name.
+fn unit(name: &str) -> Option<&'static str> {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    [("_seconds", "s"), ("_bytes", "By"), ("_ratio", "1")].iter().find(|(end, _)| name.ends_with(end)).map(|(_, u)| *u)
+}
+
+fn metric(
+    family: &Family,
+    samples: &[(&Labels, &Value)],
+    since: &HashMap<(String, Labels), (f64, SystemTime)>,
+    now: SystemTime,
+) -> Message {
+    let (name, help) = (family.name.clone(), family.help.clone());
+    let mut metric = Message::default().text((1, "name"), name).text((2, "description"), help);
+    if let Some(unit) = unit(&family.name) {
+        metric = metric.text((3, "unit"), unit);
+    }
+    let points = samples.iter().map(|(labels, value)| {
+        let start = since.get(&(family.name.to_string(), (*labels).clone())).map(|(_, start)| nanos(*start));
+        point(labels, value, start, nanos(now))
+    });
+    let data = Message::default().messages((1, "dataPoints"), points.collect());
+    /// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
+    const CUMULATIVE: Field = Field::Small(2);
+    match family.kind {
+        Kind::Gauge => metric.message((5, "gauge"), data),
+        Kind::Counter | Kind::OtherCounter => {
+            let sum = data.with((2, "aggregationTemporality"), CUMULATIVE);
+            metric.message((7, "sum"), sum.with((3, "isMonotonic"), Field::Bool(true)))
+        }
+        Kind::Histogram => metric.message((9, "histogram"), data.with((2, "aggregationTemporality"), CUMULATIVE)),
+    }
+}
+
+/// `NumberDataPoint` or `HistogramDataPoint`, which number their fields differently.
+fn point(labels: &Labels, value: &Value, start: Option<u64>, now: u64) -> Message {
+    let attributes = labels.pairs().into_iter();
+    let attributes = attributes.map(|(name, value)| attribute(name, &spans::Value::from(value))).collect();
+    let mut times = Message::default();
+    if let Some(start) = start {
+        times = times.with((2, "startTimeUnixNano"), Field::Fixed(start));
+    }
+    let times = times.with((3, "timeUnixNano"), Field::Fixed(now));
+    match value {
+        Value::Number(number) => {
+            times.with((4, "asDouble"), Field::Double(*number)).messages((7, "attributes"), attributes)
+        }
+        Value::Distribution(Distribution { cumulative, count, sum }) => {
+            let (mut below, mut counts) = (0, vec![]);
+            for (_, so_far) in cumulative {
+                counts.push(so_far.saturating_sub(below));
+                below = *so_far;
+            }
+            counts.push(count.saturating_sub(below));
+            let bounds = cumulative.iter().map(|(bound, _)| *bound).collect();
+            times
+                .with((4, "count"), Field::Fixed(*count))
+                .with((5, "sum"), Field::Double(*sum))
+                .with((6, "bucketCounts"), Field::FixedList(counts))
+                .with((7, "explicitBounds"), Field::DoubleList(bounds))
+                .messages((9, "attributes"), attributes)
+        }
+    }
+}
