@@ -6,7 +6,7 @@
 //! [`supervisor`] owns the nats-server child, [`streams`] knows what the stream should be and what
 //! has to change, [`nats`] speaks to the server, [`identity`] knows as whom, [`health`]
 //! looks at it, [`integrity`] knows what the store must hold, [`rest`] answers clients over HTTP, [`metrics`]
-//! answers Prometheus, [`dashboard`] shows people how it is, [`alerts`] says to people what is wrong.
+//! answers Prometheus, [`telemetry`] sends what [`spans`] and metrics say to a collector, [`dashboard`] shows people how it is, [`alerts`] says to people what is wrong.
 //! [`domain`] holds the values everybody speaks of; [`logging`], [`line_queue`], [`off_thread`] and [`files`] write; [`ticks`] says when.
 //!
 //! Who may know whom, and why, is in ARCHITECTURE.md.

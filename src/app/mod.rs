@@ -25,6 +25,7 @@ use crate::rest;
 use crate::settings::Settings;
 use crate::status;
 use crate::supervisor::{External, Handle, RestartPolicy, Supervisor};
+use crate::telemetry::{self, Telemetry};
 use tasks::Tasks;
 use wires::Wires;
 
@@ -49,6 +50,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
         unasked,
     } = prepared;
     let settings = Arc::new(settings);
+    telemetry::record(&settings);
     for listener in &settings.unauthenticated_listeners {
         tracing::warn!("{}", listener.describe());
     }
@@ -65,6 +67,8 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
             (tasks.supervise(Supervisor::new(External::default(), policy, timing, log, log_file)), None)
         }
     };
+    // From the first state on.
+    let (transitions, started) = (handle.transitions(), phases.started());
     let config_file = embedded.as_ref().map(|embedded| embedded.config_file().to_owned());
     let directory = held(&settings, store.as_deref());
     let (monitor, integrity) = IntegrityMonitor::open(&settings, directory.clone());
@@ -90,6 +94,10 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     let bounds = resources.api_bounds(settings.api.max_connections);
     let (api, links, metrics, collector, sampler) = wires.api(views, &handle, &integrity, &alerts_handle)?;
     let (threads, shutdown) = (settings.api.threads, api.shutdown.clone());
+    let telemetry = settings.telemetry.export.clone().and_then(|export| {
+        let (resource, handle, metrics) = (telemetry::resource(&settings), handle.clone(), metrics.clone());
+        Telemetry::start(telemetry::Sources { export, resource, transitions, handle, metrics, started })
+    });
     let others = metrics_listener.map(|listener| (listener, metrics::routes(metrics)));
     let (others, work) = (others.into_iter().collect(), vec![collector.run().boxed(), sampler.run().boxed()]);
     let port = ApiPort { listener, threads, routes: rest::routes(api), bounds, links, others, work, shutdown };
@@ -100,7 +108,7 @@ pub async fn run(prepared: Prepared, signals: Signals, log: Log) -> Result<(), S
     drop(sign_of_life);
     // The task that keeps the ledger is still there.
     integrity.flush(LAST_WRITE).await;
-    finish_alerts(&alerts_handle, &outcome).await;
+    tokio::join!(finish_alerts(&alerts_handle, &outcome), finish_telemetry(telemetry.as_ref()));
     drop(tasks);
     if settings.looks_after_messages() && !matches!(outcome, Err(StartError::Internal(_))) {
         integrity.write_down(LAST_WRITE).await;
@@ -121,6 +129,13 @@ async fn finish_alerts(alerts: &AlertsHandle, outcome: &Result<(), StartError>) 
         _ => None,
     };
     alerts.finish(gave_up).await;
+}
+
+/// Has what waits for the collector sent.
+async fn finish_telemetry(telemetry: Option<&Telemetry>) {
+    if let Some(telemetry) = telemetry {
+        telemetry.finish().await;
+    }
 }
 
 /// The store that was opened, or the directory where one would be.

@@ -17,6 +17,7 @@ use crate::nats::{ApiError, Connection, Connectors, JetStream, Monitor};
 use crate::off_thread::OffThread;
 use crate::preflight::{Phases, Store};
 use crate::settings::Settings;
+use crate::spans;
 use crate::streams::{Desired, DesiredStream, Drift};
 use crate::supervisor::{ConditionKind, Handle, Notice, RestartReason, State};
 
@@ -82,6 +83,7 @@ impl BringUp {
                     _ => break,
                 }
             };
+            self.phases.step_ended("launch");
             let mut watching = self.handle.watch();
             tokio::select! {
                 () = self.serve(generation) => {}
@@ -266,6 +268,11 @@ impl BringUp {
             other => other.generation() != Some(generation),
         });
         if ready.await.is_ok_and(|s| s.state.is_ready()) {
+            if let Some(recorder) = spans::recorder() {
+                self.phases
+                    .times()
+                    .for_each(|(name, began, took)| recorder.record_phase(generation.0, name, began, took));
+            }
             self.start_phases.send_replace(self.phases.log(&self.settings));
         }
     }

@@ -15,7 +15,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::files::remove_leftovers;
 use crate::identity::{self, Identity, login_as_operator};
@@ -90,7 +90,8 @@ pub fn prepare(
         let rest = prepare_surroundings(&settings);
         (asking.map(|asking| asking.join()), rest)
     });
-    let Surrounded { listener, metrics_listener, config_file, rendered, lock, store } = rest?;
+    let Surrounded { listener, metrics_listener, config_file, rendered, rendering, lock, store } = rest?;
+    phases.step("render", rendering.0, rendering.1);
     let executable = executable?;
     let asked = asked.transpose().map_err(|_| anyhow::anyhow!("a question for the version ended in a panic"))?;
     let (condition, unasked) = launch_condition(store.clone(), &executable, asked.transpose()?, &reaper)?;
@@ -169,6 +170,8 @@ struct Surrounded {
     metrics_listener: Option<TcpListener>,
     config_file: PathBuf,
     rendered: Rendered,
+    /// When that began, and how long it took.
+    rendering: (Instant, Duration),
     lock: Option<OwnedFd>,
     store: Option<Arc<Store>>,
 }
@@ -223,8 +226,10 @@ fn prepare_surroundings(settings: &Settings) -> Result<Surrounded, StartError> {
     ports::try_server_ports(settings)?;
     let config_file = directories::choose_config_file(settings)?;
     clear_leftovers(&config_file);
+    let began = Instant::now();
     let rendered = render(settings, &config_file, Identity::default())?;
-    Ok(Surrounded { listener, metrics_listener, config_file, rendered, lock, store })
+    let rendering = (began, began.elapsed());
+    Ok(Surrounded { listener, metrics_listener, config_file, rendered, rendering, lock, store })
 }
 
 /// Removes what earlier starts have left beside nats.conf; some of it may hold passwords.

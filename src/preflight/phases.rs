@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::settings::Settings;
 
@@ -7,36 +7,67 @@ use crate::settings::Settings;
 pub struct Phases {
     started: Instant,
     last: Instant,
-    /// Milliseconds.
-    taken: Vec<(&'static str, f64)>,
+    taken: Vec<Phase>,
+    /// Steps within phases.
+    steps: Vec<Phase>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    name: &'static str,
+    began: Instant,
+    took: Duration,
 }
 
 impl Phases {
     pub fn begin(started: Instant) -> Self {
-        Self { started, last: started, taken: Vec::new() }
+        Self { started, last: started, taken: vec![], steps: vec![] }
     }
 
     /// Notes that `phase` has just ended.
-    pub fn reached(&mut self, phase: &'static str) {
+    pub fn reached(&mut self, name: &'static str) {
         let now = Instant::now();
-        self.taken.push((phase, millis(now - self.last)));
+        self.taken.push(Phase { name, began: self.last, took: now - self.last });
         self.last = now;
     }
 
-    /// One line with all of them; gives them in seconds.
+    /// Notes a step that began then and took so long, as traces show it.
+    pub fn step(&mut self, name: &'static str, began: Instant, took: Duration) {
+        self.steps.push(Phase { name, began, took });
+    }
+
+    /// Notes a step that began with the phase which goes on, and has just ended.
+    pub fn step_ended(&mut self, name: &'static str) {
+        self.step(name, self.last, self.last.elapsed());
+    }
+
+    /// When the first one began.
+    pub fn started(&self) -> SystemTime {
+        SystemTime::now() - self.started.elapsed()
+    }
+
+    /// Phases and steps, each with when it began and how long it took.
+    pub fn times(&self) -> impl Iterator<Item = (&'static str, SystemTime, Duration)> {
+        let (now, today) = (Instant::now(), SystemTime::now());
+        let all = self.taken.iter().chain(&self.steps);
+        all.map(move |phase| (phase.name, today - (now - phase.began), phase.took))
+    }
+
+    /// One line with all phases; gives them in seconds, and forgets them.
     pub fn log(&mut self, settings: &Settings) -> Vec<(&'static str, f64)> {
-        let seconds = self.taken.iter().map(|(name, taken)| (*name, taken / 1e3)).collect();
-        let phases: Vec<_> = self.taken.drain(..).map(|(name, taken)| format!("{name} {taken} ms")).collect();
+        let taken = std::mem::take(&mut self.taken);
+        self.steps.clear();
+        let phases: Vec<_> = taken.iter().map(|phase| format!("{} {} ms", phase.name, millis(phase.took))).collect();
         let nats = match &settings.external {
             Some(external) => external.redacted_urls(),
             None => format!("{}:{}", settings.server.host.as_str(), settings.server.port),
         };
         let total = millis(self.last - self.started);
         tracing::info!(nats, millis = total, phases = phases.join(", "), "ready");
-        seconds
+        taken.iter().map(|phase| (phase.name, millis(phase.took) / 1e3)).collect()
     }
 }
 
-fn millis(span: std::time::Duration) -> f64 {
+fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e4).round() / 10.0
 }
