@@ -6,6 +6,7 @@ use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_ID, NATS_BATCH_SEQUENCE};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use super::publishing::Publishing;
 use super::{Broker, Failure, Message, Stored};
 use crate::domain::Subject;
 use crate::nats::{JetStream, StreamInfo, parse_answer};
@@ -18,6 +19,20 @@ const SINCE: (u32, u32) = (2, 12);
 impl Broker {
     /// Stores all of the messages, or none. What is answered is the last of them.
     pub async fn publish_atomically(&self, messages: &[Message], deadline: Instant) -> Result<Stored, Failure> {
+        let publishing = Publishing::many();
+        let outcome = self.publish_as_one(messages, publishing.as_ref(), deadline).await;
+        if let Some(publishing) = publishing {
+            publishing.end(messages.len(), &outcome);
+        }
+        outcome
+    }
+
+    async fn publish_as_one(
+        &self,
+        messages: &[Message],
+        publishing: Option<&Publishing>,
+        deadline: Instant,
+    ) -> Result<Stored, Failure> {
         let invalid = |reason: String| Err(Failure::Invalid(reason));
         let Some((last, others)) = messages.split_last() else {
             return invalid("an atomic batch has at least one message".to_owned());
@@ -46,7 +61,7 @@ impl Broker {
         let client = session.client();
         let mut denials = session.listen()?;
         for (number, message) in others.iter().enumerate() {
-            let headers = headers_of(message, &batch, number + 1, false);
+            let headers = headers_of(message, publishing, (&batch, number + 1, false));
             let subject = message.subject.as_str().to_owned();
             let sent = client.publish_with_headers(subject, headers, message.payload.clone());
             match timeout_at(deadline, sent).await {
@@ -67,7 +82,7 @@ impl Broker {
             }
         }
         let request = Request::new()
-            .headers(headers_of(last, &batch, messages.len(), true))
+            .headers(headers_of(last, publishing, (&batch, messages.len(), true)))
             .payload(last.payload.clone())
             .timeout(None);
         let subject = last.subject.as_str().to_owned();
@@ -128,8 +143,13 @@ fn judge(stream: &StreamInfo, messages: &[Message]) -> Result<(), Failure> {
     }
 }
 
-fn headers_of(message: &Message, batch: &str, number: usize, is_last: bool) -> HeaderMap {
-    let mut headers = message.all_headers().unwrap_or_default();
+fn headers_of(
+    message: &Message,
+    publishing: Option<&Publishing>,
+    (batch, number, is_last): (&str, usize, bool),
+) -> HeaderMap {
+    let trace = publishing.map(|publishing| publishing.header_of(message)).unwrap_or_default();
+    let mut headers = message.all_headers(trace).unwrap_or_default();
     headers.insert(NATS_BATCH_ID, batch);
     headers.insert(NATS_BATCH_SEQUENCE, number.to_string());
     if is_last {

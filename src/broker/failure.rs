@@ -56,6 +56,33 @@ pub enum Failure {
     Server(ApiError),
 }
 
+impl Failure {
+    /// Which one it is, in a word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NotConnected { .. } => "not_connected",
+            Self::NotReady(_) => "not_ready",
+            Self::NotCaptured { .. } => "not_captured",
+            Self::NoStream(_) => "no_stream",
+            Self::NoConsumer { .. } => "no_consumer",
+            Self::NoMessage(_) => "no_message",
+            Self::Unconfirmed { .. } => "unconfirmed",
+            Self::Late(_) => "late",
+            Self::Denied(_) => "denied",
+            Self::NotLetIn => "not_let_in",
+            Self::Busy(_) => "busy",
+            Self::TooLarge { .. } => "too_large",
+            Self::Invalid(_) => "invalid",
+            Self::Conflict(_) => "conflict",
+            Self::Differs { .. } => "differs",
+            Self::NoRoom(_) => "no_room",
+            Self::TooMuch(_) => "too_much",
+            Self::Refused(_) => "refused",
+            Self::Server(_) => "server",
+        }
+    }
+}
+
 fn joined(differences: &[Difference]) -> String {
     differences.iter().map(Difference::to_string).collect::<Vec<_>>().join("; ")
 }

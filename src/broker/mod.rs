@@ -23,6 +23,7 @@ mod pipeline;
 mod point;
 mod position;
 mod publish;
+mod publishing;
 mod pull;
 mod record;
 mod replay;

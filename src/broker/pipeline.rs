@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::memory::Earlier;
 use super::publish::Captured;
+use super::publishing::{Publishing, TraceHeader};
 use super::{Broker, Failure, Message, Session, Stored};
 use crate::domain::Subject;
 use crate::nats::{Denials, Violation, parse_answer};
@@ -67,6 +68,8 @@ struct Pipeline<E> {
     /// [`None`] once there are no more.
     source: Option<BoxStream<'static, Result<Message, E>>>,
     within: Within,
+    /// Their span, where traces are sent.
+    publishing: Option<Publishing>,
     lane: Option<Lane>,
     /// There was no server for as long as a message may take: the next ones do not wait for it again.
     is_away: bool,
@@ -111,6 +114,7 @@ impl Broker {
             broker: self.clone(),
             source: Some(source),
             within,
+            publishing: Publishing::many(),
             lane: None,
             is_away: false,
             slots: VecDeque::new(),
@@ -127,9 +131,13 @@ impl<E> Pipeline<E> {
             if let Some(Slot::Done(_)) = self.slots.front() {
                 self.first += 1;
                 let Some(Slot::Done(sent)) = self.slots.pop_front() else { return None };
+                self.count(&sent);
                 return Some(sent);
             }
             if self.slots.is_empty() && self.source.is_none() {
+                if let Some(publishing) = self.publishing.take() {
+                    publishing.end_all();
+                }
                 return None;
             }
             match self.step().await {
@@ -141,6 +149,16 @@ impl<E> Pipeline<E> {
                 Step::Answer(None) | Step::Gone => self.give_up_lane().await,
                 Step::Late => self.give_up_first(),
             }
+        }
+    }
+
+    fn count(&mut self, sent: &Sent<E>) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.count(match sent {
+                Sent::Stored(..) => None,
+                Sent::Failed(failure) => Some((failure.word(), failure.to_string())),
+                Sent::NoMessage(_) => Some(("invalid", "it was no message".into())),
+            });
         }
     }
 
@@ -214,7 +232,8 @@ impl<E> Pipeline<E> {
         message.is_understood(&lane.session)?;
         let client = lane.session.client();
         let (subject, reply) = (message.subject.as_str().to_owned(), format!("{}{number}", lane.prefix));
-        let sent = match message.all_headers() {
+        let trace = trace_of(self.publishing.as_ref(), message);
+        let sent = match message.all_headers(trace) {
             Some(headers) => {
                 client.publish_with_reply_and_headers(subject, reply, headers, message.payload.clone()).await
             }
@@ -259,7 +278,10 @@ impl<E> Pipeline<E> {
         let (message, deadline) = (message.clone(), *deadline);
         let outcome = match not_taken {
             Some(outcome) => outcome,
-            None => self.broker.publish(&message, deadline).await,
+            None => {
+                let trace = trace_of(self.publishing.as_ref(), &message);
+                self.broker.publish_again(&message, trace, None, deadline).await
+            }
         };
         *slot = Slot::Done(match outcome {
             Ok(stored) => Sent::Stored(stored, message),
@@ -295,7 +317,10 @@ impl<E> Pipeline<E> {
             let earlier = Earlier { began: *began, session: session.clone() };
             let (message, deadline) = (message.clone(), *deadline);
             let outcome = match message.msg_id {
-                Some(_) => self.broker.publish_again(&message, Some(earlier), deadline).await,
+                Some(_) => {
+                    let trace = trace_of(self.publishing.as_ref(), &message);
+                    self.broker.publish_again(&message, trace, Some(earlier), deadline).await
+                }
                 None => Err(message.unconfirmed()),
             };
             *slot = Slot::Done(match outcome {
@@ -316,4 +341,8 @@ impl<E> Pipeline<E> {
             *slot = Slot::Done(Sent::Failed(failure));
         }
     }
+}
+
+fn trace_of<'a>(publishing: Option<&'a Publishing>, message: &Message) -> TraceHeader<'a> {
+    publishing.map(|publishing| publishing.header_of(message)).unwrap_or_default()
 }

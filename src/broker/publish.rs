@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::memory::{Earlier, Memory};
+use super::publishing::{Publishing, TraceHeader};
 use super::{Broker, Failure, Session};
 use crate::domain::Subject;
 use crate::nats::{ApiError, major_minor, parse_answer};
@@ -70,8 +71,8 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 pub const SUBJECT_SINCE: (u32, u32) = (2, 11);
 
 impl Message {
-    /// With its message id and expectations, as nats-server reads them.
-    pub(super) fn all_headers(&self) -> Option<HeaderMap> {
+    /// With its message id and expectations, as nats-server reads them, and the trace that it belongs to.
+    pub(super) fn all_headers(&self, trace: TraceHeader<'_>) -> Option<HeaderMap> {
         use async_nats::header::{
             NATS_EXPECTED_LAST_MESSAGE_ID, NATS_EXPECTED_LAST_SEQUENCE, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
             NATS_EXPECTED_STREAM, NATS_MESSAGE_ID,
@@ -85,7 +86,7 @@ impl Message {
             (NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last_sequence_of_subject.map(|sequence| sequence.to_string())),
             (NATS_EXPECTED_LAST_MESSAGE_ID, last_msg_id.clone()),
         ];
-        if self.headers.is_empty() && more.iter().all(|(_, value)| value.is_none()) {
+        if self.headers.is_empty() && !trace.is_there() && more.iter().all(|(_, value)| value.is_none()) {
             return None;
         }
         let mut headers = self.headers.clone();
@@ -97,6 +98,7 @@ impl Message {
         if let Some(subject) = other_subject {
             headers.insert(EXPECTED_SUBJECT, subject.as_str());
         }
+        trace.put(&mut headers);
         Some(headers)
     }
 
@@ -123,17 +125,24 @@ impl Broker {
     /// where nothing was heard of it, while the stream is sure to recognise it; one without is not, because
     /// it could then be stored twice.
     pub async fn publish(&self, message: &Message, deadline: Instant) -> Result<Stored, Failure> {
-        self.publish_again(message, None, deadline).await
+        let Some(publishing) = Publishing::one(message) else {
+            return self.publish_again(message, TraceHeader::default(), None, deadline).await;
+        };
+        let outcome = self.publish_again(message, publishing.header(), None, deadline).await;
+        publishing.end(1, &outcome);
+        outcome
     }
 
-    /// The same for a message that was sent before, and of which nothing was heard.
+    /// The same as a part of something that has a span, and for a message that was sent before and of which
+    /// nothing was heard.
     pub(super) async fn publish_again(
         &self,
         message: &Message,
+        trace: TraceHeader<'_>,
         mut earlier: Option<Earlier>,
         deadline: Instant,
     ) -> Result<Stored, Failure> {
-        let headers = message.all_headers();
+        let headers = message.all_headers(trace);
         loop {
             let session = match self.data(deadline).await {
                 Ok(session) => session,
@@ -261,7 +270,7 @@ impl Message {
         /// `NATS/1.0`, and the empty line at the end.
         const FRAME: usize = 12;
         let line = |name: &HeaderName, value: &HeaderValue| AsRef::<str>::as_ref(name).len() + value.as_str().len() + 4;
-        let headers = self.all_headers().map_or(0, |headers| {
+        let headers = self.all_headers(TraceHeader::default()).map_or(0, |headers| {
             let lines = headers.iter().flat_map(|(name, values)| values.iter().map(move |value| line(name, value)));
             lines.sum::<usize>() + FRAME
         });

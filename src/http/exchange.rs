@@ -1,5 +1,5 @@
-//! What surrounds every request on the workers: an id, a deadline, one line in the access log, and
-//! errors in the form that the client accepts.
+//! What surrounds every request on the workers: an id, a deadline, one line in the access log, a span where
+//! traces are sent, and errors in the form that the client accepts.
 
 use std::time::Duration;
 
@@ -7,10 +7,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::Either;
 use tokio::time::{Instant, timeout_at};
 
 use super::envelope::{Code, Problem};
-use super::traffic::Traffic;
+use super::traffic::{Traffic, word};
+use crate::spans::{self, Kind, SpanContext};
 
 /// When the answer has to stand.
 #[derive(Clone, Copy, Debug)]
@@ -37,18 +39,29 @@ pub async fn exchange(patience: Duration, traffic: Traffic, mut request: Request
     let route = route.as_ref().map(MatchedPath::as_str);
     request.extensions_mut().insert(Deadline(started + patience));
     request.extensions_mut().insert(RequestId(id.clone()));
-    let answered = timeout_at(started + patience + GRACE, next.run(request)).await;
+    let span = span(&request, route);
+    let work = next.run(request);
+    let work = match &span {
+        Some(span) => Either::Left(span.scope(work)),
+        None => Either::Right(work),
+    };
+    let answered = timeout_at(started + patience + GRACE, work).await;
     let mut response = answered.unwrap_or_else(|_| late().into_response());
+    let mut reason = None;
     if let Some(problem) = response.extensions_mut().remove::<Problem>().or_else(|| of_others(&response)) {
         let id = id.to_str().unwrap_or_default();
         if problem.status.is_server_error() {
             tracing::debug!("request {id}: {}", problem.message);
         }
         let kept = std::mem::take(response.headers_mut());
+        reason = span.is_some().then(|| problem.message.clone());
         response = problem.render(accept.as_ref(), id);
         keep(response.headers_mut(), &kept);
     }
     response.headers_mut().insert(REQUEST_ID, id.clone());
+    if let Some(span) = span {
+        end(span, response.status(), &id, reason);
+    }
     let took = started.elapsed();
     traffic.count(route, &method, response.status(), took);
     tracing::debug!(
@@ -61,6 +74,32 @@ pub async fn exchange(patience: Duration, traffic: Traffic, mut request: Request
         "request"
     );
     response
+}
+
+/// The span of a request to the API, below the one that the client names. Probes, scrapes and the dashboard
+/// ask too often to be worth one.
+fn span(request: &Request, route: Option<&str>) -> Option<spans::Open> {
+    let recorder = spans::recorder()?;
+    let route = route.filter(|route| route.starts_with("/api/"))?;
+    let parent = request.headers().get("traceparent").and_then(|parent| SpanContext::parse(parent.to_str().ok()?));
+    let method = word(request.method());
+    let mut span = recorder.begin(parent, format!("{method} {route}"), Kind::Server);
+    // Names of the semantic conventions of OpenTelemetry for HTTP. What is asked may be a secret; paths are not.
+    span.set("http.request.method", if method == "other" { "_OTHER" } else { method });
+    span.set("http.route", route);
+    span.set("url.path", request.uri().path());
+    span.set("url.scheme", "http");
+    Some(span)
+}
+
+/// A client that asked for what cannot be is no failure of ours.
+fn end(mut span: spans::Open, status: StatusCode, id: &HeaderValue, reason: Option<String>) {
+    span.set("http.response.status_code", u64::from(status.as_u16()));
+    span.set("unified_nats.request_id", id.to_str().unwrap_or_default());
+    match status.is_server_error() {
+        true => span.fail(status.as_str(), reason.unwrap_or_default()),
+        false => span.end(),
+    }
 }
 
 fn late() -> Problem {

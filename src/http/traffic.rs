@@ -79,7 +79,8 @@ impl Counter {
     }
 }
 
-fn word(method: &Method) -> &'static str {
+/// One of few words for it.
+pub fn word(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
