@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use super::account::Account;
 use super::plan::{Action, Change, ConsumerAction, ConsumerPlan, Existing, Plan, Remark, StreamPlan, plan};
 use super::spec::{Desired, DesiredStream};
+use super::traced::traced;
 use crate::nats::{ApiError, Consumers, JetStream, Put, StreamInfo};
 
 /// Requests that are on their way at a time.
@@ -231,7 +232,7 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
     let mut consumers_are_next = true;
     let object = || format!("stream {name}");
     match &plan.action {
-        Action::Create(config) => match jetstream.create_stream(name, config).await {
+        Action::Create(config) => match traced("create", name, None, jetstream.create_stream(name, config)).await {
             Ok(info) => {
                 outcome.info = Some(info);
                 outcome.done(name, "created".into(), &[]);
@@ -239,13 +240,14 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
             Err(error) => outcome.failed("create", object(), error),
         },
         Action::Update { config, changes } => {
-            let mut updated = jetstream.update_stream(name, config).await;
+            let update = || traced("update", name, None, jetstream.update_stream(name, config));
+            let mut updated = update().await;
             let violated = updated.as_ref().is_err_and(|error| error.is(ApiError::CONSUMERS_VIOLATE_LIMITS));
             if violated && !plan.consumers.is_empty() {
                 // Limits that are narrowed are for the consumers to keep first.
                 carry_out_consumers(jetstream, plan, &mut outcome).await;
                 consumers_are_next = false;
-                updated = jetstream.update_stream(name, config).await;
+                updated = update().await;
             }
             match updated {
                 Ok(info) => {
@@ -256,7 +258,7 @@ async fn carry_out_one(jetstream: &JetStream, plan: &StreamPlan) -> Outcome {
                 Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
             }
         }
-        Action::Prune { messages } => match jetstream.delete_stream(name).await {
+        Action::Prune { messages } => match traced("delete", name, None, jetstream.delete_stream(name)).await {
             Ok(()) => {
                 let what = format!("deleted with its {messages} messages: it is not declared any more");
                 outcome.done.push(Done { stream: name.clone(), what, costs: *messages > 0 });
@@ -278,18 +280,18 @@ async fn carry_out_consumers(jetstream: &JetStream, plan: &StreamPlan, outcome: 
 }
 
 async fn carry_out_consumer(jetstream: &JetStream, stream: &str, plan: &ConsumerPlan, outcome: &mut Outcome) {
-    let object = || format!("consumer {} of stream {stream}", plan.name);
+    let (name, object) = (&plan.name, || format!("consumer {} of stream {stream}", plan.name));
+    let put =
+        |action, config, put| traced(action, stream, Some(name), jetstream.put_consumer(stream, name, config, put));
     match &plan.action {
-        ConsumerAction::Create(config) => match jetstream.put_consumer(stream, &plan.name, config, Put::New).await {
+        ConsumerAction::Create(config) => match put("create", config, Put::New).await {
             Ok(()) => outcome.done(stream, format!("consumer {} created", plan.name), &[]),
             Err(error) => outcome.failed("create", object(), error),
         },
-        ConsumerAction::Update { config, changes } => {
-            match jetstream.put_consumer(stream, &plan.name, config, Put::Change).await {
-                Ok(()) => outcome.done(stream, format!("consumer {} changed, {}", plan.name, listed(changes)), changes),
-                Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
-            }
-        }
+        ConsumerAction::Update { config, changes } => match put("update", config, Put::Change).await {
+            Ok(()) => outcome.done(stream, format!("consumer {} changed, {}", plan.name, listed(changes)), changes),
+            Err(error) => outcome.failed("update", format!("{} ({})", object(), listed(changes)), error),
+        },
         ConsumerAction::Nothing | ConsumerAction::Blocked => {}
     }
 }

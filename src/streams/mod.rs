@@ -6,6 +6,7 @@ mod drift;
 mod effect;
 pub mod plan;
 pub mod spec;
+mod traced;
 
 pub use apply::{Applied, ApplyError, apply, apply_one, unheard};
 pub use drift::Drift;

@@ -14,6 +14,7 @@ use crate::domain::Generation;
 use crate::errors::{in_one_line, in_one_sentence};
 use crate::nats::{Connection, JetStream};
 use crate::settings::ReadFile;
+use crate::spans::{self, Kind};
 use crate::streams::apply::Done;
 use crate::streams::{Applied, ApplyError, Desired, Remark, apply};
 use crate::supervisor::ConditionKind;
@@ -27,6 +28,13 @@ const STORE_DEADLINE: Duration = Duration::from_secs(2);
 impl BringUp {
     /// Until the streams are in place, however long that takes.
     pub(super) async fn provision(&mut self, generation: Generation, connection: &Connection) {
+        let Some(recorder) = spans::recorder() else { return self.bring_in_place(generation, connection).await };
+        let span = recorder.begin(Some(recorder.launch(generation.0)), "provision", Kind::Internal);
+        span.scope(self.bring_in_place(generation, connection)).await;
+        span.end();
+    }
+
+    async fn bring_in_place(&mut self, generation: Generation, connection: &Connection) {
         let refused = connection.refused();
         let started = Instant::now();
         let mut pause = FIRST_PAUSE;

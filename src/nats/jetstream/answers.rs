@@ -1,5 +1,6 @@
 //! What a nats-server answers, and how it refuses.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -54,6 +55,18 @@ impl ApiError {
             Self::Timeout { .. } | Self::NoResponders { .. } | Self::Transport { .. } => true,
             Self::Refused { .. } => self.is(UNAVAILABLE) || self.is(TOO_MANY),
             Self::Denied(_) | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Which one it is, in a word; the number of JetStream where it refused.
+    pub fn word(&self) -> Cow<'static, str> {
+        match self {
+            Self::Refused { err_code, .. } => err_code.to_string().into(),
+            Self::Timeout { .. } => "timeout".into(),
+            Self::NoResponders { .. } => "no_responders".into(),
+            Self::Transport { .. } => "transport".into(),
+            Self::Denied(_) => "denied".into(),
+            Self::Unreadable { .. } => "unreadable".into(),
         }
     }
 
