@@ -383,6 +383,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn labels_are_given_back_as_they_were(values in proptest::collection::vec("[^\0]{0,12}", 0..4)) {
+            let names = ["a", "bb", "c_c", "d"];
+            let pairs: Vec<_> = names.iter().copied().zip(values.iter().map(String::as_str)).collect();
+            let back = Labels::none().and(pairs.iter().copied()).pairs();
+            let back: Vec<_> = back.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            prop_assert_eq!(back, pairs);
+        }
+
+        #[test]
         fn every_value_comes_back_as_it_was(value in any::<String>()) {
             let mut families = Families::default();
             families.metric("m", Kind::Gauge, "m").add(&Labels::none().with("l", &value), 0.5);

@@ -143,3 +143,88 @@ fn point(labels: &Labels, value: &Value, start: Option<u64>, now: u64) -> Messag
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
+    use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
+    use prost::Message as _;
+
+    use super::*;
+    use crate::metrics::Families;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn families(samples: &[(&'static str, Kind, &str, f64)]) -> Vec<Family> {
+        let mut families = Families::default();
+        for (name, kind, label, value) in samples {
+            families.metric(*name, *kind, "help").add(&Labels::none().with("l", label), *value);
+        }
+        families.with_samples().cloned().collect()
+    }
+
+    /// As the types of OpenTelemetry read it, which must be the same in both encodings.
+    fn read(request: &Message) -> Vec<Metric> {
+        let read = ExportMetricsServiceRequest::decode(request.protobuf().as_slice()).unwrap();
+        let json = request.json();
+        // The mapping of protobuf to JSON has a text for what is no number, which these types do not read.
+        if !String::from_utf8_lossy(&json).contains("\"asDouble\":\"Infinity\"") {
+            assert_eq!(serde_json::from_slice::<ExportMetricsServiceRequest>(&json).unwrap(), read);
+        }
+        read.resource_metrics[0].scope_metrics[0].metrics.clone()
+    }
+
+    fn starts_of(metric: &Metric) -> Vec<u64> {
+        let Some(Data::Sum(sum)) = &metric.data else { panic!("{metric:?}") };
+        sum.data_points.iter().map(|point| point.start_time_unix_nano / 1_000_000_000).collect()
+    }
+
+    #[test]
+    fn a_counter_that_falls_has_begun_after_the_export_before() {
+        let mut starts = Starts::new(at(1));
+        let mut export = |now, one, other| {
+            let families = families(&[("a", Kind::OtherCounter, "x", one), ("a", Kind::OtherCounter, "y", other)]);
+            starts_of(&read(&requests(&Message::default(), &families, &mut starts, at(now))[0])[0])
+        };
+        assert_eq!(export(10, 5.0, 5.0), [1, 1]);
+        assert_eq!(export(20, 6.0, 2.0), [1, 10]);
+        assert_eq!(export(30, 6.0, 3.0), [1, 10]);
+        assert_eq!(export(40, 0.0, 3.0), [30, 10]);
+    }
+
+    #[test]
+    fn what_is_too_much_for_a_request_comes_in_several() {
+        let mut many = Families::default();
+        for number in 0..MOST_POINTS + 1 {
+            let labels = Labels::none().with("n", &number.to_string());
+            many.metric("a", Kind::Gauge, "").add(&labels, 1.0);
+            many.metric("b", Kind::Gauge, "").add(&labels, 2.0);
+        }
+        let many: Vec<_> = many.with_samples().cloned().collect();
+        let requests = requests(&Message::default(), &many, &mut Starts::new(at(0)), at(1));
+        let points = |metric: &Metric| match &metric.data {
+            Some(Data::Gauge(gauge)) => gauge.data_points.len(),
+            other => panic!("{other:?}"),
+        };
+        let counts: Vec<usize> = requests.iter().map(|request| read(request).iter().map(points).sum()).collect();
+        assert_eq!(counts, [MOST_POINTS, 1, MOST_POINTS, 1]);
+    }
+
+    #[test]
+    fn numbers_and_labels_are_what_they_were() {
+        for value in [0.0, -1.5, 1e300, f64::INFINITY] {
+            let families = families(&[("x_bytes_total", Kind::Counter, "a\"\\\n,b=\"", value)]);
+            let metrics = read(&requests(&Message::default(), &families, &mut Starts::new(at(0)), at(1))[0]);
+            let Some(Data::Sum(sum)) = &metrics[0].data else { panic!("{metrics:?}") };
+            assert_eq!(sum.data_points[0].value, Some(Number::AsDouble(value)));
+            let label = format!("{:?}", sum.data_points[0].attributes);
+            assert!(label.contains(r#""a\"\\\n,b=\"""#), "{label}");
+            assert_eq!((metrics[0].unit.as_str(), metrics[0].name.as_str()), ("By", "x_bytes_total"));
+        }
+    }
+}
