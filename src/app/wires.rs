@@ -175,6 +175,7 @@ impl Wires {
             at_store: OffThread::default(),
             client: self.client.0.clone(),
             recheck: self.recheck.clone(),
+            launched: Generation::default(),
             drift: self.drift.0.clone(),
             phases,
             start_phases: self.start_phases.0.clone(),

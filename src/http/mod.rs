@@ -29,4 +29,4 @@ pub use decompression::decompress;
 pub use exchange::{Deadline, RequestId, exchange};
 pub use reception::{Bounds, Routes};
 pub use serving::{Peer, Place};
-pub use workers::THREADS;
+pub use workers::{THREADS, step_back};

@@ -58,9 +58,9 @@ impl Workers {
 }
 
 /// Lets others have the processors first: nats-server and the control side.
-fn step_back() {
+pub fn step_back() {
     // In Linux that is about the thread that asks, not about its process.
     if let Err(error) = rustix::process::nice(WORKER_NICENESS) {
-        tracing::debug!("cannot lower the priority of a worker of the API port: {error}");
+        tracing::debug!("cannot lower the priority of a thread of the data side: {error}");
     }
 }

@@ -46,6 +46,8 @@ pub struct BringUp {
     pub phases: Phases,
     /// How long each part of the last start took, in seconds.
     pub start_phases: watch::Sender<Vec<(&'static str, f64)>>,
+    /// The last server that became ready: what is done for it since is no part of its launch.
+    pub launched: Generation,
     /// What repairing drift has come to.
     pub drift: watch::Sender<Drift>,
     /// What the operator was told about streams that are not as declared.
@@ -260,6 +262,10 @@ impl BringUp {
         }
     }
 
+    fn is_launching(&self, generation: Generation) -> bool {
+        self.launched < generation
+    }
+
     async fn announce(&mut self, generation: Generation) {
         // The state changes when the supervisor has heard; saying so earlier would be a lie.
         let mut snapshots = self.handle.watch();
@@ -268,11 +274,11 @@ impl BringUp {
             other => other.generation() != Some(generation),
         });
         if ready.await.is_ok_and(|s| s.state.is_ready()) {
-            if let Some(recorder) = spans::recorder() {
-                self.phases
-                    .times()
-                    .for_each(|(name, began, took)| recorder.record_phase(generation.0, name, began, took));
+            if let (Some(recorder), true) = (spans::recorder(), self.is_launching(generation)) {
+                let phases = self.phases.times();
+                phases.for_each(|(name, began, took)| recorder.record_phase(generation.0, name, began, took));
             }
+            self.launched = generation;
             self.start_phases.send_replace(self.phases.log(&self.settings));
         }
     }

@@ -8,7 +8,7 @@ use tokio::task::futures::TaskLocalFuture;
 use super::context::{SpanContext, SpanId, TraceId};
 use super::queue::Queue;
 use super::sampler::Sampler;
-use super::span::{Kind, Span, Status, Value};
+use super::span::{Kind, Span, Status, Value, cut};
 
 tokio::task_local! {
     static CURRENT: Current;
@@ -117,7 +117,7 @@ impl Open {
     /// It failed; `kind` is one of few words, `reason` says it to people.
     pub fn fail(mut self, kind: impl Into<Value>, reason: impl Into<String>) {
         self.set("error.type", kind);
-        self.finish(Status::Error(reason.into()));
+        self.finish(Status::Error(cut(reason.into())));
     }
 
     /// Work that is a part of it.

@@ -44,6 +44,19 @@ pub enum Status {
     Error(String),
 }
 
+/// Characters of a text at most: clients choose some of them, and many spans wait.
+const LONGEST: usize = 1000;
+
+/// A text that is too long has an end that says so.
+pub(super) fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
+}
+
 impl Span {
     pub fn new(
         context: SpanContext,
@@ -59,7 +72,7 @@ impl Span {
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(text.into())
+        Self::Text(cut(text).into())
     }
 }
 
@@ -71,7 +84,9 @@ impl From<Cow<'static, str>> for Value {
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned().into())
+        // Cut before it is copied.
+        let end = text.char_indices().nth(LONGEST + 1).map_or(text.len(), |(end, _)| end);
+        Self::from(text[..end].to_owned())
     }
 }
 
@@ -90,5 +105,22 @@ impl From<usize> for Value {
 impl From<bool> for Value {
     fn from(is_so: bool) -> Self {
         Self::Bool(is_so)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let text = |length| "é".repeat(length);
+        for (given, kept) in
+            [(0, text(0)), (LONGEST, text(LONGEST)), (LONGEST + 1, text(LONGEST) + "…"), (9999, text(LONGEST) + "…")]
+        {
+            assert_eq!(Value::from(text(given).as_str()), Value::Text(kept.clone().into()));
+            assert_eq!(Value::from(text(given)), Value::Text(kept.clone().into()));
+            assert_eq!(cut(text(given)), kept);
+        }
     }
 }

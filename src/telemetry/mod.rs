@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, broadcast};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::THREADS;
+use crate::http::{THREADS, step_back};
 use crate::metrics::Metrics;
 use crate::settings::{OtlpExport, Settings};
 use crate::spans::{Recorder, Sampler};
@@ -109,6 +109,7 @@ impl Telemetry {
         let of_thread = shared.clone();
         let work = move || {
             let _done = of_thread.done.clone().drop_guard();
+            step_back();
             match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
                     runtime.block_on(Exporter::new(sources, of_thread).run());

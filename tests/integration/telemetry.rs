@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use nix::sys::signal::{Signal, kill};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -252,8 +253,6 @@ fn metrics_are_those_of_a_scrape() {
         let still: BTreeMap<_, _> = sent.into_iter().filter(|(key, _)| is_still(key)).collect();
         (scraped.len() > 10 && scraped["unified_nats_ready"] == 1.0 && still == scraped).then_some(())
     });
-    let exposition = kinds(&http_get(&broker.api("/metrics")).1);
-    let metrics = collector.last_metrics();
     let kind = |data: &Data| match data {
         Data::Gauge(_) => "gauge",
         Data::Sum(sum) => {
@@ -266,8 +265,12 @@ fn metrics_are_those_of_a_scrape() {
         }
         other => panic!("{other:?}"),
     };
-    let sent = metrics.iter().map(|metric| (metric.name.clone(), kind(metric.data.as_ref().unwrap()).to_owned()));
-    assert_eq!(sent.collect::<BTreeMap<_, _>>(), exposition);
+    let metrics = wait_for("the same names and kinds", || {
+        let metrics = collector.last_metrics();
+        let one = |metric: &Metric| (metric.name.clone(), kind(metric.data.as_ref().unwrap()).to_owned());
+        let sent: BTreeMap<_, _> = metrics.iter().map(one).collect();
+        (sent == kinds(&http_get(&broker.api("/metrics")).1)).then_some(metrics)
+    });
     let duration = metrics.iter().find(|metric| metric.name == "unified_nats_http_request_duration_seconds").unwrap();
     let Some(Data::Histogram(histogram)) = &duration.data else { panic!("{duration:?}") };
     assert_eq!(duration.unit, "s");

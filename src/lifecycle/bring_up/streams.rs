@@ -29,7 +29,8 @@ impl BringUp {
     /// Until the streams are in place, however long that takes.
     pub(super) async fn provision(&mut self, generation: Generation, connection: &Connection) {
         let Some(recorder) = spans::recorder() else { return self.bring_in_place(generation, connection).await };
-        let span = recorder.begin(Some(recorder.launch(generation.0)), "provision", Kind::Internal);
+        let launch = self.is_launching(generation).then(|| recorder.launch(generation.0));
+        let span = recorder.begin(launch, "provision", Kind::Internal);
         span.scope(self.bring_in_place(generation, connection)).await;
         span.end();
     }
