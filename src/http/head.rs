@@ -23,7 +23,6 @@ const PIECE: usize = 1 << 10;
 pub enum Head {
     /// All that came; the head is whole, or cannot become one.
     Come(Vec<u8>),
-    TooLong,
     /// The client has gone before its end.
     Gone,
 }
@@ -65,7 +64,7 @@ async fn read_piece(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) 
 }
 
 /// As lenient about line ends as the parser that comes after.
-fn has_empty_line(bytes: &[u8]) -> bool {
+pub fn has_empty_line(bytes: &[u8]) -> bool {
     bytes.windows(2).any(|pair| pair == b"\n\n") || bytes.windows(3).any(|three| three == b"\n\r\n")
 }
 
@@ -81,51 +80,98 @@ pub fn path(head: &[u8]) -> Option<&str> {
     target.split('?').next()
 }
 
-/// Why the parser that comes after would refuse a head, which it does without a word.
+/// Why a head is refused. The parser that comes after would do so without a word, or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     NoUrl,
     TooManyLines,
+    TooLong,
     NotHttp(String),
+    /// The body comes in a transfer coding that nobody here can read.
+    Coding(String),
+}
+
+/// A head that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// Its bytes, the empty line at its end included.
+    pub length: usize,
+    pub body: BodyLength,
+    /// The connection may become something else than HTTP with the answer.
+    pub may_change: bool,
+    /// No other request follows.
+    pub is_last: bool,
+}
+
+/// How the end of a body is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    Bytes(u64),
+    Chunked,
 }
 
 /// What is wrong with a head. One that is not whole has no fault yet.
 pub fn fault(head: &[u8]) -> Option<Fault> {
+    judge(head).err()
+}
+
+/// Reads the head that stands at the beginning; [`None`] while it is not whole.
+pub fn judge(head: &[u8]) -> Result<Option<Whole>, Fault> {
     if has_bad_target(head) {
-        return Some(Fault::NoUrl);
+        return Err(Fault::NoUrl);
     }
     let mut lines = [httparse::EMPTY_HEADER; MOST_LINES];
     let mut request = httparse::Request::new(&mut lines);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return None,
-        Err(httparse::Error::TooManyHeaders) => return Some(Fault::TooManyLines),
-        Err(error) => return Some(Fault::NotHttp(error.to_string())),
-    }
+    let length = match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(Fault::TooManyLines),
+        Err(error) => return Err(Fault::NotHttp(error.to_string())),
+    };
     let values = |name: &'static str| {
         let lines = request.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
         lines.map(|line| line.value.trim_ascii())
     };
-    let not_http = |reason: &str| Some(Fault::NotHttp(reason.to_owned()));
+    let not_http = |reason: &str| Err(Fault::NotHttp(reason.to_owned()));
+    match values("host").count() {
+        0 if request.version == Some(1) => return not_http("HTTP/1.1 asks for the header Host"),
+        0 | 1 => {}
+        _ => return not_http("the header Host is there more than once"),
+    }
     let mut lengths = values("content-length");
     let first = lengths.next();
-    let is_length = |value: &[u8]| {
+    let number = |value: &[u8]| {
         let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        digits.and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|length| length < u64::MAX - 1)
+        digits.and_then(|digits| digits.parse::<u64>().ok()).filter(|length| *length < u64::MAX - 1)
     };
-    if first.is_some_and(|first| !is_length(first)) || lengths.any(|other| Some(other) != first) {
+    let length_of_body = first.and_then(number);
+    if first.is_some() != length_of_body.is_some() || lengths.any(|other| Some(other) != first) {
         return not_http("Content-Length is no number of bytes, or several");
     }
-    match values("transfer-encoding").next_back() {
-        Some(_) if request.version == Some(0) => not_http("HTTP/1.0 has no Transfer-Encoding"),
-        Some(last) if !is_chunked(last) => not_http("Transfer-Encoding does not end with chunked"),
-        _ => None,
-    }
-}
-
-fn is_chunked(encodings: &[u8]) -> bool {
-    let last = encodings.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
+    let codings: Vec<_> = values("transfer-encoding").flat_map(|line| line.split(|byte| *byte == b',')).collect();
+    let codings: Vec<_> = codings.into_iter().map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty()).collect();
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let body = match codings.split_last() {
+        None if values("transfer-encoding").next().is_some() => return not_http("Transfer-Encoding is empty"),
+        None => BodyLength::Bytes(length_of_body.unwrap_or_default()),
+        Some(_) if request.version == Some(0) => return not_http("HTTP/1.0 has no Transfer-Encoding"),
+        Some((last, _)) if !is_chunked(last) => return not_http("Transfer-Encoding does not end with chunked"),
+        Some((_, [])) => BodyLength::Chunked,
+        Some((_, others)) if others.iter().any(is_chunked) => {
+            return not_http("Transfer-Encoding says chunked more than once");
+        }
+        Some((_, others)) => {
+            let others: Vec<_> = others.iter().map(|coding| String::from_utf8_lossy(coding)).collect();
+            return Err(Fault::Coding(others.join(", ")));
+        }
+    };
+    let may_change = values("upgrade").next().is_some() || request.method == Some("CONNECT");
+    let says = |word: &str| {
+        let words = values("connection").flat_map(|line| line.split(|byte| *byte == b','));
+        words.map(<[u8]>::trim_ascii).any(|said| said.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let is_last = says("close") || request.version == Some(0) && !says("keep-alive");
+    Ok(Some(Whole { length, body, may_change, is_last }))
 }
 
 /// Whether what is asked for is no URL to the parser that comes after.
@@ -221,37 +267,77 @@ mod tests {
     #[test]
     fn faults_are_found_before_the_parser_that_comes_after() {
         let not_http = |head: &[u8]| matches!(fault(head), Some(Fault::NotHttp(_)));
-        let lines = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        let lines = |count: usize| format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "a: b\r\n".repeat(count - 1));
         assert_eq!(fault(lines(MOST_LINES).as_bytes()), None);
         assert_eq!(fault(lines(MOST_LINES + 1).as_bytes()), Some(Fault::TooManyLines));
         assert_eq!(fault(b"GET /a b HTTP/1.1\r\n\r\n"), Some(Fault::NoUrl));
+        let with = |lines: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n").into_bytes();
         for head in [
             &b"\x16\x03\x01\x02"[..],
             b"{",
             b"GET\r\n\r\n",
             b"PRI * HTTP/2.0\r\n\r\n",
-            b"GET / HTTP/1.1\r\na b\r\n\r\n",
-            b"GET / HTTP/1.1\r\na\0: b\r\n\r\n",
-            b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
-            b"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n",
-            b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
-            b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551614\r\n\r\n",
-            b"POST / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 2\r\n\r\n",
-            b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n",
-            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
+            b"GET / HTTP/1.0\r\nHost: a\r\nhost: b\r\n\r\n",
             b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            &with("a b"),
+            &with("a\0: b"),
+            &with("Content-Length: +1"),
+            &with("Content-Length:"),
+            &with("Content-Length: 99999999999999999999"),
+            &with("Content-Length: 18446744073709551614"),
+            &with("Content-Length: 1\r\ncontent-length: 2"),
+            &with("Transfer-Encoding: gzip"),
+            &with("Transfer-Encoding: identity"),
+            &with("Transfer-Encoding:"),
+            &with("Transfer-Encoding: chunked, gzip"),
+            &with("Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip"),
+            &with("Transfer-Encoding: chunked, chunked"),
+            &with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
         ] {
             assert!(not_http(head), "{:?}", String::from_utf8_lossy(head));
+        }
+        for coded in ["gzip, Chunked", "gzip\r\nTransfer-Encoding: chunked", "x, , chunked"] {
+            let head = with(&format!("Transfer-Encoding: {coded}"));
+            assert!(matches!(fault(&head), Some(Fault::Coding(_))), "{coded}: {:?}", fault(&head));
         }
         for head in [
             &b""[..],
             b"GET /",
             b"GET / HTTP/1.1\r\nHost: x",
+            b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
             b"GET / HTTP/1.0\n\n",
-            b"POST / HTTP/1.1\r\nContent-Length: 2\r\ncontent-length: 2\r\n\r\n{}",
-            b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n",
+            &with("Content-Length: 2\r\ncontent-length: 2"),
+            &with("Transfer-Encoding: , Chunked"),
         ] {
             assert_eq!(fault(head), None, "{:?}", String::from_utf8_lossy(head));
+        }
+    }
+
+    #[test]
+    fn a_head_says_what_follows_it() {
+        let judged = |lines: &str, behind: &str| {
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n");
+            let whole = judge(format!("{head}{behind}").as_bytes()).unwrap().unwrap();
+            assert_eq!(whole.length, head.len());
+            (whole.body, whole.may_change)
+        };
+        assert_eq!(judged("", "GET"), (BodyLength::Bytes(0), false));
+        assert_eq!(judged("Content-Length: 7\r\n", "1234567GET"), (BodyLength::Bytes(7), false));
+        assert_eq!(judged("transfer-encoding: CHUNKED\r\n", ""), (BodyLength::Chunked, false));
+        // What is said of chunks goes before a length, as for the parser that comes after.
+        let both = "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n";
+        assert_eq!(judged(both, ""), (BodyLength::Chunked, false));
+        assert_eq!(judged("Upgrade: websocket\r\n", ""), (BodyLength::Bytes(0), true));
+        assert_eq!(judge(b"GET / HTTP/1.1\r\nHost: x\r\n"), Ok(None));
+        for (head, is_last) in [
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: x\r\nConnection: x, Close\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", false),
+        ] {
+            assert_eq!(judge(head.as_bytes()).unwrap().unwrap().is_last, is_last, "{head}");
         }
     }
 
