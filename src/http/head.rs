@@ -23,6 +23,7 @@ const PIECE: usize = 1 << 10;
 pub enum Head {
     /// All that came; the head is whole, or cannot become one.
     Come(Vec<u8>),
+    TooLong,
     /// The client has gone before its end.
     Gone,
 }

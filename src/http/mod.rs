@@ -14,6 +14,7 @@ mod data_side;
 mod decompression;
 pub mod envelope;
 mod exchange;
+mod framing;
 mod half_closed;
 mod head;
 mod prefixed;
@@ -22,6 +23,7 @@ mod reception;
 mod refusal;
 mod serving;
 pub mod traffic;
+mod turn;
 mod workers;
 
 pub use data_side::{DataSide, is_here};

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
@@ -33,6 +34,7 @@ use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
 use super::refusal::{busy, faulty, refuse, too_long};
 use super::serving::{self, Peer, Place, Served};
+use super::turn::Ending;
 use super::workers::Workers;
 
 /// Connections at the workers that keep their buffers, about 9 KB, while they wait for their next request;
@@ -213,15 +215,18 @@ impl Desk {
     async fn serve_here(self: Arc<Self>, stream: Prefixed, peer: Peer) {
         let shutdown = self.shutdown.clone();
         let kept = self.kept_here.clone().try_acquire_owned().ok();
+        let turn = stream.turn();
         let service = service_fn(move |request: Request<Incoming>| {
-            let desk = self.clone();
+            let (desk, turn) = (self.clone(), turn.clone());
             async move {
-                if desk.is_probe(request.uri().path()) {
-                    return answer(desk.routes.probes.clone(), peer, request).await;
-                }
-                let work = desk.workers.next().spawn(answer(desk.routes.all.clone(), peer, request));
-                let answer = AbortOnDropHandle::new(work).await;
-                answer.unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
+                let response = if desk.is_probe(request.uri().path()) {
+                    answer(desk.routes.probes.clone(), peer, request).await
+                } else {
+                    let work = desk.workers.next().spawn(answer(desk.routes.all.clone(), peer, request));
+                    let answer = AbortOnDropHandle::new(work).await;
+                    answer.unwrap_or_else(|_| Ok(StatusCode::INTERNAL_SERVER_ERROR.into_response()))
+                };
+                response.map(|response| response.map(|body| Ending::new(body, turn)))
             }
         });
         serve(stream, service, kept.is_some(), shutdown).await;
@@ -237,7 +242,7 @@ async fn answer(router: Router, peer: Peer, mut request: Request<Incoming>) -> R
 /// once the client has closed its side; only one of a connection that is not kept alive.
 async fn serve<S>(stream: Prefixed, service: S, is_kept: bool, shutdown: CancellationToken)
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<Ending<Body>>, Error = Infallible>,
     S::Future: Send,
 {
     let mut server = http1::Builder::new();

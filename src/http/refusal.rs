@@ -36,6 +36,7 @@ pub fn faulty(fault: Fault) -> Problem {
             let message = format!("the request has more than {} header lines", head::MOST_LINES);
             Problem::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::InvalidParameters, message)
         }
+        Fault::TooLong => too_long(),
         Fault::Coding(coding) => {
             let message = format!(
                 "the body comes in the transfer coding {coding:?}, which is not read here: send it in chunks alone, and \

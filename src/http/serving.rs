@@ -28,6 +28,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::head::{self, HEAD_DEADLINE, Head};
 use super::prefixed::Prefixed;
 use super::refusal::{faulty, refuse, too_long};
+use super::turn::Turn;
 
 /// Whence a request comes; each has that among its extensions.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +62,7 @@ struct Progress {
     /// The last request has come to its end, body and all.
     has_come: AtomicBool,
     /// Its answer is still being made.
-    is_answering: AtomicBool,
+    turn: Turn,
     /// Its answer is out, and nothing more is there to read.
     is_waiting: AtomicBool,
     /// Everything that was written of it has gone to the socket.
@@ -71,18 +72,21 @@ struct Progress {
 }
 
 impl Progress {
+    fn new(turn: Turn) -> Self {
+        Self { turn, ..Self::default() }
+    }
+
     fn begin(&self, is_last: bool, has_come: bool) {
         for flag in [&self.is_waiting, &self.is_out] {
             flag.store(false, Ordering::Relaxed);
         }
         self.is_last.store(is_last, Ordering::Relaxed);
         self.has_come.store(has_come, Ordering::Relaxed);
-        self.is_answering.store(true, Ordering::Release);
     }
 
     /// Whether it waits for the next request, with nothing left to do for the last.
     fn is_idle(&self) -> bool {
-        !self.is_answering.load(Ordering::Acquire)
+        !self.turn.is_ours()
             && [&self.has_come, &self.is_waiting, &self.is_out].iter().all(|flag| flag.load(Ordering::Relaxed))
             && !self.is_last.load(Ordering::Relaxed)
     }
@@ -97,7 +101,7 @@ pub(super) async fn serve(head: Vec<u8>, stream: TcpStream, served: Served) {
         }
         // On the heap: it is gone while the connection waits.
         let Some(idle) = Box::pin(serve_while_busy(head, stream, &served)).await else { return };
-        let (rest, waiting) = idle.into_parts();
+        let (rest, waiting) = idle;
         stream = waiting;
         if !rest.is_empty() {
             head = rest;
@@ -115,10 +119,10 @@ pub(super) async fn serve(head: Vec<u8>, stream: TcpStream, served: Served) {
     }
 }
 
-/// The connection, where it waits for its next request; [`None`] once it has ended.
-async fn serve_while_busy(head: Vec<u8>, stream: TcpStream, served: &Served) -> Option<Prefixed> {
-    let progress = Arc::new(Progress::default());
+/// The connection, where it waits for its next request, and what has come of that; [`None`] once it has ended.
+async fn serve_while_busy(head: Vec<u8>, stream: TcpStream, served: &Served) -> Option<(Vec<u8>, TcpStream)> {
     let stream = Prefixed::new(head, stream);
+    let progress = Arc::new(Progress::new(stream.turn()));
     let farewell = stream.farewell();
     let io = Watched { stream, progress: progress.clone() };
     let (router, peer, place) = (served.router.clone(), served.peer, served.place.clone());
@@ -168,7 +172,7 @@ async fn serve_while_busy(head: Vec<u8>, stream: TcpStream, served: &Served) -> 
         }
         None => {
             let parts = connection.into_parts()?;
-            Some(parts.io.into_inner().stream.followed_by(&parts.read_buf))
+            Some(parts.io.into_inner().stream.into_parts(&parts.read_buf))
         }
     }
 }
@@ -223,7 +227,7 @@ impl Drop for Answering {
     fn drop(&mut self) {
         self.0.is_waiting.store(false, Ordering::Relaxed);
         self.0.is_out.store(false, Ordering::Relaxed);
-        self.0.is_answering.store(false, Ordering::Release);
+        self.0.turn.end();
     }
 }
 
