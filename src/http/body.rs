@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as HttpBody;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::timeout_at;
@@ -23,6 +24,9 @@ pub struct MaxBody {
     /// The variable that says so.
     pub variable: &'static str,
 }
+
+/// A client that says this sends its body only once it is asked for it.
+const CONTINUE: &[u8] = b"100-continue";
 
 /// A body as it came, read within the limit and the deadline of the request.
 pub struct Whole(pub Bytes);
@@ -39,6 +43,7 @@ impl<S: Send + Sync> FromRequest<S> for Whole {
 pub async fn whole(request: Request) -> Result<Whole, Problem> {
     let deadline = request.extensions().get::<Deadline>().copied();
     let most = request.extensions().get::<MaxBody>().copied().unwrap_or(MaxBody { bytes: usize::MAX, variable: "" });
+    require_short(&request, most)?;
     let body = request.into_body();
     let read = read(body, most);
     match deadline {
@@ -46,6 +51,16 @@ pub async fn whole(request: Request) -> Result<Whole, Problem> {
         None => read.await,
     }
     .map(Whole)
+}
+
+/// Refuses a body that is too long before the client has sent it: the first read would ask for all of it.
+fn require_short(request: &Request, most: MaxBody) -> Result<(), Problem> {
+    let expected = request.headers().get(header::EXPECT);
+    let waits = expected.is_some_and(|what| what.as_bytes().eq_ignore_ascii_case(CONTINUE));
+    match waits && HttpBody::size_hint(request.body()).lower() > most.bytes as u64 {
+        true => Err(too_large(most)),
+        false => Ok(()),
+    }
 }
 
 async fn read(body: Body, most: MaxBody) -> Result<Bytes, Problem> {
@@ -77,11 +92,12 @@ fn is_of_length(error: &(dyn Error + 'static)) -> bool {
 
 /// Bounds what is read of a compressed body before it is decompressed: one may be long and hold little. Lines
 /// of JSON have no end; who reads them bounds each.
-pub fn bound_compressed(request: Request, most: usize) -> Request {
+pub fn bound_compressed(request: Request, most: MaxBody) -> Result<Request, Problem> {
     if !request.headers().contains_key(header::CONTENT_ENCODING) || is_of_lines(request.headers()) {
-        return request;
+        return Ok(request);
     }
-    request.map(|body| Body::new(Limited::new(body, most)))
+    require_short(&request, most)?;
+    Ok(request.map(|body| Body::new(Limited::new(body, most.bytes))))
 }
 
 /// Whether the body says that it is lines of JSON.

@@ -24,7 +24,7 @@ use super::{
 use crate::http::body::{MaxBody, bound_compressed};
 use crate::http::envelope::{Code, Problem};
 use crate::http::{Routes, decompress, exchange};
-use crate::settings::variables::API_MAX_BODY;
+use crate::settings::variables::{API_MAX_BODY, NATS_MAX_PAYLOAD};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -70,7 +70,11 @@ pub fn routes(api: Api) -> Routes {
     let bytes = usize::try_from(settings.api.max_body.bytes()).unwrap_or(usize::MAX);
     let most = MaxBody { bytes, variable: API_MAX_BODY.name };
     // What comes compressed may be for a path that takes more.
-    let compressed = bytes.max(usize::try_from(settings.server.limits.max_payload.bytes()).unwrap_or(usize::MAX));
+    let payload = usize::try_from(settings.server.limits.max_payload.bytes()).unwrap_or(usize::MAX);
+    let compressed = match payload > bytes {
+        true => MaxBody { bytes: payload, variable: NATS_MAX_PAYLOAD.name },
+        false => most,
+    };
     let admission = Arc::new(Admission::new(api.clone()));
     let (router, _) = resources().split_for_parts();
     let all = router
@@ -80,7 +84,7 @@ pub fn routes(api: Api) -> Routes {
         .layer(from_fn(decompress))
         .layer(from_fn(move |mut request: Request, next: Next| {
             request.extensions_mut().insert(most);
-            next.run(bound_compressed(request, compressed))
+            async move { Ok::<_, Problem>(next.run(bound_compressed(request, compressed)?).await) }
         }))
         .merge(home::routes(&api).merge(pages::routes(document)).method_not_allowed_fallback(wrong_method))
         .layer(compression());
