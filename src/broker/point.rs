@@ -18,6 +18,8 @@ pub enum Point {
 pub enum PointError {
     #[error("must be a sequence, or a time of RFC 3339 such as 2026-01-02T03:04:05.123456789Z")]
     Form,
+    #[error("is 0, and sequences begin at 1")]
+    Zero,
     #[error("is a sequence that no stream reaches")]
     Sequence,
     #[error("is a time outside of 1970 to 2261")]
@@ -51,8 +53,12 @@ impl FromStr for Point {
 
     fn from_str(text: &str) -> Result<Self, PointError> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            // nats-server takes 0 for the beginning, too.
-            return text.parse().map(|sequence: u64| Self::Sequence(sequence.max(1))).map_err(|_| PointError::Sequence);
+            return match text.parse() {
+                // nats-server takes it for the beginning, which as an end would be a range with a message in it.
+                Ok(0) => Err(PointError::Zero),
+                Ok(sequence) => Ok(Self::Sequence(sequence)),
+                Err(_) => Err(PointError::Sequence),
+            };
         }
         Nanos::of_rfc3339(text).map(Self::Time)
     }
@@ -127,7 +133,9 @@ mod tests {
     #[test]
     fn points_are_sequences_or_times() {
         assert_eq!("17".parse(), Ok(Point::Sequence(17)));
-        assert_eq!("0".parse(), Ok(Point::Sequence(1)));
+        for zero in ["0", "000"] {
+            assert_eq!(zero.parse::<Point>(), Err(PointError::Zero));
+        }
         for (text, nanos) in [
             ("1970-01-01T00:00:00Z", 0),
             ("1970-01-01T00:00:00.5Z", 500_000_000),

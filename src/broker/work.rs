@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::delivery::{Delivery, Place};
 use super::record::Record;
 use super::{Broker, Failure, Session};
-use crate::nats::{ApiError, Denials};
+use crate::nats::Denials;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,6 +40,9 @@ pub struct Work {
     pull: Option<Pull>,
 }
 
+/// What says as little as nothing in a configuration.
+const EMPTY: [Value; 3] = [Value::Null, Value::String(String::new()), Value::Array(vec![])];
+
 /// Where messages are asked for.
 const NEXT: &str = "$JS.API.CONSUMER.MSG.NEXT.";
 
@@ -60,24 +63,18 @@ pub struct Piece {
 }
 
 impl Broker {
-    /// Finds the consumer.
+    /// Finds the consumer, and refuses one that it cannot be worked for.
     pub async fn work(&self, stream: &str, consumer: &str, deadline: Instant) -> Result<Work, Failure> {
-        let session = self.data(deadline).await?;
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let jetstream = session.jetstream(patience);
-        let names = || (stream.to_owned(), consumer.to_owned());
-        match jetstream.consumer_progress(stream, consumer).await {
-            Ok(_) => {
-                let (stream, consumer) = names();
-                Ok(Work { broker: self.clone(), stream, consumer, pull: None })
-            }
-            Err(error) if error.is(ApiError::CONSUMER_NOT_FOUND) => {
-                let (stream, consumer) = names();
-                Err(Failure::NoConsumer { stream, consumer })
-            }
-            Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Err(Failure::NoStream(stream.to_owned())),
-            Err(error) => Err(error.into()),
+        let info = self.consumer(stream, consumer, deadline).await?;
+        let is_given = |field: &str| info.config.get(field).is_some_and(|given| !EMPTY.contains(given));
+        if is_given("deliver_subject") {
+            return Err(not_for_pulling(stream, consumer));
         }
+        if is_given("priority_groups") {
+            return Err(has_groups(stream, consumer));
+        }
+        let (stream, consumer) = (stream.to_owned(), consumer.to_owned());
+        Ok(Work { broker: self.clone(), stream, consumer, pull: None })
     }
 
     /// Settles a message, and hears that nats-server knows of it. More time is not answered.
@@ -148,12 +145,16 @@ impl Work {
                 }
                 Delivery::Heartbeat => {}
                 Delivery::Over { .. } => self.pull = None,
-                Delivery::Ended(words) if words.contains("consumer deleted") || words.contains("push based") => {
+                Delivery::Ended(words) if words.contains("consumer deleted") => {
                     let (stream, consumer) = (self.stream.clone(), self.consumer.clone());
-                    return Err(match words.contains("push") {
-                        true => Failure::Invalid(format!("consumer {consumer} of {stream} is not for pulling")),
-                        false => Failure::NoConsumer { stream, consumer },
-                    });
+                    return Err(Failure::NoConsumer { stream, consumer });
+                }
+                Delivery::Ended(words) if words.contains("push based") => {
+                    return Err(not_for_pulling(&self.stream, &self.consumer));
+                }
+                // Somebody has changed it since.
+                Delivery::Ended(words) if words.contains("Priority Group") => {
+                    return Err(has_groups(&self.stream, &self.consumer));
                 }
                 Delivery::Ended(_) => {
                     self.pull = None;
@@ -182,4 +183,15 @@ impl Work {
         published.map_err(|error| not_ready(error.to_string()))?;
         Ok(Pull { session, messages, denials, heard: Instant::now(), left: wanted.max(1) })
     }
+}
+
+fn not_for_pulling(stream: &str, consumer: &str) -> Failure {
+    Failure::Invalid(format!("consumer {consumer} of {stream} sends its messages to a subject: nobody can pull them"))
+}
+
+/// Whoever asks such a consumer names a group, and may be pinned to it.
+fn has_groups(stream: &str, consumer: &str) -> Failure {
+    Failure::Invalid(format!(
+        "consumer {consumer} of {stream} has priority groups, which are for its pull only: name one there with group="
+    ))
 }

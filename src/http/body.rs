@@ -135,6 +135,14 @@ pub fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8], code: Code) -> Resul
     serde_json::from_slice(body).map_err(|error| of_json(&error, code))
 }
 
+/// The same of what is an object: a list would be taken for its fields, in their order.
+pub fn parse_object<'a, T: serde::Deserialize<'a>>(body: &'a [u8], code: Code) -> Result<T, Problem> {
+    match body.trim_ascii_start().first() {
+        Some(b'[') => Err(Problem::new(StatusCode::BAD_REQUEST, code, "the JSON body must be an object, not a list")),
+        _ => parse(body, code),
+    }
+}
+
 /// What serde_json found, with the nearest of the fields that there are for one that there is not.
 pub fn of_json(error: &serde_json::Error, code: Code) -> Problem {
     let text = error.to_string();
@@ -188,6 +196,21 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
                 Err(problem(format!("unknown parameter {field:?}{hint}")).with_details(details))
             }
         }
+    }
+}
+
+/// For a request that takes no parameters: one that gives some is refused, because what they ask for would
+/// not be done.
+pub struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        Query::<Nothing>::from_request_parts(parts, state).await.map(|_| Self)
     }
 }
 

@@ -183,7 +183,7 @@ impl Entries {
     }
 
     fn read(&self, index: usize, text: &str) -> Result<Message, Problem> {
-        let request: PublishRequest = body::parse(text.as_bytes(), Code::InvalidMessageData)?;
+        let request: PublishRequest = body::parse_object(text.as_bytes(), Code::InvalidMessageData)?;
         let mut message = request.into_message(&self.of_each)?;
         if let (None, Some(key)) = (&message.msg_id, &self.key) {
             message.take_msg_id(&format!("{key}:{index}"))?;

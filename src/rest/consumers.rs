@@ -12,7 +12,7 @@ use super::options::{self, ConsumerBody, Named};
 use super::state::{Acting, Api};
 use crate::broker::Failure;
 use crate::http::Deadline;
-use crate::http::body::{Path, Query, Whole};
+use crate::http::body::{NoQuery, Path, Query, Whole};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem};
 use crate::nats::ConsumerInfo;
 use crate::settings::declared::bodies;
@@ -102,6 +102,7 @@ async fn create(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path(stream): Path<String>,
+    NoQuery: NoQuery,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Envelope<ConsumerOutcome>, Problem> {
@@ -150,6 +151,7 @@ async fn get(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path((stream, consumer)): Path<(String, String)>,
+    NoQuery: NoQuery,
 ) -> Result<Envelope<Consumer>, Problem> {
     let (stream, consumer) = both(stream, consumer)?;
     let info = broker.consumer(&stream, &consumer, deadline).await.map_err(failed)?;

@@ -24,7 +24,7 @@ use super::names;
 use super::state::{Acting, Api};
 use crate::broker::{Ack, AckTokens, Broker, ConsumerId, Delivery, DeliveryPlace, Pull, TokenError, ack_wait, id_of};
 use crate::http::Deadline;
-use crate::http::body::{self, Path, Query, Whole};
+use crate::http::body::{self, NoQuery, Path, Query, Whole};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem};
 use crate::nats::ConsumerInfo;
 
@@ -306,12 +306,13 @@ async fn ack(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path((stream, consumer)): Path<(String, String)>,
+    NoQuery: NoQuery,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Response, Problem> {
     let (stream, consumer) = both(stream, consumer)?;
     body::require_json(&headers)?;
-    let request: AckRequest = body::parse(&body, Code::InvalidParameters)?;
+    let request: AckRequest = body::parse_object(&body, Code::InvalidParameters)?;
     let acks = request.all()?;
     let info = broker.consumer(&stream, &consumer, deadline).await?;
     let (id, tokens) = (id_of(&stream, &info), &*api.ack_tokens);
@@ -374,7 +375,7 @@ mod tests {
     use super::*;
 
     fn read(body: &str) -> Result<Vec<(String, Ack)>, Problem> {
-        body::parse::<AckRequest>(body.as_bytes(), Code::InvalidParameters)?.all()
+        body::parse_object::<AckRequest>(body.as_bytes(), Code::InvalidParameters)?.all()
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::state::{Acting, Api};
 use crate::broker::{Failure, MOST_LAST, Place};
 use crate::domain::Subject;
 use crate::http::Deadline;
-use crate::http::body::{Path, Query};
+use crate::http::body::{NoQuery, Path, Query};
 use crate::http::envelope::{Envelope, ErrorEnvelope, Problem};
 use crate::nats::{MessageRequest, StoredMessage};
 
@@ -108,6 +108,7 @@ async fn by_sequence(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path((name, seq)): Path<(String, u64)>,
+    NoQuery: NoQuery,
 ) -> Result<Envelope<Message>, Problem> {
     let name = names::checked("stream", name)?;
     if seq == 0 {

@@ -14,7 +14,7 @@ use super::state::{Acting, Api};
 use crate::broker::{Broker, Stored};
 use crate::domain::Subject;
 use crate::http::Deadline;
-use crate::http::body::{self, Whole};
+use crate::http::body::{self, NoQuery, Whole};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem};
 
 /// What JetStream acknowledged.
@@ -47,6 +47,7 @@ impl Published {
 pub async fn publish(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
+    NoQuery: NoQuery,
     headers: http::HeaderMap,
     Whole(body): Whole,
 ) -> Result<Envelope<Published>, Problem> {
@@ -83,7 +84,7 @@ async fn publish_body(
     deadline: Instant,
 ) -> Result<Published, Problem> {
     body::require_json(headers)?;
-    let request: PublishRequest = body::parse(body, Code::InvalidMessageData)?;
+    let request: PublishRequest = body::parse_object(body, Code::InvalidMessageData)?;
     let message = request.into_message(headers)?;
     let stored = broker.publish(&message, deadline).await;
     let stored = stored.map_err(|failure| errors::of(failure, About::Message))?;

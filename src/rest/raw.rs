@@ -11,7 +11,7 @@ use super::publish::Published;
 use super::state::{Acting, Api};
 use crate::broker::{Expectations, Message};
 use crate::http::Deadline;
-use crate::http::body::{self, MaxBody, Path, Whole};
+use crate::http::body::{self, MaxBody, NoQuery, Path, Whole};
 use crate::http::envelope::{Envelope, ErrorEnvelope, Problem};
 use crate::settings::variables::NATS_MAX_PAYLOAD;
 
@@ -36,6 +36,7 @@ async fn publish_raw(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path(subject): Path<String>,
+    NoQuery: NoQuery,
     mut request: Request,
 ) -> Result<Envelope<Published>, Problem> {
     let subject = message::subject(&subject)?;

@@ -15,7 +15,7 @@ use super::health::{self, Health};
 use super::state::{Acting, Api};
 use crate::broker::Overview;
 use crate::http::Deadline;
-use crate::http::body::Query;
+use crate::http::body::{NoQuery, Query};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem, now};
 use crate::nats::StreamInfo;
 use crate::settings::Settings;
@@ -229,6 +229,7 @@ async fn broker_status(
     State(api): State<Api>,
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
+    NoQuery: NoQuery,
 ) -> Envelope<BrokerDetails> {
     let (status, settings) = (broker.status(), api.settings());
     let overview: Option<Arc<Overview>> = match status.generation {
@@ -291,6 +292,7 @@ impl Component {
 async fn broker_health(
     State(api): State<Api>,
     Extension(Acting(broker)): Extension<Acting>,
+    NoQuery: NoQuery,
 ) -> Result<Envelope<BrokerHealth>, Problem> {
     let (status, settings) = (broker.status(), api.settings());
     let health = Health::of(&status, settings.api.environment, std::time::SystemTime::now());

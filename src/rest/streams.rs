@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::HeaderMap;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,7 +15,7 @@ use super::state::{Acting, Api};
 use crate::broker::{Difference, Failure, Provisioned};
 use crate::domain::Subject;
 use crate::http::Deadline;
-use crate::http::body::{self, Path, Query, Whole};
+use crate::http::body::{self, NoQuery, Path, Query, Whole};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem};
 use crate::nats::{Purge, StreamInfo};
 use crate::settings::declared::bodies;
@@ -149,6 +150,7 @@ async fn create(
     State(api): State<Api>,
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
+    NoQuery: NoQuery,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Envelope<StreamOutcome>, Problem> {
@@ -188,6 +190,7 @@ async fn get(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path(name): Path<String>,
+    NoQuery: NoQuery,
 ) -> Result<Envelope<Stream>, Problem> {
     let name = names::checked("stream", name)?;
     let info = broker.stream(&name, deadline).await.map_err(failed)?;
@@ -262,11 +265,22 @@ async fn delete(
 #[serde(deny_unknown_fields)]
 struct PurgeRequest {
     /// Only those whose subject that matches.
+    #[serde(default, deserialize_with = "said")]
     filter: Option<String>,
     /// Only those before that sequence; not with `keep`.
+    #[serde(default, deserialize_with = "said")]
     seq: Option<u64>,
     /// All but so many, the last ones.
+    #[serde(default, deserialize_with = "said")]
     keep: Option<u64>,
+}
+
+/// What a bound is. A client whose null was to be a bound must not lose everything.
+fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let value = Option::<T>::deserialize(deserializer)?;
+    let null =
+        || D::Error::custom("null says nothing of what is to go: give filter, seq or keep a value, or leave it out");
+    value.map(Some).ok_or_else(null)
 }
 
 /// How many messages went.
@@ -284,6 +298,7 @@ async fn purge(
     Extension(Acting(broker)): Extension<Acting>,
     Extension(Deadline(deadline)): Extension<Deadline>,
     Path(name): Path<String>,
+    NoQuery: NoQuery,
     headers: HeaderMap,
     Whole(body): Whole,
 ) -> Result<Envelope<Purged>, Problem> {
@@ -292,7 +307,7 @@ async fn purge(
         true => PurgeRequest::default(),
         false => {
             body::require_json(&headers)?;
-            body::parse::<Option<PurgeRequest>>(&body, Code::InvalidParameters)?.unwrap_or_default()
+            body::parse_object::<PurgeRequest>(&body, Code::InvalidParameters)?
         }
     };
     if request.seq.is_some() && request.keep.is_some() {

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use super::errors::{self, About};
+use super::names;
 use super::state::{Acting, Api};
 use crate::broker::{End, From, Output, Point, Position, Tail, TailRequest};
-use crate::domain::{StreamName, Subject};
+use crate::domain::Subject;
 use crate::http::Deadline;
 use crate::http::body::Query;
 use crate::http::envelope::{Code, ErrorEnvelope, Problem};
@@ -60,15 +61,9 @@ pub fn filter(text: &str) -> Result<Subject, Problem> {
         .map_err(|error| invalid(format!("the subject {error}")).with_details(json!({ "parameter": "subject" })))
 }
 
-/// A stream that a client names, as it may stand in a subject.
+/// A stream that a client names, of whoever made it.
 pub fn stream_name(text: Option<String>) -> Result<Option<String>, Problem> {
-    match text.as_deref().map(str::parse::<StreamName>) {
-        None => Ok(None),
-        Some(Ok(_)) => Ok(text),
-        Some(Err(error)) => {
-            Err(invalid(format!("the name of the stream {error}")).with_details(json!({ "parameter": "stream" })))
-        }
-    }
+    text.map(|name| names::checked("stream", name)).transpose()
 }
 
 pub fn point(name: &str, text: Option<&str>) -> Result<Option<Point>, Problem> {

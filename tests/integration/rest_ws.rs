@@ -175,3 +175,142 @@ fn what_is_no_frame_is_answered_and_what_is_too_much_ends_the_connection() {
     });
     assert_eq!(broker.stop(), Some(0));
 }
+
+#[test]
+fn a_close_is_answered_and_costs_nothing() {
+    let mut broker = Broker::new();
+    broker.start();
+    run(async {
+        let mut ws = Ws::open(broker.ports.api).await;
+        ws.send(json!({ "type": "subscribe", "id": "a", "subject": "trade-data.>" })).await;
+        ws.expect("subscribed").await;
+        let before = processor_time(&broker);
+        ws.close(1000, "enough").await;
+        assert_eq!(ws.next_within(crate::support::PATIENCE).await, Got::Closed(1000, "enough".into()));
+        assert_eq!(
+            ws.next_within(crate::support::PATIENCE).await,
+            Got::Closed(0, String::new()),
+            "and that is the end"
+        );
+        let used = processor_time(&broker) - before;
+        assert!(used < Duration::from_millis(500), "{used:?} for a farewell");
+    });
+}
+
+/// What the broker itself has used of the processors.
+fn processor_time(broker: &Broker) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", broker.pid())).unwrap();
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn names_that_nats_server_takes_are_taken_here() {
+    let mut broker = Broker::new();
+    broker.start();
+    run(async {
+        let js = JetStream(broker.client().await);
+        for (number, name) in ["a\"b", "ü日", "it's", "a=b&c"].into_iter().enumerate() {
+            let subject = format!("odd{number}.x");
+            let made =
+                js.ask(&format!("$JS.API.STREAM.CREATE.{name}"), json!({ "name": name, "subjects": [subject] })).await;
+            assert!(made["error"].is_null(), "{made}");
+            let config = json!({ "stream_name": name, "config": { "durable_name": name, "ack_policy": "explicit" } });
+            let made = js.ask(&format!("$JS.API.CONSUMER.DURABLE.CREATE.{name}.{name}"), config).await;
+            assert!(made["error"].is_null(), "{made}");
+            js.publish(&subject, "1").await;
+            let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let url = broker.api(&format!("/api/v1/broker/tail?subject=odd{number}.>&stream={encoded}&from=1"));
+            let mut tail = crate::sse::Sse::open(&url, None).await.unwrap();
+            assert_eq!(tail.messages(1).await[0]["stream"], name);
+            let id = tail.last_id.clone();
+            js.publish(&subject, "2").await;
+            let mut resumed = crate::sse::Sse::open(&url, Some(&id)).await.unwrap();
+            assert_eq!(resumed.messages(1).await[0]["sequence"], 2, "{id}");
+            let mut ws = Ws::open(broker.ports.api).await;
+            ws.send(json!({ "type": "subscribe", "id": "s", "subject": ">", "stream": name, "resume": id })).await;
+            assert_eq!(ws.expect("subscribed").await["stream"], name);
+            assert_eq!(ws.expect("message").await["sequence"], 2);
+            ws.send(json!({ "type": "subscribe", "id": "c", "stream": name, "consumer": name })).await;
+            ws.expect("subscribed").await;
+            assert_eq!(ws.sequences(2).await, [1, 2]);
+        }
+    });
+}
+
+#[test]
+fn a_consumer_that_cannot_be_worked_for_is_told() {
+    for version in [CURRENT, "2.12.8", "2.11.11"] {
+        let mut broker = Broker::with_server(version);
+        broker.start();
+        run(async {
+            let js = JetStream(broker.client().await);
+            let make = async |name: &str, more: Value| {
+                let mut config = json!({ "name": name, "durable_name": name, "ack_policy": "explicit" });
+                config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                let request = json!({ "stream_name": "MARKET_DATA", "config": config });
+                let made = js.ask(&format!("$JS.API.CONSUMER.CREATE.MARKET_DATA.{name}"), request).await;
+                assert!(made["error"].is_null(), "{made}");
+            };
+            make("grouped", json!({ "priority_groups": ["g"], "priority_policy": "overflow" })).await;
+            make("pushed", json!({ "deliver_subject": "elsewhere" })).await;
+            js.publish(SUBJECT, "1").await;
+            let mut ws = Ws::open(broker.ports.api).await;
+            for (name, word) in [("grouped", "priority groups"), ("pushed", "nobody can pull")] {
+                ws.send(json!({ "type": "subscribe", "id": name, "stream": "MARKET_DATA", "consumer": name })).await;
+                let error = ws.expect("error").await;
+                let words = error["message"].as_str().unwrap();
+                assert!(error["error_code"] == "INVALID_PARAMETERS" && words.contains(word), "{version}: {error}");
+            }
+            // One that gets groups later ends with the same words.
+            make("later", json!({})).await;
+            ws.send(
+                json!({ "type": "subscribe", "id": "l", "stream": "MARKET_DATA", "consumer": "later", "credits": 1 }),
+            )
+            .await;
+            ws.expect("subscribed").await;
+            assert_eq!(ws.sequences(1).await, [1]);
+            js.ask("$JS.API.CONSUMER.DELETE.MARKET_DATA.later", Value::Null).await;
+            make("later", json!({ "priority_groups": ["g"], "priority_policy": "overflow" })).await;
+            ws.send(json!({ "type": "credits", "id": "l", "n": 1 })).await;
+            let error = ws.expect("error").await;
+            assert!(error["message"].as_str().unwrap().contains("priority groups"), "{version}: {error}");
+            assert_eq!(ws.expect("end").await["reason"], "failed");
+        });
+    }
+}
+
+#[test]
+fn what_a_request_cannot_take_is_refused() {
+    let mut broker = Broker::new();
+    broker.start();
+    let api = crate::rest_calls::Api::of(&broker);
+    for path in [
+        "ws?foo=1",
+        "tail?subject=trade-data.>&from=0",
+        "replay?subject=trade-data.>&to=0",
+        "replay?subject=trade-data.>&from=00",
+    ] {
+        let words = crate::rest_calls::refused(api.get(&format!("/api/v1/broker/{path}")), 400, "INVALID_PARAMETERS");
+        assert!(words.contains("foo") || words.contains("is 0, and sequences begin at 1"), "{path}: {words}");
+    }
+    run(async {
+        let mut ws = Ws::open(broker.ports.api).await;
+        ws.send(json!({ "type": "subscribe", "id": "a", "subject": "trade-data.>", "from": 0 })).await;
+        assert!(ws.expect("error").await["message"].as_str().unwrap().contains("sequences begin at 1"));
+    });
+    let stream = "/api/v1/broker/streams/MARKET_DATA";
+    for path in [
+        "/api/v1/broker/status?a=1",
+        "/api/v1/broker/health?a=1",
+        &format!("{stream}?a=1"),
+        &format!("{stream}/messages/1?a=1"),
+        &format!("{stream}/consumers/c?a=1"),
+    ] {
+        let words = crate::rest_calls::refused(api.get(path), 400, "INVALID_PARAMETERS");
+        assert!(words.contains("unknown parameter \"a\""), "{path}: {words}");
+    }
+    let message = json!({ "subject": SUBJECT, "message": 1 });
+    crate::rest_calls::refused(api.post("/api/v1/broker/publish?atomic=true", message), 400, "INVALID_PARAMETERS");
+}

@@ -6,6 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::support::PATIENCE;
@@ -43,6 +44,11 @@ impl Ws {
     /// The connection may break on the way.
     pub async fn try_send_text(&mut self, text: String) -> bool {
         self.0.send(Message::text(text)).await.is_ok()
+    }
+
+    pub async fn close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: code.into(), reason: reason.to_owned().into() };
+        self.0.close(Some(frame)).await.unwrap();
     }
 
     pub async fn next_within(&mut self, patience: Duration) -> Got {

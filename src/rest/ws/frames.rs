@@ -84,7 +84,7 @@ pub enum Action {
 
 impl Frame {
     pub fn read(text: &[u8]) -> Result<Self, Problem> {
-        let frame: Self = body::parse(text, Code::InvalidParameters)?;
+        let frame: Self = body::parse_object(text, Code::InvalidParameters)?;
         let id = match &frame {
             Self::Subscribe(Subscribe { id, .. })
             | Self::Credits(Credits { id, .. })

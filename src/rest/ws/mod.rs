@@ -23,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 use self::frames::{Ack, Action, Credits, Frame, Subscribe, Unsubscribe};
 use self::subscription::{Frames, Subscription};
 use super::errors::{self, About};
+use super::names;
 use super::state::{Acting, Api};
 use super::tail::{Beginning, filter, invalid, stream_name};
 use crate::broker::{Broker, Settlement, TailRequest};
 use crate::http::auth::Caller;
+use crate::http::body::NoQuery;
 use crate::http::envelope::{Code, ErrorEnvelope, Problem};
 use crate::http::{Deadline, Place};
 
@@ -61,6 +63,7 @@ async fn ws(
     Extension(Deadline(deadline)): Extension<Deadline>,
     Extension(caller): Extension<Caller>,
     place: Option<Extension<Place>>,
+    NoQuery: NoQuery,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|rejection| invalid(format!("this is for WebSockets: {}", rejection.body_text())))?;
@@ -108,8 +111,10 @@ impl Connection {
         };
         self.subscriptions.clear();
         let abort = writer.abort_handle();
-        if let Some(end) = end {
-            let _ = farewell.send(end);
+        match end {
+            Some(end) => _ = farewell.send(end),
+            // The writer answers what the client has said, and ends.
+            None => drop(farewell),
         }
         if timeout(FAREWELL, writer).await.is_err() {
             abort.abort();
@@ -229,7 +234,7 @@ impl Connection {
                     let message = "the token of API_READ_TOKEN is for reading only, and a consumer moves on";
                     return Err(Problem::new(StatusCode::FORBIDDEN, Code::Forbidden, message));
                 }
-                let consumer = stream_name(Some(consumer))?.unwrap_or_default();
+                let consumer = names::checked("consumer", consumer)?;
                 let work = self.broker.work(&stream, &consumer, deadline).await.map_err(failed)?;
                 let of = stream.clone();
                 (Box::new(|out| Subscription::work(id.clone(), work, of, credits, out)) as Box<_>, stream)
