@@ -10,6 +10,9 @@ use super::point::Nanos;
 use super::{Broker, Message, Session};
 use crate::nats::{ApiError, StreamInfo};
 
+/// The header that says how long a message is kept.
+pub const TIME_TO_LIVE: &str = "Nats-TTL";
+
 /// An attempt to store a message of which nothing was heard.
 pub(super) struct Earlier {
     /// When it was about to be sent, so that it was stored later than that if it was.
@@ -50,7 +53,7 @@ impl Broker {
         match info {
             Ok(Some(info)) => {
                 let (since, is_gone) = (earlier.began.elapsed(), earlier.session.is_gone());
-                let expires = message.headers.get("Nats-TTL").is_some();
+                let expires = message.headers.get(TIME_TO_LIVE).is_some();
                 match recognises(&info, since, is_gone.then(|| SystemTime::now() - since)) {
                     true if !(is_gone && expires) => Memory::Lasts,
                     _ => Memory::MayBeGone,

@@ -45,6 +45,7 @@ pub use atomic::LARGEST as LARGEST_ATOMIC_BATCH;
 pub use failure::Failure;
 pub use hub::End;
 pub use link::{Links, Session};
+pub use memory::TIME_TO_LIVE;
 pub use messages::{MOST_LAST, Place, SubjectCount};
 pub use overview::Overview;
 pub use pipeline::{Sent, Within};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
-use super::memory::{Earlier, Memory};
+use super::memory::{Earlier, Memory, TIME_TO_LIVE};
 use super::publishing::{Publishing, TraceHeader};
 use super::{Broker, Failure, Session};
 use crate::domain::Subject;
@@ -69,6 +69,8 @@ enum Attempt {
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 /// The first version that heeds it (measured on 2.10 to 2.15).
 pub const SUBJECT_SINCE: (u32, u32) = (2, 11);
+/// The first version that heeds [`TIME_TO_LIVE`]: older ones keep the message for ever (measured on 2.10 to 2.15).
+const TIME_TO_LIVE_SINCE: (u32, u32) = (2, 11);
 
 impl Message {
     /// With its message id and expectations, as nats-server reads them, and the trace that it belongs to.
@@ -102,19 +104,23 @@ impl Message {
         Some(headers)
     }
 
-    /// Whether the server reads what is expected as it is meant.
+    /// Whether the server heeds what the message says of itself, as it is meant.
     pub(super) fn is_understood(&self, session: &Session) -> Result<(), Failure> {
-        if self.expects.other_subject.is_none() {
+        let said = [
+            (EXPECTED_SUBJECT, SUBJECT_SINCE, self.expects.other_subject.is_some()),
+            (TIME_TO_LIVE, TIME_TO_LIVE_SINCE, self.headers.get(TIME_TO_LIVE).is_some()),
+        ];
+        if said.iter().all(|(_, _, is_said)| !is_said) {
             return Ok(());
         }
         let version = &session.client().server_info().version;
-        if major_minor(version) >= SUBJECT_SINCE {
-            return Ok(());
+        match said.into_iter().find(|(_, since, is_said)| *is_said && major_minor(version) < *since) {
+            None => Ok(()),
+            Some((name, (major, minor), _)) => {
+                let reason = format!("{name} needs nats-server {major}.{minor} or later, and this one is {version}");
+                Err(Failure::Invalid(reason))
+            }
         }
-        let (major, minor) = SUBJECT_SINCE;
-        let reason =
-            format!("{EXPECTED_SUBJECT} needs nats-server {major}.{minor} or later, and this one is {version}");
-        Err(Failure::Invalid(reason))
     }
 }
 

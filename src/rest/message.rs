@@ -8,10 +8,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::value::{RawValue, Value};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::broker::{Expectations, Message};
+use super::headers::Given;
+use crate::broker::{Expectations, Message, TIME_TO_LIVE};
 use crate::domain::Subject;
 use crate::http::body;
 use crate::http::envelope::{Code, Problem};
@@ -26,12 +27,12 @@ pub struct PublishRequest<'a> {
     subject: Cow<'a, str>,
     /// A text is sent as its bytes, anything else as JSON.
     #[serde(borrow)]
-    #[schema(value_type = Value)]
+    #[schema(value_type = serde_json::Value)]
     message: &'a RawValue,
     /// NATS headers: a text each, or a list of texts.
     #[serde(default)]
     #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
-    headers: Option<serde_json::Map<String, Value>>,
+    headers: Option<Given>,
     /// With the same id within the stream's duplicate window a message is stored once; payloads are never
     /// compared.
     #[serde(default)]
@@ -67,7 +68,7 @@ pub fn read_message(body: &[u8], key: Option<&[u8]>) -> Result<Message, Problem>
         let key = http::HeaderValue::from_bytes(key).map_err(|_| invalid("the Idempotency-Key is no header"))?;
         headers.insert("idempotency-key", key);
     }
-    let request: PublishRequest = body::parse(body, Code::InvalidMessageData)?;
+    let request: PublishRequest = body::parse_object(body, Code::InvalidMessageData)?;
     request.into_message(&headers)
 }
 
@@ -82,19 +83,8 @@ impl PublishRequest<'_> {
             expects: Expectations { last_sequence: self.expected_last_sequence, ..Expectations::default() },
             subject,
         };
-        if let Some(given) = self.headers {
-            for (name, values) in given {
-                let values = match values {
-                    Value::Array(values) => values,
-                    value => vec![value],
-                };
-                for value in values {
-                    let Value::String(value) = value else {
-                        return Err(invalid(format!("header {name:?} must be a text or a list of texts")));
-                    };
-                    message.take_header(&name, &value)?;
-                }
-            }
+        for (name, value) in self.headers.iter().flat_map(Given::lines) {
+            message.take_header(name, value)?;
         }
         message.take_request_headers(headers)?;
         Ok(message)
@@ -119,22 +109,27 @@ pub fn subject(text: &str) -> Result<Subject, Problem> {
 
 fn payload(message: &RawValue, encoding: Encoding) -> Result<Bytes, Problem> {
     let raw = message.get();
-    let text = || serde_json::from_str::<String>(raw).map_err(|_| ());
+    let text = |encoding: &str| {
+        if !raw.starts_with('"') {
+            return Err(invalid(format!("message must be a text where encoding is {encoding:?}")));
+        }
+        // As JSON it has been read already, so that only its escapes can be wrong.
+        serde_json::from_str::<String>(raw).map_err(|_| {
+            invalid(
+                "message holds half of a surrogate pair such as \\ud800, which is no character and so has no bytes: \
+                 write both halves, or give the bytes with encoding \"base64\"",
+            )
+        })
+    };
     match encoding {
         Encoding::Json if !raw.starts_with('"') => Ok(Bytes::copy_from_slice(raw.as_bytes())),
-        Encoding::Json | Encoding::Text => match text() {
-            Ok(text) => Ok(text.into()),
-            Err(()) => Err(invalid("message must be a text where encoding is \"text\"")),
-        },
+        Encoding::Json | Encoding::Text => text("text").map(Bytes::from),
         Encoding::Base64 => {
-            let text = text().map_err(|()| invalid("message must be a text where encoding is \"base64\""))?;
-            let decoded = BASE64_STANDARD.decode(text);
+            let decoded = BASE64_STANDARD.decode(text("base64")?);
             decoded.map(Bytes::from).map_err(|error| invalid(format!("message is no base64: {error}")))
         }
     }
 }
-
-const TTL: &str = "Nats-TTL";
 
 /// Takes what may be said once, or twice in the same way.
 fn set<T: PartialEq>(place: &mut Option<T>, name: &str, value: T) -> Result<(), Problem> {
@@ -166,6 +161,10 @@ pub fn check_id(id: &str) -> Result<(), Problem> {
     if id.is_empty() || id.len() > LONGEST_ID || id.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(invalid(format!("a message id has 1 to {LONGEST_ID} bytes and no control characters")));
     }
+    // Before it nats-server drops a blank, so that two ids would be one.
+    if id.trim() != id {
+        return Err(invalid("a message id does not begin or end with a blank"));
+    }
     Ok(())
 }
 
@@ -179,9 +178,18 @@ impl Message {
         if value.bytes().any(|byte| byte == b'\r' || byte == b'\n') {
             return refuse("holds a line break");
         }
-        let number = || value.trim().parse::<u64>().map_err(|_| invalid(format!("header {name:?} must be a sequence")));
+        // nats-server counts those behind a value to it, those before it not, and most who read it drop both.
+        if value.trim() != value {
+            return refuse("has a value that begins or ends with a blank, which not everybody would see");
+        }
+        let lower = name.to_ascii_lowercase();
+        // It would store the message as if the header was not there (measured on 2.10 to 2.15).
+        if value.is_empty() && lower.starts_with("nats-") {
+            return refuse("is empty, which nats-server takes for no such header");
+        }
+        let number = || value.parse::<u64>().map_err(|_| invalid(format!("header {name:?} must be a sequence")));
         let expects = &mut self.expects;
-        match name.to_ascii_lowercase().as_str() {
+        match lower.as_str() {
             "nats-msg-id" => self.take_msg_id(value)?,
             "nats-expected-stream" => set(&mut expects.stream, name, value.to_owned())?,
             "nats-expected-last-sequence" => set(&mut expects.last_sequence, name, number()?)?,
@@ -191,10 +199,10 @@ impl Message {
                 set(&mut expects.other_subject, name, Box::new(subject))?;
             }
             "nats-expected-last-msg-id" => set(&mut expects.last_msg_id, name, value.to_owned())?,
-            "nats-ttl" if self.headers.get(TTL).is_some_and(|other| other.as_str() != value) => {
+            "nats-ttl" if self.headers.get(TIME_TO_LIVE).is_some_and(|other| other.as_str() != value) => {
                 return refuse("is there twice, with two values");
             }
-            "nats-ttl" => self.headers.insert(TTL, value),
+            "nats-ttl" => self.headers.insert(TIME_TO_LIVE, value),
             lower if lower.starts_with("nats-") => {
                 return refuse(
                     "is one that NATS gives a meaning; allowed are Nats-Msg-Id, Nats-Expected-* and Nats-TTL",

@@ -42,6 +42,7 @@ mod rest_batches;
 mod rest_calls;
 mod rest_commands;
 mod rest_consumers;
+mod rest_headers;
 mod rest_http;
 mod rest_limits;
 mod rest_messages;

@@ -288,7 +288,7 @@ fn headers_that_tell_nats_what_to_do_are_few() {
     assert_eq!(state(&broker, "MARKET_DATA")["messages"], 0, "nothing of that was stored");
 
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let headers = json!({ "X-One": "1", "x-many": ["a", "b"], "X-Text": " ä: b ", "Content-Type": "application/json" });
+    let headers = json!({ "X-One": "1", "x-many": ["a", "b"], "X-Text": "ä: b", "Content-Type": "application/json" });
     let sequence = api.data(publish(&api, &[("traceparent", trace), ("x-http", "no")], with(headers)).answer());
     let stored = held(&broker, "MARKET_DATA", sequence["sequence"].as_u64().unwrap()).headers;
     for line in
@@ -296,7 +296,7 @@ fn headers_that_tell_nats_what_to_do_are_few() {
     {
         assert!(stored.contains(&format!("\r\n{line}\r\n")), "{line}: {stored}");
     }
-    assert!(stored.contains("X-Text: ") && stored.contains("ä: b") && !stored.contains("x-http"), "{stored}");
+    assert!(stored.contains("X-Text: ä: b\r\n") && !stored.contains("x-http"), "{stored}");
 }
 
 #[test]
