@@ -93,7 +93,7 @@ impl Wires {
         integrity: &IntegrityHandle,
         alerts: &AlertsHandle,
     ) -> anyhow::Result<(Api, Links, Metrics, Collector, Sampler)> {
-        let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone());
+        let (broker, links) = Broker::new(self.connectors.1.clone(), views.status.clone(), self.recheck.clone());
         let integrity = integrity.clone();
         let deleting = Arc::new(move |stream: String| {
             let integrity = integrity.clone();

@@ -78,7 +78,9 @@ impl Broker {
                 let (stream, name, config) = (stream.name().to_owned(), name.clone(), config.clone());
                 async move { jetstream.put_consumer(&stream, &name, &config, Put::New).await }
             });
-            match put.await {
+            let put = put.await;
+            self.0.changes.note();
+            match put {
                 Ok(()) => made = true,
                 Err(Failure::Refused(error)) if error.is(ApiError::CONSUMER_EXISTS) => {}
                 Err(failure) => return Err(of_stream(failure, stream.name())),
@@ -133,7 +135,9 @@ impl Broker {
             let (stream, name) = (stream.to_owned(), name.to_owned());
             async move { jetstream.delete_consumer(&stream, &name).await }
         });
-        match deleted.await {
+        let deleted = deleted.await;
+        self.0.changes.note();
+        match deleted {
             // The first attempt has been heard, and its answer was not.
             Err(Failure::Refused(error)) if error.is(ApiError::NO_CONSUMER) => Ok(()),
             deleted => deleted,

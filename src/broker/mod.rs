@@ -9,6 +9,7 @@ mod ack_tokens;
 mod asking;
 mod atomic;
 mod captured;
+mod changes;
 mod consumer;
 mod consumers;
 mod delivery;
@@ -37,7 +38,7 @@ mod work;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub use ack_tokens::{AckTokens, ConsumerId, TokenError};
@@ -61,6 +62,7 @@ pub use tail::{From, Output, Tail, TailRequest};
 pub use users::Users;
 pub use work::{Piece, Settlement, Work};
 
+use changes::Changes;
 use link::{NotLetIn, Sessions};
 use overview::LastOverview;
 
@@ -78,13 +80,28 @@ struct Shared {
     status: watch::Receiver<Arc<BrokerStatus>>,
     last_overview: LastOverview,
     failed_connects: Arc<AtomicU64>,
+    changes: Changes,
     hubs: Arc<hub::Hubs>,
     replays: Arc<Semaphore>,
 }
 
+/// What the brokers of users have in common with that of everybody else.
+#[derive(Clone)]
+struct OfAll {
+    status: watch::Receiver<Arc<BrokerStatus>>,
+    changes: Changes,
+    /// Bounds those of all users together.
+    replays: Arc<Semaphore>,
+}
+
 impl Broker {
-    /// The handle, and the connections that somebody has to keep ([`Links::run`]).
-    pub fn new(connectors: watch::Receiver<Connectors>, status: watch::Receiver<Arc<BrokerStatus>>) -> (Self, Links) {
+    /// The handle, and the connections that somebody has to keep ([`Links::run`]). `changed` hears of each stream
+    /// and consumer that is changed over it.
+    pub fn new(
+        connectors: watch::Receiver<Connectors>,
+        status: watch::Receiver<Arc<BrokerStatus>>,
+        changed: Arc<Notify>,
+    ) -> (Self, Links) {
         let links = Links::new(connectors, status.clone());
         let (hubs, replays) = (hub::Hubs::new(), Arc::new(Semaphore::new(replay::REPLAYS)));
         let shared = Shared {
@@ -93,6 +110,7 @@ impl Broker {
             status,
             last_overview: LastOverview::default(),
             failed_connects: links.failed_connects(),
+            changes: Changes::new(changed),
             hubs,
             replays,
         };
@@ -100,13 +118,15 @@ impl Broker {
     }
 
     /// The handle of a user, who has one connection for everything.
-    fn of_user(sessions: Sessions, status: watch::Receiver<Arc<BrokerStatus>>, replays: Arc<Semaphore>) -> Self {
+    fn of_user(sessions: Sessions, of_all: &OfAll) -> Self {
+        let OfAll { status, changes, replays } = of_all.clone();
         Self(Arc::new(Shared {
             data: sessions.clone(),
             control: sessions,
             status,
             last_overview: LastOverview::default(),
             failed_connects: Arc::default(),
+            changes,
             hubs: hub::Hubs::new(),
             replays,
         }))
@@ -114,7 +134,9 @@ impl Broker {
 
     /// Whoever else acts on the same server, as users of it.
     pub fn users(&self, connectors: watch::Receiver<Connectors>) -> Users {
-        Users::new(connectors, self.0.status.clone(), self.0.replays.clone())
+        let Shared { status, changes, replays, .. } = &*self.0;
+        let (status, changes, replays) = (status.clone(), changes.clone(), replays.clone());
+        Users::new(connectors, OfAll { status, changes, replays })
     }
 
     /// Connections to the server that could not be made since the program started.

@@ -1,7 +1,7 @@
 //! The server and what its streams hold, for people and dashboards. It is made at most once a second,
 //! however many ask.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::ServerInfo;
@@ -32,23 +32,52 @@ pub struct Overview {
     pub consumed: u64,
 }
 
-/// The last overview. Whoever comes while one is being made waits for that one.
-pub(super) type LastOverview = Arc<Mutex<Option<(Instant, Arc<Overview>)>>>;
+/// The last overview.
+#[derive(Default)]
+pub(super) struct LastOverview {
+    /// Whoever comes while one is being made waits for that one.
+    making: Mutex<()>,
+    made: std::sync::Mutex<Option<Made>>,
+}
+
+#[derive(Clone)]
+struct Made {
+    at: Instant,
+    /// How many changes the broker had made by then.
+    changes: u64,
+    overview: Arc<Overview>,
+}
+
+impl LastOverview {
+    fn made(&self) -> MutexGuard<'_, Option<Made>> {
+        // It is replaced as a whole.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Broker {
-    /// The server and its streams, as of at most a second ago.
+    /// The server and its streams, as of at most a second ago, and with everything that was changed over this
+    /// broker before.
     pub async fn overview(&self, settings: &Settings, deadline: Instant) -> Result<Arc<Overview>, Failure> {
         let late = || Failure::Late("the server and its streams were not described in time".to_owned());
-        let mut last = timeout_at(deadline, self.0.last_overview.lock()).await.map_err(|_| late())?;
-        if let Some((at, overview)) = &*last
-            && at.elapsed() < FRESH
+        let last = &self.0.last_overview;
+        let _turn = timeout_at(deadline, last.making.lock()).await.map_err(|_| late())?;
+        let changes = self.0.changes.count();
+        if let Some(made) = &*last.made()
+            && made.at.elapsed() < FRESH
+            && made.changes == changes
         {
-            return Ok(overview.clone());
+            return Ok(made.overview.clone());
         }
-        let made = timeout_at(deadline, self.describe(settings, deadline)).await.unwrap_or_else(|_| Err(late()));
-        let overview = Arc::new(made?);
-        *last = Some((Instant::now(), overview.clone()));
+        let described = timeout_at(deadline, self.describe(settings, deadline)).await.unwrap_or_else(|_| Err(late()));
+        let overview = Arc::new(described?);
+        *last.made() = Some(Made { at: Instant::now(), changes, overview: overview.clone() });
         Ok(overview)
+    }
+
+    /// The last overview that there was, and how old it is, whatever has become of the server since.
+    pub fn last_overview(&self) -> Option<(Duration, Arc<Overview>)> {
+        self.0.last_overview.made().clone().map(|made| (made.at.elapsed(), made.overview))
     }
 
     async fn describe(&self, settings: &Settings, deadline: Instant) -> Result<Overview, Failure> {

@@ -208,11 +208,14 @@ impl Broker {
             )));
         }
         deleting(name.to_owned()).await;
-        self.ask(Over::Control, deadline, |jetstream| {
+        let deleted = self.ask(Over::Control, deadline, |jetstream| {
             let name = name.to_owned();
             async move { jetstream.delete_stream(&name).await }
-        })
-        .await
+        });
+        let deleted = deleted.await;
+        // It may be so without an answer.
+        self.0.changes.note();
+        deleted
     }
 
     /// Removes messages of a stream, and says how many.
@@ -225,7 +228,9 @@ impl Broker {
             let (name, purge) = (name.to_owned(), purge.clone());
             async move { jetstream.purge_stream(&name, &purge).await }
         });
-        purged.await
+        let purged = purged.await;
+        self.0.changes.note();
+        purged
     }
 
     async fn planned(&self, desired: &Desired, deadline: Instant) -> Result<(Existing, StreamPlan), Failure> {
@@ -247,6 +252,7 @@ impl Broker {
             applied = apply_one(&jetstream, plan) => applied,
             () = session.gone() => return Ok(None),
         };
+        self.0.changes.note();
         applied.map_err(|error| Failure::from(error.source))
     }
 }

@@ -15,10 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::link::{FIRST_PAUSE, LAST_PAUSE, Link, PATIENCE, Session, Sessions, launched};
-use super::{Broker, Failure};
+use super::{Broker, Failure, OfAll};
 use crate::domain::{Role, Secret};
 use crate::nats::{Connection, Connectors};
-use crate::status::BrokerStatus;
 
 /// Connections at most.
 const MOST: usize = 128;
@@ -35,9 +34,7 @@ pub struct Users(Arc<Pool>);
 
 struct Pool {
     connectors: watch::Receiver<Connectors>,
-    status: watch::Receiver<Arc<BrokerStatus>>,
-    /// Bounds those of all users together.
-    replays: Arc<Semaphore>,
+    of_all: OfAll,
     /// By the user's name; one password each, unless somebody guesses or it is just changing.
     entries: Mutex<HashMap<String, Vec<Entry>>>,
     logins: Semaphore,
@@ -66,13 +63,9 @@ impl Entry {
 }
 
 impl Users {
-    pub(super) fn new(
-        connectors: watch::Receiver<Connectors>,
-        status: watch::Receiver<Arc<BrokerStatus>>,
-        replays: Arc<Semaphore>,
-    ) -> Self {
+    pub(super) fn new(connectors: watch::Receiver<Connectors>, of_all: OfAll) -> Self {
         let (entries, logins) = (Mutex::default(), Semaphore::new(LOGINS));
-        Self(Arc::new(Pool { connectors, status, replays, entries, logins }))
+        Self(Arc::new(Pool { connectors, of_all, entries, logins }))
     }
 
     /// The broker as that user may use it, where somebody has asked with that password of late.
@@ -109,7 +102,7 @@ impl Pool {
             make_room(&mut entries)?;
         }
         let (sender, link) = watch::channel(Link::Away);
-        let broker = Broker::of_user(Sessions::new(link), self.status.clone(), self.replays.clone());
+        let broker = Broker::of_user(Sessions::new(link), &self.of_all);
         let number = fastrand::u64(..);
         let keeper = Keeper {
             pool: self.clone(),
@@ -170,7 +163,7 @@ enum End {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut status = self.pool.status.clone();
+        let mut status = self.pool.of_all.status.clone();
         loop {
             let generation = tokio::select! {
                 generation = launched(&mut status) => generation,

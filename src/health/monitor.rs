@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::Client;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::report::{Check, Report};
 use super::scope::CheckScope;
@@ -25,6 +25,9 @@ pub struct HealthReport {
 
 /// After a health check that failed: what was wrong may be over long before the next one is due.
 const AGAIN: Duration = Duration::from_secs(2);
+
+/// Between two health checks at least, however often one is asked for.
+const REST: Duration = Duration::from_millis(250);
 
 /// What is found wrong for the first time is looked at again after that, before it counts.
 const SOON: Duration = Duration::from_millis(200);
@@ -56,10 +59,11 @@ impl HealthMonitor {
         let mut monitor = None;
         self.in_force.mark_changed();
         let mut failed = false;
+        let mut rested = Instant::now();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = self.recheck.notified() => {}
+                () = self.recheck.notified() => sleep_until(rested).await,
                 () = sleep(AGAIN), if failed => {}
             }
             // Without a connection a server is starting or restarting, and that is known already.
@@ -80,6 +84,7 @@ impl HealthMonitor {
                 report = self.examine(&settings, client, monitor.as_ref()).await;
             }
             failed = !report.is_healthy();
+            rested = Instant::now() + REST;
             let _ = self.reports.send(Some(HealthReport { at: SystemTime::now(), generation, report }));
         }
     }

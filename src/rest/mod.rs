@@ -11,6 +11,7 @@ mod cors;
 mod deliveries;
 mod docs;
 mod errors;
+mod figures;
 mod headers;
 mod health;
 mod home;

@@ -1,26 +1,24 @@
 //! What the broker is, for both generations of clients.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::figures::{Figures, LastKnown, NatsServer, word};
 use super::health::{self, Health};
 use super::state::{Acting, Api};
-use crate::broker::Overview;
 use crate::http::Deadline;
 use crate::http::body::{NoQuery, Query};
 use crate::http::envelope::{Code, Envelope, ErrorEnvelope, Problem, now};
 use crate::nats::StreamInfo;
 use crate::settings::Settings;
 use crate::settings::variables::NATS_CLUSTER_PORT;
-use crate::status::{BrokerStatus, ConditionStatus, Counters, Verdict};
+use crate::status::{ConditionStatus, Counters, Verdict};
 
 /// The envelope of the second generation, with the keys of the first beside it.
 #[derive(Serialize, ToSchema)]
@@ -33,7 +31,8 @@ struct ServiceStatus {
     service: &'static str,
     uptime_seconds: u64,
     nats_server: NatsServer,
-    jetstream_streams: Vec<StreamSummary>,
+    /// Null where the server does not answer.
+    jetstream_streams: Option<Vec<StreamSummary>>,
     message_stats: MessageStats,
 }
 
@@ -49,6 +48,9 @@ struct ServiceData {
     features: Features,
     nats_info: NatsInfo,
     statistics: Statistics,
+    /// While there are no figures, the last ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_known: Option<LastKnown>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -62,33 +64,29 @@ struct Features {
 
 #[derive(Serialize, ToSchema)]
 struct NatsInfo {
+    /// `unknown` where the server does not answer.
     server_status: &'static str,
     client_connected: bool,
-    streams_count: usize,
-    server_version: String,
+    /// Null where the server does not answer, as all of its figures.
+    streams_count: Option<usize>,
+    server_version: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 struct Statistics {
-    /// Messages that JetStream has stored.
-    messages_published: u64,
-    /// Deliveries that consumers have acknowledged.
-    messages_consumed: u64,
-    active_streams: usize,
+    /// Messages that JetStream has stored; null where the server does not answer.
+    messages_published: Option<u64>,
+    /// Deliveries that consumers have acknowledged; null where the server does not answer.
+    messages_consumed: Option<u64>,
+    active_streams: Option<usize>,
     /// Connections of this API to nats-server that could not be made.
     connection_errors: u64,
 }
 
 #[derive(Serialize, ToSchema)]
-struct NatsServer {
-    status: &'static str,
-    server_info: Value,
-}
-
-#[derive(Serialize, ToSchema)]
 struct MessageStats {
-    published: u64,
-    consumed: u64,
+    published: Option<u64>,
+    consumed: Option<u64>,
     errors: u64,
 }
 
@@ -118,34 +116,6 @@ fn subjects(info: &StreamInfo) -> Vec<String> {
     subjects.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// In the words of the old services, `running` wherever traffic is served.
-fn word(status: &BrokerStatus) -> &'static str {
-    if status.is_ready { "running" } else { status.state }
-}
-
-fn server_info(overview: &Overview) -> Value {
-    let server = &overview.server;
-    let monitored = overview.monitored.as_ref();
-    let of = |key: &str| monitored.and_then(|varz| varz.rest.get(key)).cloned().unwrap_or(Value::Null);
-    json!({
-        "server_id": server.server_id,
-        "server_name": server.server_name,
-        "version": server.version,
-        "go": server.go,
-        "host": server.host,
-        "port": server.port,
-        "max_connections": of("max_connections"),
-        "connections": monitored.map(|varz| varz.connections),
-        "total_connections": of("total_connections"),
-        "routes": of("routes"),
-        "remotes": of("remotes"),
-        "in_msgs": monitored.map(|varz| varz.in_msgs),
-        "out_msgs": monitored.map(|varz| varz.out_msgs),
-        "in_bytes": monitored.map(|varz| varz.in_bytes),
-        "out_bytes": monitored.map(|varz| varz.out_bytes),
-    })
-}
-
 /// The broker in short. While no server runs it says so, with what is known.
 #[utoipa::path(get, path = "/api/v1/status", tag = "broker", operation_id = "service_status", responses(
     (status = 200, body = ServiceStatus), (status = "default", body = ErrorEnvelope, description = "see error_code")))]
@@ -155,16 +125,15 @@ async fn service_status(
     Extension(Deadline(deadline)): Extension<Deadline>,
 ) -> Json<ServiceStatus> {
     let (status, settings) = (broker.status(), api.settings());
-    let overview = match status.generation {
-        Some(_) => broker.overview(&settings, deadline).await.ok(),
-        None => None,
-    };
-    let overview = overview.as_deref();
-    let streams: Vec<_> = overview.iter().flat_map(|seen| &seen.streams).map(StreamSummary::of).collect();
-    let (published, consumed) = overview.map_or((0, 0), |seen| (seen.published, seen.consumed));
+    let figures = Figures::of(&broker, &status, &settings, deadline).await;
+    let seen = figures.now();
+    let streams = seen.map(|seen| seen.streams.iter().map(StreamSummary::of).collect::<Vec<_>>());
+    let streams_count = streams.as_ref().map(Vec::len);
+    let (published, consumed) = (seen.map(|seen| seen.published), seen.map(|seen| seen.consumed));
     let jetstream = settings.jetstream.enabled;
     let uptime = api.started.elapsed();
     let errors = broker.failed_connects();
+    let nats_server = figures.server(&status);
     Json(ServiceStatus {
         status: "success",
         message: "Service status retrieved successfully",
@@ -183,25 +152,23 @@ async fn service_status(
                 message_persistence: jetstream,
             },
             nats_info: NatsInfo {
-                server_status: word(&status),
-                client_connected: overview.is_some(),
-                streams_count: streams.len(),
-                server_version: overview.map(|seen| seen.server.version.clone()).unwrap_or_default(),
+                server_status: figures.server_word(&status),
+                client_connected: seen.is_some(),
+                streams_count,
+                server_version: seen.map(|seen| seen.server.version.clone()),
             },
             statistics: Statistics {
                 messages_published: published,
                 messages_consumed: consumed,
-                active_streams: streams.len(),
+                active_streams: streams_count,
                 connection_errors: errors,
             },
+            last_known: figures.last_known(),
         },
         timestamp: now(),
         service: "message-broker-service",
         uptime_seconds: uptime.as_secs(),
-        nats_server: NatsServer {
-            status: word(&status),
-            server_info: overview.map(server_info).unwrap_or(Value::Null),
-        },
+        nats_server,
         jetstream_streams: streams,
         message_stats: MessageStats { published, consumed, errors },
     })
@@ -214,11 +181,14 @@ struct BrokerDetails {
     #[schema(value_type = Object)]
     health: Health,
     server: NatsServer,
-    /// What JetStream holds.
-    streams: usize,
-    messages: u64,
-    bytes: u64,
-    consumers: u64,
+    /// What JetStream holds; null where the server does not answer.
+    streams: Option<usize>,
+    messages: Option<u64>,
+    bytes: Option<u64>,
+    consumers: Option<u64>,
+    /// While there are no figures, the last ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_known: Option<LastKnown>,
 }
 
 /// The broker in detail.
@@ -232,21 +202,15 @@ async fn broker_status(
     NoQuery: NoQuery,
 ) -> Envelope<BrokerDetails> {
     let (status, settings) = (broker.status(), api.settings());
-    let overview: Option<Arc<Overview>> = match status.generation {
-        Some(_) => broker.overview(&settings, deadline).await.ok(),
-        None => None,
-    };
-    let streams = || overview.iter().flat_map(|seen| &seen.streams);
+    let figures = Figures::of(&broker, &status, &settings, deadline).await;
     let details = BrokerDetails {
         health: Health::of(&status, settings.api.environment, std::time::SystemTime::now()),
-        server: NatsServer {
-            status: word(&status),
-            server_info: overview.as_deref().map(server_info).unwrap_or(Value::Null),
-        },
-        streams: streams().count(),
-        messages: streams().map(|stream| stream.state.messages).sum(),
-        bytes: streams().map(|stream| stream.state.bytes).sum(),
-        consumers: streams().map(|stream| stream.state.consumer_count).sum(),
+        server: figures.server(&status),
+        streams: figures.now().map(|seen| seen.streams.len()),
+        messages: figures.sum(|state| state.messages),
+        bytes: figures.sum(|state| state.bytes),
+        consumers: figures.sum(|state| state.consumer_count),
+        last_known: figures.last_known(),
     };
     Envelope::of("Broker status retrieved successfully", details)
 }
@@ -382,16 +346,9 @@ async fn nats_info(
     Extension(Deadline(deadline)): Extension<Deadline>,
 ) -> Json<NatsProcess> {
     let (status, settings) = (broker.status(), api.settings());
-    let overview = match status.generation {
-        Some(_) => broker.overview(&settings, deadline).await.ok(),
-        None => None,
-    };
-    Json(NatsProcess {
-        status: word(&status),
-        pid: status.pid,
-        ports: Ports::of(&settings),
-        server_info: overview.as_deref().map(server_info).unwrap_or(Value::Null),
-    })
+    let NatsServer { status: word, server_info } =
+        Figures::of(&broker, &status, &settings, deadline).await.server(&status);
+    Json(NatsProcess { status: word, pid: status.pid, ports: Ports::of(&settings), server_info })
 }
 
 pub fn routes() -> OpenApiRouter<Api> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
+use super::receivers::Webhook;
 use super::rest_calls::{Api, refused};
 use super::support::{Broker, CURRENT, SUBJECTS, http_get, is_alive, wait_for};
 
@@ -165,4 +166,94 @@ fn whatever_the_server_does_the_answer_comes_in_time() {
     for path in PATHS {
         wait_for("it is answered again", || (in_time(path) == 200).then_some(()));
     }
+}
+
+#[test]
+fn figures_of_a_server_that_does_not_answer_are_unknown_and_no_zeros() {
+    let mut broker = Broker::new();
+    broker.set("API_REQUEST_TIMEOUT", "500ms").set("HEALTH_PROBE_INTERVAL", "30s").start();
+    let api = Api::of(&broker);
+    api.publish(SUBJECTS[1], (0..3).map(Value::from));
+    let known = api.get("/api/v1/status").1;
+    assert_eq!((&known["message_stats"]["published"], &known["data"]["last_known"]), (&json!(3), &Value::Null));
+    let server = broker.server_pid();
+    kill(server, Signal::SIGSTOP).unwrap();
+    let stopped = Instant::now();
+    let unknown = wait_for("the figures are not given for new", || {
+        let answer = api.get("/api/v1/status").1;
+        answer["message_stats"]["published"].is_null().then_some(answer)
+    });
+    let (data, info) = (&unknown["data"], &unknown["data"]["nats_info"]);
+    for figure in [
+        &unknown["message_stats"]["consumed"],
+        &unknown["jetstream_streams"],
+        &unknown["nats_server"]["server_info"],
+        &data["statistics"]["messages_published"],
+        &data["statistics"]["active_streams"],
+        &info["streams_count"],
+        &info["server_version"],
+    ] {
+        assert!(figure.is_null(), "{unknown}");
+    }
+    assert_eq!((&info["server_status"], &info["client_connected"]), (&json!("unknown"), &json!(false)), "{unknown}");
+    assert_eq!(unknown["nats_server"]["status"], "unknown");
+    let last = &data["last_known"];
+    assert_eq!((&last["published"], &last["messages"], &last["streams"]), (&json!(3), &json!(3), &json!(1)));
+    let age = last["age_seconds"].as_f64().unwrap();
+    assert!(age > 0.4 && age < stopped.elapsed().as_secs_f64() + 2.0, "{unknown}");
+    let details = api.data(api.get("/api/v1/broker/status"));
+    assert!(["streams", "messages", "bytes", "consumers"].iter().all(|figure| details[*figure].is_null()), "{details}");
+    assert!(details["last_known"]["age_seconds"].as_f64().unwrap() > age, "{details}");
+    assert_eq!(details["last_known"]["messages"], 3);
+    let plain = api.get("/api/v1/nats/info").1;
+    assert_eq!((&plain["status"], &plain["server_info"]), (&json!("unknown"), &Value::Null), "{plain}");
+    kill(server, Signal::SIGCONT).unwrap();
+    wait_for("they are known again", || (api.get("/api/v1/status").1["message_stats"]["published"] == 3).then_some(()));
+}
+
+#[test]
+fn what_is_changed_over_the_api_shows_at_once() {
+    const WITHIN: Duration = Duration::from_secs(1);
+    let mut broker = Broker::new();
+    // Nobody would look by himself for long.
+    let webhook = Webhook::start();
+    broker.set("HEALTH_INTERVAL", "1h").set("STREAMS_RECONCILE_INTERVAL", "1h");
+    broker.set("ALERT_WEBHOOK_URL", webhook.url("token")).set("ALERT_MIN_INTERVAL", "0").start();
+    let api = Api::of(&broker);
+    api.publish(SUBJECTS[1], (0..3).map(Value::from));
+    let config = api.data(api.get(STREAM))["config"].clone();
+    let in_time = |what: &str, is_so: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        wait_for(what, || is_so().then_some(()));
+        assert!(began.elapsed() < WITHIN, "{what}: {:?}", began.elapsed());
+    };
+    // Figures of the status: no second passes.
+    assert_eq!(api.get("/api/v1/status").1["jetstream_streams"][0]["messages"], 3);
+    api.data(api.post(&format!("{STREAM}/purge"), "{}"));
+    assert_eq!(api.get("/api/v1/status").1["jetstream_streams"][0]["messages"], 0);
+    api.data(api.post("/api/v1/broker/streams", json!({ "name": "MORE", "subjects": ["more.>"] })));
+    assert_eq!(api.get("/api/v1/status").1["data"]["nats_info"]["streams_count"], 2);
+    api.data(api.post(&format!("{STREAM}/consumers"), json!({ "name": "c" })));
+    assert_eq!(api.data(api.get("/api/v1/broker/status"))["consumers"], 1);
+    api.data(api.delete(&format!("{STREAM}/consumers/c")));
+    assert_eq!(api.data(api.get("/api/v1/broker/status"))["consumers"], 0);
+    in_time("the health check has seen the purge", &|| {
+        broker.health()["checks"].to_string().contains("MARKET_DATA: 0 messages")
+    });
+
+    // A declared stream that does not capture what it should.
+    let mut narrow = config.clone();
+    narrow["subjects"] = json!([SUBJECTS[1]]);
+    api.data(api.put(&format!("{STREAM}?force=true"), &narrow));
+    in_time("readiness follows a change", &|| http_get(&broker.api("/readyz")).0 == 503);
+    api.data(api.put(&format!("{STREAM}?force=true"), &config));
+    in_time("and its end", &|| http_get(&broker.api("/readyz")).0 == 200);
+    // And one that is gone.
+    assert_eq!(api.data(api.delete(&format!("{STREAM}?force=true")))["is_declared"], true);
+    in_time("readiness follows the removal", &|| http_get(&broker.api("/readyz")).0 == 503);
+    in_time("it is an alert", &|| webhook.kinds().iter().any(|(kind, _)| kind == "stream_missing"));
+    let mut again = config.clone();
+    again["name"] = json!("MARKET_DATA");
+    api.data(api.post("/api/v1/broker/streams", &again));
+    in_time("it is there again", &|| http_get(&broker.api("/readyz")).0 == 200);
 }
