@@ -1,13 +1,41 @@
-//! Which stream a subject is read from.
+//! Which stream a subject is read from: one that stores messages under it, which need not be one that captures
+//! it.
 
-use tokio::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::asking::Over;
+use super::holdings::Holdings;
 use super::{Broker, Failure};
 use crate::domain::Subject;
-use crate::nats::StreamInfo;
+use crate::nats::{ApiError, JetStream, StreamInfo};
+
+/// For how long it is believed which streams transform subjects, unless this broker changes one.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Streams whose configurations are looked at for one subject.
+const MOST_ASKED: usize = 16;
+/// Names in a message.
+const MOST_NAMED: usize = 8;
+
+/// Streams that store messages under other subjects than they came with.
+#[derive(Clone)]
+struct Transforming {
+    at: Instant,
+    changes: u64,
+    streams: Arc<[(String, Holdings)]>,
+}
+
+/// What was seen of them last.
+#[derive(Default)]
+pub(super) struct LastTransforming(Mutex<Option<Transforming>>);
 
 impl Broker {
-    /// The one stream that captures the subject.
+    /// The one stream that holds messages of the subject. One that captures it goes before those that only
+    /// store messages under it.
     pub(super) async fn stream_of(
         &self,
         subject: &Subject,
@@ -19,25 +47,9 @@ impl Broker {
             let patience = deadline.saturating_duration_since(Instant::now());
             let jetstream = session.jetstream(patience);
             let find = async {
-                let name = match named {
-                    Some(name) => name.to_owned(),
-                    None => match jetstream.streams_with_subject(subject.as_str()).await?.as_slice() {
-                        [] => return Ok(None),
-                        [only] => only.clone(),
-                        several => {
-                            let list = several.join(", ");
-                            let message =
-                                format!("{subject} is captured by several streams ({list}): name one with stream=");
-                            return Err(Failure::Invalid(message));
-                        }
-                    },
-                };
-                let info = jetstream.stream_info(&name).await?;
-                match info {
-                    Some(info) if !may_hold(&info, subject) => {
-                        Err(Failure::NotCaptured { subject: subject.to_string() })
-                    }
-                    info => Ok(info),
+                match named {
+                    Some(name) => holder_named(&jetstream, name, subject).await,
+                    None => holder(&jetstream, subject).await,
                 }
             };
             let found = tokio::select! {
@@ -45,13 +57,9 @@ impl Broker {
                 () = session.gone() => Err(self.not_connected()),
             };
             let failure = match found {
-                Ok(Some(info)) => return Ok(info),
-                Ok(None) if !self.is_ready() => Failure::NotReady("its streams are not known yet".into()),
-                Ok(None) => {
-                    return Err(match named {
-                        Some(name) => Failure::NoStream(name.to_owned()),
-                        None => Failure::NotCaptured { subject: subject.to_string() },
-                    });
+                Ok(info) => return Ok(info),
+                Err(Failure::NoStream(_) | Failure::NotHeld { .. }) if !self.is_ready() => {
+                    Failure::NotReady("its streams are not known yet".into())
                 }
                 Err(failure @ (Failure::NotReady(_) | Failure::NotConnected { .. })) => failure,
                 Err(failure) => return Err(failure),
@@ -61,15 +69,124 @@ impl Broker {
             }
         }
     }
+
+    /// Names of the streams that may hold messages that match, in order. Copies that change no subject are
+    /// not among them: their origins are.
+    pub(super) async fn streams_for(&self, filter: &Subject, deadline: Instant) -> Result<Vec<String>, Failure> {
+        let captures = self.ask(Over::Data, deadline, |jetstream| {
+            let filter = filter.clone();
+            async move {
+                let mut names = vec![];
+                loop {
+                    let page = jetstream.stream_names(names.len(), Some(filter.as_str())).await?;
+                    let is_last = page.names.is_empty() || names.len() + page.names.len() >= page.total;
+                    names.extend(page.names);
+                    if is_last {
+                        return Ok(names);
+                    }
+                }
+            }
+        });
+        let mut names = captures.await?;
+        let transforming = self.transforming(deadline).await?;
+        let holds = transforming.iter().filter(|(_, holdings)| holdings.is_known_to_hold(filter));
+        names.extend(holds.map(|(name, _)| name.clone()));
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
+    }
+
+    /// All streams have to be asked for that, and in a cluster a node that is away holds the answer up: then
+    /// what was seen last counts.
+    async fn transforming(&self, deadline: Instant) -> Result<Arc<[(String, Holdings)]>, Failure> {
+        let late = |_| Failure::Late("the streams were not listed in time".to_owned());
+        let mut last = timeout_at(deadline, self.0.transforming.0.lock()).await.map_err(late)?;
+        let changes = self.0.changes.count();
+        let patience = match &*last {
+            Some(seen) if seen.changes == changes && seen.at.elapsed() < FRESH => return Ok(seen.streams.clone()),
+            Some(_) => deadline.min(Instant::now() + FRESH),
+            None => deadline,
+        };
+        let listed = self.ask(Over::Data, patience, |jetstream| async move { jetstream.streams().await }).await;
+        let streams: Arc<[_]> = match (listed, &*last) {
+            (Ok(streams), _) => {
+                let held = streams.known.iter().map(|info| (info.name().to_owned(), Holdings::of(info)));
+                held.filter(|(_, holdings)| holdings.is_transformed).collect()
+            }
+            // Who may not list them is told of those that capture.
+            (Err(Failure::Denied(_)), _) => Arc::default(),
+            (Err(Failure::Late(_) | Failure::NotReady(_)), Some(seen)) => return Ok(seen.streams.clone()),
+            (Err(failure), _) => return Err(failure),
+        };
+        *last = Some(Transforming { at: Instant::now(), changes, streams: streams.clone() });
+        Ok(streams)
+    }
 }
 
-/// Whether there may be messages of the subject; mirrors hold those of others.
-fn may_hold(info: &StreamInfo, subject: &Subject) -> bool {
-    let subjects = info.config.get("subjects").and_then(serde_json::Value::as_array);
-    let copies =
-        ["mirror", "sources"].iter().any(|name| info.config.get(*name).is_some_and(|copied| !copied.is_null()));
-    let captures = |captured: &serde_json::Value| {
-        captured.as_str().and_then(|captured| captured.parse().ok()).is_some_and(|captured| subject.overlaps(&captured))
+type Held = (StreamInfo, Holdings);
+
+async fn holder_named(jetstream: &JetStream, name: &str, subject: &Subject) -> Result<StreamInfo, Failure> {
+    let info = jetstream.stream_info(name).await?.ok_or_else(|| Failure::NoStream(name.to_owned()))?;
+    let (holders, others) = [with_holdings(info)].into_iter().partition(|held| may_hold(held, subject));
+    only(subject, holders, others)
+}
+
+async fn holder(jetstream: &JetStream, subject: &Subject) -> Result<StreamInfo, Failure> {
+    let names = jetstream.streams_with_subject(subject.as_str()).await?;
+    // So many can only be several.
+    if names.len() > MOST_ASKED {
+        return Err(several(subject, &names));
+    }
+    let mut captures = vec![];
+    for name in &names {
+        captures.extend(jetstream.stream_info(name).await?.map(with_holdings));
+    }
+    let (holders, others): (Vec<Held>, Vec<Held>) = captures.into_iter().partition(|held| may_hold(held, subject));
+    if !holders.is_empty() {
+        return only(subject, holders, others);
+    }
+    let listed = match jetstream.streams().await {
+        Ok(streams) => streams.known,
+        // What this user may ask has been asked.
+        Err(ApiError::Denied(_)) => vec![],
+        Err(error) => return Err(error.into()),
     };
-    copies || subjects.is_none_or(|subjects| subjects.iter().any(captures))
+    let listed = listed.into_iter().map(with_holdings);
+    only(subject, listed.filter(|(_, holdings)| holdings.is_known_to_hold(subject)).collect(), others)
+}
+
+fn with_holdings(info: StreamInfo) -> Held {
+    let holdings = Holdings::of(&info);
+    (info, holdings)
+}
+
+fn may_hold((_, holdings): &Held, subject: &Subject) -> bool {
+    holdings.may_hold(subject)
+}
+
+/// The one that there is; `others` might be thought to be it.
+fn only(subject: &Subject, mut holders: Vec<Held>, others: Vec<Held>) -> Result<StreamInfo, Failure> {
+    let only = holders.pop();
+    match only {
+        Some((info, _)) if holders.is_empty() => Ok(info),
+        Some(last) => {
+            holders.push(last);
+            let names: Vec<_> = holders.iter().map(|(info, _)| info.name().to_owned()).collect();
+            Err(several(subject, &names))
+        }
+        None => {
+            let hints = others.iter().map(|(info, holdings)| {
+                let stored: Vec<_> = holdings.subjects.iter().take(MOST_NAMED).map(Subject::as_str).collect();
+                format!("; stream {} stores messages under {}", info.name(), stored.join(", "))
+            });
+            Err(Failure::NotHeld { subject: subject.to_string(), hint: hints.take(MOST_NAMED).collect() })
+        }
+    }
+}
+
+fn several(subject: &Subject, names: &[String]) -> Failure {
+    let more = names.len().saturating_sub(MOST_NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let list = names[..names.len().min(MOST_NAMED)].join(", ");
+    Failure::Invalid(format!("several streams hold messages of {subject} ({list}{more}): name one with stream="))
 }

@@ -13,6 +13,9 @@ pub enum Failure {
     /// No stream captures the subject, so that the message was not stored.
     #[error("no stream captures the subject {subject}: nothing was stored")]
     NotCaptured { subject: String },
+    /// Nobody captures the subject, or stores messages under it, so that there are none to read.
+    #[error("no stream captures {subject} or stores messages under it{hint}")]
+    NotHeld { subject: String, hint: String },
     #[error("there is no stream {0}")]
     NoStream(String),
     #[error("stream {stream} has no consumer {consumer}")]

@@ -158,27 +158,6 @@ impl Broker {
         .await
     }
 
-    /// Names of the streams that capture something that matches, in order.
-    async fn streams_for(&self, filter: &Subject, deadline: Instant) -> Result<Vec<String>, Failure> {
-        self.ask(Over::Data, deadline, |jetstream| {
-            let filter = filter.clone();
-            async move {
-                let mut names = vec![];
-                loop {
-                    let page = jetstream.stream_names(names.len(), Some(filter.as_str())).await?;
-                    let is_last = page.names.is_empty() || names.len() + page.names.len() >= page.total;
-                    names.extend(page.names);
-                    if is_last {
-                        names.sort_unstable();
-                        names.dedup();
-                        return Ok(names);
-                    }
-                }
-            }
-        })
-        .await
-    }
-
     /// The last message of every subject that matches, of every stream, where they are few.
     pub async fn last(&self, filter: &Subject, deadline: Instant) -> Result<Vec<StoredMessage>, Failure> {
         let too_many = || {

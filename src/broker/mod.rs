@@ -15,6 +15,7 @@ mod consumers;
 mod delivery;
 mod failure;
 mod feed;
+mod holdings;
 mod hub;
 mod link;
 mod memory;
@@ -79,6 +80,7 @@ struct Shared {
     control: Sessions,
     status: watch::Receiver<Arc<BrokerStatus>>,
     last_overview: LastOverview,
+    transforming: captured::LastTransforming,
     failed_connects: Arc<AtomicU64>,
     changes: Changes,
     hubs: Arc<hub::Hubs>,
@@ -109,6 +111,7 @@ impl Broker {
             control: links.control(),
             status,
             last_overview: LastOverview::default(),
+            transforming: Default::default(),
             failed_connects: links.failed_connects(),
             changes: Changes::new(changed),
             hubs,
@@ -125,6 +128,7 @@ impl Broker {
             control: sessions,
             status,
             last_overview: LastOverview::default(),
+            transforming: Default::default(),
             failed_connects: Arc::default(),
             changes,
             hubs: hub::Hubs::new(),

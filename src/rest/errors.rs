@@ -31,7 +31,7 @@ pub fn of(failure: Failure, about: About) -> Problem {
     match failure {
         Failure::NotConnected { .. } => problem(S::SERVICE_UNAVAILABLE, Code::NatsConnectionError).retry_after(SOON),
         Failure::NotReady(_) => problem(S::SERVICE_UNAVAILABLE, Code::ServiceUnavailable).retry_after(SOON),
-        Failure::NotCaptured { subject } => {
+        Failure::NotCaptured { subject } | Failure::NotHeld { subject, .. } => {
             problem(S::NOT_FOUND, Code::StreamNotFound).with_details(json!({ "subject": subject }))
         }
         Failure::NoStream(stream) => {

@@ -236,7 +236,7 @@ pub struct LastMessages {
     cursor: Option<String>,
 }
 
-/// The last message of every subject that matches, of every stream that captures it.
+/// The last message of every subject that matches, of every stream that stores it.
 #[utoipa::path(get, path = "/api/v1/broker/last", tag = "messages", params(Last),
     responses((status = 200, body = Envelope<LastMessages>), (status = "default", body = ErrorEnvelope)))]
 async fn last(

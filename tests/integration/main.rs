@@ -53,6 +53,7 @@ mod rest_resends;
 mod rest_status;
 mod rest_streams;
 mod rest_tail;
+mod rest_transforms;
 mod rest_ws;
 mod restores;
 mod scrapes;
