@@ -130,6 +130,12 @@ fn judge(stream: &StreamInfo, messages: &[Message]) -> Result<(), Failure> {
         let reason = format!("stream {name} takes no atomic batches: set allow_atomic on it");
         return Err(Failure::Invalid(reason));
     }
+    if stream.config.get("no_ack") == Some(&Value::Bool(true))
+        && let Some(message) = messages.first()
+    {
+        let (stream, subject) = (name.to_owned(), message.subject.to_string());
+        return Err(Failure::NeverAcknowledged { stream, subject, was_sent: false });
+    }
     let subjects = stream.config.get("subjects").and_then(Value::as_array);
     let captured: Vec<Subject> =
         subjects.into_iter().flatten().filter_map(Value::as_str).filter_map(|subject| subject.parse().ok()).collect();

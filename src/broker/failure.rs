@@ -22,6 +22,13 @@ pub enum Failure {
     NoConsumer { stream: String, consumer: String },
     #[error("{0}")]
     NoMessage(String),
+    /// Whatever became of the message, nobody will say so.
+    #[error(
+        "stream {stream} acknowledges no message (no_ack), so that nobody can know what it stores: the message to \
+         {subject} {}",
+        if *.was_sent { "may have been stored" } else { "was not sent" }
+    )]
+    NeverAcknowledged { stream: String, subject: String, was_sent: bool },
     /// It was sent, and nothing was heard of it.
     #[error("{}", unconfirmed(.subject, .msg_id.as_deref()))]
     Unconfirmed { subject: String, msg_id: Option<String> },

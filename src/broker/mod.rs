@@ -30,6 +30,7 @@ mod pull;
 mod record;
 mod replay;
 mod ring;
+mod silence;
 mod streams;
 mod tail;
 mod users;
@@ -66,6 +67,7 @@ pub use work::{Piece, Settlement, Work};
 use changes::Changes;
 use link::{NotLetIn, Sessions};
 use overview::LastOverview;
+use silence::SilentStreams;
 
 use crate::nats::{Connectors, JetStream};
 use crate::status::BrokerStatus;
@@ -83,6 +85,7 @@ struct Shared {
     transforming: captured::LastTransforming,
     failed_connects: Arc<AtomicU64>,
     changes: Changes,
+    silent: SilentStreams,
     hubs: Arc<hub::Hubs>,
     replays: Arc<Semaphore>,
 }
@@ -92,6 +95,7 @@ struct Shared {
 struct OfAll {
     status: watch::Receiver<Arc<BrokerStatus>>,
     changes: Changes,
+    silent: SilentStreams,
     /// Bounds those of all users together.
     replays: Arc<Semaphore>,
 }
@@ -114,6 +118,7 @@ impl Broker {
             transforming: Default::default(),
             failed_connects: links.failed_connects(),
             changes: Changes::new(changed),
+            silent: SilentStreams::default(),
             hubs,
             replays,
         };
@@ -122,7 +127,7 @@ impl Broker {
 
     /// The handle of a user, who has one connection for everything.
     fn of_user(sessions: Sessions, of_all: &OfAll) -> Self {
-        let OfAll { status, changes, replays } = of_all.clone();
+        let OfAll { status, changes, silent, replays } = of_all.clone();
         Self(Arc::new(Shared {
             data: sessions.clone(),
             control: sessions,
@@ -131,6 +136,7 @@ impl Broker {
             transforming: Default::default(),
             failed_connects: Arc::default(),
             changes,
+            silent,
             hubs: hub::Hubs::new(),
             replays,
         }))
@@ -138,9 +144,9 @@ impl Broker {
 
     /// Whoever else acts on the same server, as users of it.
     pub fn users(&self, connectors: watch::Receiver<Connectors>) -> Users {
-        let Shared { status, changes, replays, .. } = &*self.0;
-        let (status, changes, replays) = (status.clone(), changes.clone(), replays.clone());
-        Users::new(connectors, OfAll { status, changes, replays })
+        let Shared { status, changes, silent, replays, .. } = &*self.0;
+        let (status, changes, silent, replays) = (status.clone(), changes.clone(), silent.clone(), replays.clone());
+        Users::new(connectors, OfAll { status, changes, silent, replays })
     }
 
     /// Connections to the server that could not be made since the program started.

@@ -8,11 +8,12 @@ use async_nats::client::PublishErrorKind;
 use async_nats::{StatusCode, Subscriber};
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::memory::Earlier;
 use super::publish::Captured;
 use super::publishing::{Publishing, TraceHeader};
+use super::silence::QUIET;
 use super::{Broker, Failure, Message, Session, Stored};
 use crate::domain::Subject;
 use crate::nats::{Denials, Violation, parse_answer};
@@ -49,7 +50,13 @@ pub enum Sent<E> {
 
 /// One message, from when it was read until it is answered.
 enum Slot<E> {
-    OnItsWay { message: Message, began: Instant, deadline: Instant },
+    OnItsWay {
+        message: Message,
+        began: Instant,
+        deadline: Instant,
+        /// Its stream was looked at, because nothing was heard for long.
+        is_examined: bool,
+    },
     Done(Sent<E>),
 }
 
@@ -96,6 +103,8 @@ enum Step<E> {
     Answer(Option<async_nats::Message>),
     Denied(Violation),
     Gone,
+    /// Nothing has been heard of the first for a while.
+    Silence,
     Late,
 }
 
@@ -147,6 +156,7 @@ impl<E> Pipeline<E> {
                 Step::Answer(Some(answer)) => self.take(&answer).await,
                 Step::Denied(violation) => self.deny(&violation),
                 Step::Answer(None) | Step::Gone => self.give_up_lane().await,
+                Step::Silence => self.examine().await,
                 Step::Late => self.give_up_first(),
             }
         }
@@ -165,8 +175,9 @@ impl<E> Pipeline<E> {
     /// What happens next: answers go before further messages, so that nothing waits longer than it must.
     async fn step(&mut self) -> Step<E> {
         let has_room = self.slots.len() < MOST && (self.bytes < MOST_BYTES || self.slots.is_empty());
-        let deadline = self.slots.iter().find_map(|slot| match slot {
-            Slot::OnItsWay { deadline, .. } => Some(*deadline),
+        let waiting = self.slots.iter().find_map(|slot| match slot {
+            Slot::OnItsWay { began, deadline, is_examined: false, .. } => Some((*deadline, Some(*began + QUIET))),
+            Slot::OnItsWay { deadline, is_examined: true, .. } => Some((*deadline, None)),
             Slot::Done(_) => None,
         });
         let (source, lane) = (&mut self.source, &mut self.lane);
@@ -188,8 +199,15 @@ impl<E> Pipeline<E> {
             }
         };
         let late = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline).await,
+            match waiting {
+                Some((deadline, Some(quiet))) if quiet < deadline => {
+                    sleep_until(quiet).await;
+                    Step::Silence
+                }
+                Some((deadline, _)) => {
+                    sleep_until(deadline).await;
+                    Step::Late
+                }
                 None => std::future::pending().await,
             }
         };
@@ -197,7 +215,7 @@ impl<E> Pipeline<E> {
             biased;
             step = answered => step,
             read = read => Step::Read(read),
-            () = late => Step::Late,
+            step = late => step,
         }
     }
 
@@ -211,7 +229,7 @@ impl<E> Pipeline<E> {
         let slot = match timeout_at(deadline, self.try_to_send(&message, deadline)).await {
             Ok(Ok(())) => {
                 self.bytes += message.payload.len();
-                Slot::OnItsWay { message, began, deadline }
+                Slot::OnItsWay { message, began, deadline, is_examined: false }
             }
             Ok(Err(failure)) => Slot::Done(Sent::Failed(failure)),
             // The connection takes nothing, and may have taken this one.
@@ -230,6 +248,7 @@ impl<E> Pipeline<E> {
         }
         let Some(lane) = &self.lane else { return Err(self.broker.not_connected()) };
         message.is_understood(&lane.session)?;
+        self.broker.require_acknowledgement(&lane.session, &message.subject).await?;
         let client = lane.session.client();
         let (subject, reply) = (message.subject.as_str().to_owned(), format!("{}{number}", lane.prefix));
         let trace = trace_of(self.publishing.as_ref(), message);
@@ -312,7 +331,7 @@ impl<E> Pipeline<E> {
     async fn give_up_lane(&mut self) {
         let Some(Lane { session, .. }) = self.lane.take() else { return };
         for slot in &mut self.slots {
-            let Slot::OnItsWay { message, began, deadline } = slot else { continue };
+            let Slot::OnItsWay { message, began, deadline, .. } = slot else { continue };
             self.bytes -= message.payload.len();
             let earlier = Earlier { began: *began, session: session.clone() };
             let (message, deadline) = (message.clone(), *deadline);
@@ -327,6 +346,26 @@ impl<E> Pipeline<E> {
                 Ok(stored) => Sent::Stored(stored, message),
                 Err(failure) => Sent::Failed(failure),
             });
+        }
+    }
+
+    /// Looks whether the stream of the first that is on its way acknowledges anything; where it does not, none
+    /// of its messages is waited for.
+    async fn examine(&mut self) {
+        let first = self.slots.iter().find_map(|slot| match slot {
+            Slot::OnItsWay { message, deadline, is_examined: false, .. } => Some((message.subject.clone(), *deadline)),
+            _ => None,
+        });
+        let (Some((subject, deadline)), Some(lane)) = (first, &self.lane) else { return };
+        let silent = self.broker.silent_stream(&lane.session, &subject, deadline).await;
+        for slot in &mut self.slots {
+            let Slot::OnItsWay { message, is_examined, .. } = slot else { continue };
+            *is_examined |= message.subject == subject;
+            if let Some(silent) = silent.as_ref().filter(|silent| silent.captures(&message.subject)) {
+                self.bytes -= message.payload.len();
+                let failure = silent.failure(&message.subject, true);
+                *slot = Slot::Done(Sent::Failed(failure));
+            }
         }
     }
 

@@ -156,6 +156,9 @@ impl Broker {
                 Err(failure) => return Err(failure),
             };
             message.is_understood(&session)?;
+            if earlier.is_none() {
+                self.require_acknowledgement(&session, &message.subject).await?;
+            }
             if let Some(earlier) = &earlier {
                 match self.memory(&session, message, earlier, deadline).await {
                     Memory::Lasts => {}
@@ -167,7 +170,10 @@ impl Broker {
             match self.attempt(&session, message, headers.clone(), deadline).await {
                 // What it says is about this attempt. Only where JetStream says it the earlier one is known
                 // not to have been stored: it would have been recognised.
-                Attempt::Done(Err(failure)) if earlier.is_some() && !matches!(failure, Failure::Refused(_)) => {
+                Attempt::Done(Err(failure))
+                    if earlier.is_some()
+                        && !matches!(failure, Failure::Refused(_) | Failure::NeverAcknowledged { .. }) =>
+                {
                     return Err(message.unconfirmed());
                 }
                 Attempt::Done(outcome) => return outcome,
@@ -210,6 +216,7 @@ impl Broker {
         let answer = tokio::select! {
             answer = timeout_at(deadline, session.client().send_request(subject.to_owned(), request)) => answer,
             violation = denials.of(subject) => return Attempt::Done(Err(violation.into())),
+            silence = self.finds_silence(session, &message.subject) => return Attempt::Done(Err(silence)),
             () = session.gone() => return Attempt::Unknown,
         };
         match answer {

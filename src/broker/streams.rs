@@ -253,6 +253,9 @@ impl Broker {
             () = session.gone() => return Ok(None),
         };
         self.0.changes.note();
+        if let Ok(Some(info)) = &applied {
+            self.0.silent.note(info);
+        }
         applied.map_err(|error| Failure::from(error.source))
     }
 }

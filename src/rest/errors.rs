@@ -43,6 +43,8 @@ pub fn of(failure: Failure, about: About) -> Problem {
         Failure::NoMessage(_) => problem(S::NOT_FOUND, Code::NotFound),
         Failure::Unconfirmed { subject, msg_id } => problem(S::GATEWAY_TIMEOUT, Code::Timeout)
             .with_details(json!({ "subject": subject, "msg_id": msg_id, "may_have_been_stored": true })),
+        Failure::NeverAcknowledged { stream, subject, was_sent } => problem(S::CONFLICT, Code::MessagePublishError)
+            .with_details(json!({ "stream": stream, "subject": subject, "may_have_been_stored": was_sent })),
         Failure::Late(_) => problem(S::GATEWAY_TIMEOUT, Code::Timeout),
         Failure::Denied(violation) => {
             problem(S::FORBIDDEN, Code::Forbidden).with_details(json!({ "subject": violation.subject }))

@@ -50,6 +50,7 @@ mod rest_publish;
 mod rest_refusals;
 mod rest_replay;
 mod rest_resends;
+mod rest_silence;
 mod rest_status;
 mod rest_streams;
 mod rest_tail;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::rest_calls::{Api, Whole, refused};
 use super::rest_publish::state;
-use super::support::{Broker, SUBJECTS, http_get, wait_for};
+use super::support::{Broker, SUBJECTS, freeze, http_get, wait_for};
 
 const PUBLISH: &str = "/api/v1/broker/publish";
 const BATCH: &str = "/api/v1/broker/publish/batch";
@@ -232,7 +232,7 @@ fn a_message_of_which_nothing_is_heard_may_have_been_stored() {
     api.data(api.post(STREAMS, json!({ "name": "S", "subjects": ["s.>"], "allow_atomic": true })));
     api.publish("s.a", [json!(0)]);
     let server = broker.server_pid();
-    kill(server, Signal::SIGSTOP).unwrap();
+    freeze(server);
     let body = json!({ "subject": "s.a", "message": 1 });
     let unknown = |answer: (u16, Value), id: Value| {
         let details = &answer.1["details"];

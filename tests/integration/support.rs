@@ -314,6 +314,19 @@ pub fn is_alive(pid: Pid) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// Stops a process, and waits until none of its threads runs any more.
+pub fn freeze(pid: Pid) {
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    wait_for("it has stopped", || {
+        let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        tasks.all(is_stopped).then_some(())
+    });
+}
+
 /// One subject of each family, as collectors use them.
 pub const SUBJECTS: [&str; 8] = [
     "orderbook-data.binance_spot.spot.BTCUSDT",
