@@ -6,19 +6,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::consumer::{Broken, Consumer, Most, Start};
 use super::delivery::Place;
 use super::point::Nanos;
 use super::record::Record;
+use super::waiting::News;
 use super::{Broker, Failure, Session};
 use crate::nats::{ApiError, JetStream, StreamInfo};
 
 /// Time for one request to the server, and for a connection to it.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(50);
 /// How long a stream may be away, or shorter than it was, before that is believed: a server that has just
 /// started, or just become the leader, may know less than there is.
 const DOUBT: Duration = Duration::from_secs(10);
@@ -88,6 +87,7 @@ pub struct Feed {
     consumer: Option<Consumer>,
     /// Since when something is so that it may be transient.
     doubted: Option<Instant>,
+    news: News,
 }
 
 /// What comes of an attempt to begin.
@@ -109,7 +109,8 @@ impl Feed {
             Start::At(sequence) => sequence.saturating_sub(1),
             Start::Since(_) | Start::LastOfEach => 0,
         };
-        Self { broker, purpose, stream, filter, most, start, created, scanned, consumer: None, doubted: None }
+        let news = News::of(&broker);
+        Self { broker, purpose, stream, filter, most, start, created, scanned, consumer: None, doubted: None, news }
     }
 
     /// Everything up to there has been delivered.
@@ -128,6 +129,7 @@ impl Feed {
     pub async fn next(&mut self) -> Result<Batch, Failure> {
         loop {
             let Some(consumer) = &mut self.consumer else {
+                self.news.catch_up();
                 match self.begin().await {
                     Attempt::Begun(items) => {
                         let is_caught_up = self.consumer.as_ref().is_some_and(|consumer| !consumer.is_behind);
@@ -137,7 +139,7 @@ impl Feed {
                     }
                     Attempt::Later(reason) => {
                         tracing::debug!("cannot read {} of {} yet: {reason}", self.filter, self.stream);
-                        sleep(PAUSE).await;
+                        self.news.wait().await;
                     }
                     Attempt::Never(failure) => return Err(failure),
                 }
@@ -146,12 +148,15 @@ impl Feed {
             let was_behind = consumer.is_behind;
             let came = consumer.receive(self.most).await;
             match self.take(came, was_behind).await {
-                Ok(Some(batch)) => return Ok(batch),
+                Ok(Some(batch)) => {
+                    self.news.is_good();
+                    return Ok(batch);
+                }
                 Ok(None) => {}
                 Err(Broken::Lost(reason)) => {
                     tracing::debug!("another consumer follows for {} of {}: {reason}", self.filter, self.stream);
                     self.consumer = None;
-                    sleep(PAUSE).await;
+                    self.news.wait().await;
                 }
                 Err(Broken::Denied(violation)) => return Err(violation.into()),
             }

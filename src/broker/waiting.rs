@@ -1,17 +1,59 @@
 //! Waiting for what may let another attempt succeed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Broker;
+use crate::status::BrokerStatus;
 
 /// At a server that is ready and yet cannot do it just now, as while a leader is chosen: nobody tells when it
 /// can.
 const PAUSE: Duration = Duration::from_millis(20);
 /// At one that is not ready. Its status tells when that changes, but not of each stream that is there again.
 const UNTOLD: Duration = Duration::from_millis(250);
+
+/// News of the server, for attempts that go on for as long as it takes: each waits for some, and a little
+/// longer each time where there are none.
+pub(super) struct News<T = Arc<BrokerStatus>> {
+    status: watch::Receiver<T>,
+    pause: Duration,
+}
+
+impl News {
+    pub fn of(broker: &Broker) -> Self {
+        Self::new(broker.0.status.clone())
+    }
+}
+
+impl<T> News<T> {
+    fn new(status: watch::Receiver<T>) -> Self {
+        Self { status, pause: Duration::ZERO }
+    }
+
+    /// An attempt begins: what is known by now is no news for it.
+    pub fn catch_up(&mut self) {
+        self.status.borrow_and_update();
+    }
+
+    /// Something has come of it: the next attempt need not wait.
+    pub fn is_good(&mut self) {
+        self.pause = Duration::ZERO;
+    }
+
+    /// Waits for news since the attempt began. What nobody tells, as that a stream is there again, is found by
+    /// another attempt after a while.
+    pub async fn wait(&mut self) {
+        let until = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).clamp(PAUSE, UNTOLD);
+        tokio::select! {
+            Ok(()) = self.status.changed() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+}
 
 impl Broker {
     /// Waits until another attempt may do better; false where no time is left for one.
@@ -79,6 +121,32 @@ mod tests {
         let began = Instant::now();
         assert!(waits(status, |is_ready| *is_ready, began + DEADLINE).await);
         assert_eq!(began.elapsed(), millis(250), "nobody tells any more, and it does not spin");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_waits_for_news_and_for_longer_each_time() {
+        let (sender, status) = watch::channel(0);
+        let mut news = News::new(status);
+        let waited = async |news: &mut News<i32>| {
+            let began = Instant::now();
+            news.catch_up();
+            news.wait().await;
+            began.elapsed().as_millis()
+        };
+        for expected in [0, 20, 40, 80, 160, 250, 250] {
+            assert_eq!(waited(&mut news).await, expected);
+        }
+        news.is_good();
+        assert_eq!((waited(&mut news).await, waited(&mut news).await), (0, 20));
+        // What happened during the attempt is news.
+        news.catch_up();
+        let began = Instant::now();
+        sender.send_replace(1);
+        news.wait().await;
+        assert_eq!(began.elapsed(), millis(0));
+        // Once nobody tells any more it does not spin.
+        drop(sender);
+        assert_eq!((waited(&mut news).await, waited(&mut news).await), (80, 160));
     }
 
     #[tokio::test(start_paused = true)]

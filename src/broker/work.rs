@@ -5,15 +5,15 @@ use std::time::Duration;
 use async_nats::Subscriber;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::delivery::{Delivery, Place};
 use super::record::Record;
+use super::waiting::News;
 use super::{Broker, Failure, Session};
 use crate::nats::Denials;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-const PAUSE: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(4);
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ pub struct Work {
     stream: String,
     consumer: String,
     pull: Option<Pull>,
+    news: News,
 }
 
 /// What says as little as nothing in a configuration.
@@ -73,8 +74,8 @@ impl Broker {
         if is_given("priority_groups") {
             return Err(has_groups(stream, consumer));
         }
-        let (stream, consumer) = (stream.to_owned(), consumer.to_owned());
-        Ok(Work { broker: self.clone(), stream, consumer, pull: None })
+        let (stream, consumer, news) = (stream.to_owned(), consumer.to_owned(), News::of(self));
+        Ok(Work { broker: self.clone(), stream, consumer, pull: None, news })
     }
 
     /// Settles a message, and hears that nats-server knows of it. More time is not answered.
@@ -95,10 +96,10 @@ impl Broker {
                 answer = timeout_at(deadline, request) => match answer {
                     Ok(Ok(_)) => return Ok(()),
                     // Its consumer is not there yet, or the connection broke.
-                    Ok(Err(error)) if Instant::now() + PAUSE >= deadline => {
+                    Ok(Err(error)) if !self.waits_for_another_attempt(deadline).await => {
                         return Err(Failure::NotReady(error.to_string()));
                     }
-                    Ok(Err(_)) => sleep(PAUSE).await,
+                    Ok(Err(_)) => {}
                     Err(_) => return Err(late()),
                 },
                 violation = denials.of(reply) => return Err(violation.into()),
@@ -113,12 +114,13 @@ impl Work {
     pub async fn next(&mut self, wanted: usize) -> Result<Piece, Failure> {
         loop {
             if self.pull.as_ref().is_none_or(|pull| pull.left == 0) {
+                self.news.catch_up();
                 match self.begin(wanted).await {
                     Ok(pull) => self.pull = Some(pull),
                     Err(failure @ (Failure::NotLetIn | Failure::Denied(_))) => return Err(failure),
                     Err(failure) => {
                         tracing::debug!("cannot pull from {}/{} yet: {failure}", self.stream, self.consumer);
-                        sleep(PAUSE).await;
+                        self.news.wait().await;
                         continue;
                     }
                 }
@@ -139,6 +141,7 @@ impl Work {
             match Delivery::of(message) {
                 Delivery::Message(Place { sequence, time, .. }, message) => {
                     pull.left -= 1;
+                    self.news.is_good();
                     let async_nats::Message { subject, payload, headers, .. } = message;
                     let record = Record { subject, payload, headers, sequence, time };
                     return Ok(Piece { record, reply: reply.map(|reply| reply.to_string()).unwrap_or_default() });
@@ -158,7 +161,7 @@ impl Work {
                 }
                 Delivery::Ended(_) => {
                     self.pull = None;
-                    sleep(PAUSE).await;
+                    self.news.wait().await;
                 }
             }
         }
