@@ -21,12 +21,17 @@ const ERRORS: &[(u16, &str)] = &[
     (403, "the caller may not do that; details name the subject"),
     (404, "there is nothing of that name, or no stream captures the subject"),
     (408, "the body did not come in time"),
-    (409, "it exists with another configuration, overlaps with another stream, or is declared in settings"),
+    (
+        409,
+        "it exists with another configuration, overlaps with another stream, or is declared in settings; of a message, its \
+         stream acknowledges nothing",
+    ),
     (412, "the stream's last sequence, message or name is another than was expected"),
     (413, "too long: the body, the message, or what is asked for"),
     (415, "the body is of a type or an encoding that is not read here"),
     (429, "too many requests"),
     (500, "nats-server refused it for a reason that is passed on, or the broker failed"),
+    (501, "the body comes in a transfer coding that is not read here"),
     (503, "nats-server is not connected or not ready, or the broker is busy; nothing was done"),
     (504, "no answer of nats-server in time; what was asked for may have been done"),
     (507, "the store is full, or a stream takes no more"),
@@ -41,8 +46,8 @@ fn may_answer(status: u16, method: &str, path: &str) -> bool {
             let by_subject = ["/subjects", "/last", "/replay", "/tail"];
             publishes || path.contains('{') || by_subject.iter().any(|end| path.ends_with(end))
         }
-        408 | 415 => method == "post" || method == "put",
-        409 => is_write && of_streams,
+        408 | 415 | 501 => method == "post" || method == "put",
+        409 => is_write && of_streams || publishes,
         412 => publishes,
         413 => method == "post" || method == "put" || path.ends_with("/last") || path.ends_with("/broker/subjects"),
         507 => publishes || (is_write && of_streams),
