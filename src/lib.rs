@@ -18,6 +18,7 @@ pub mod cli;
 pub mod dashboard;
 pub mod domain;
 pub mod errors;
+pub mod figures;
 pub mod files;
 pub mod health;
 pub mod http;

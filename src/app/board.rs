@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::alerts::Alert;
-use crate::dashboard::{Observed, OpenAlert, Past, Row};
+use crate::dashboard::{Moment, Observed, OpenAlert, Past, Row};
 use crate::metrics::{self, Metrics, Observation};
 
 /// Rows of the history in an hour, and between two of a day.
@@ -44,7 +44,7 @@ pub fn alerts(open: watch::Receiver<Arc<[Alert]>>) -> Arc<dyn Fn() -> Vec<OpenAl
         kind: alert.kind.to_string(),
         object: alert.object.clone(),
         severity: alert.severity.name(),
-        since: alert.since.clone(),
+        since: Moment::of_text(&alert.since),
         summary: alert.summary.clone(),
         action: alert.action.clone(),
     };

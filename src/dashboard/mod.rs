@@ -6,9 +6,12 @@
 //! asks for is what metrics collect anyway, so that an open dashboard costs what a scrape every two seconds does.
 
 mod assets;
-mod format;
+mod families;
+mod headline;
+mod known;
 mod page;
 mod past;
+mod tables;
 mod view;
 
 use std::convert::Infallible;
@@ -33,11 +36,12 @@ use crate::http::envelope::{Code, Problem};
 use crate::nats::Jsz;
 use crate::settings::Settings;
 use crate::status::BrokerStatus;
+use known::{Known, Store, Tone};
+pub use known::{Moment, OpenAlert};
 use page::{Pages, Section};
 use past::{LastCounts, Rates};
 pub use past::{Past, Row};
-pub use view::OpenAlert;
-use view::{Known, Store, Tone, View};
+use view::View;
 
 /// Between two samples while somebody watches.
 const PERIOD: Duration = Duration::from_secs(2);

@@ -37,7 +37,7 @@ struct Whole<'a> {
 #[derive(Serialize)]
 struct Sections<'a> {
     title: String,
-    tone: super::view::Tone,
+    tone: super::known::Tone,
     headline: &'a str,
     alerts: &'a str,
     facts: &'a str,

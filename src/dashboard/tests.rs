@@ -160,12 +160,12 @@ fn open_alerts_stand_below_the_headline() {
         kind: "disk_low".to_owned(),
         object: String::new(),
         severity: "warning",
-        since: "2026-11-27T03:00:00.000Z".to_owned(),
+        since: Moment::of_text("2026-11-27T03:00:00.000Z"),
         summary: "the <disk> is nearly full".to_owned(),
         action: "Make room".to_owned(),
     }];
     let page = page(&broker);
-    for text in ["disk_low", "warning", "the &lt;disk&gt; is nearly full", "Make room"] {
+    for text in ["disk_low", "warning", "the &lt;disk&gt; is nearly full", "Make room", "2026-11-27 03:00:00 UTC"] {
         assert!(page.contains(text), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table, Widget};
 
 use super::picture::{Consumer, Event, Family, Mood, Picture, Stream};
-use super::words::{bytes, count, rate, span};
+use crate::figures::{bytes, count, rate, short_span as span};
 
 /// Lines of problems that are shown at most.
 const PROBLEMS: usize = 6;
@@ -200,8 +200,8 @@ fn draw_families(families: &[Family], area: Rect, buffer: &mut Buffer) {
         Row::new([
             Cell::from(family.name),
             right(rate(family.rate)),
-            right(family.messages.map_or("-".into(), count)),
-            right(family.age.map_or("-".into(), span)),
+            right(family.messages.map_or("–".into(), count)),
+            right(family.age.map_or("–".into(), span)),
         ])
     };
     draw_table(&columns, families.iter().map(row).collect(), "", area, buffer);
@@ -243,7 +243,7 @@ fn draw_streams(streams: &[Stream], area: Rect, buffer: &mut Buffer) {
             right(count(stream.messages)),
             right(bytes(stream.bytes)),
             if is_full { Cell::from(usage).red() } else { Cell::from(usage) },
-            right(stream.full_in.map_or("-".into(), span)),
+            right(stream.full_in.map_or("–".into(), span)),
         ])
     };
     draw_table(&columns, streams.iter().map(row).collect(), "none, or not known", area, buffer);
@@ -259,8 +259,8 @@ fn draw_consumers(consumers: &[Consumer], area: Rect, buffer: &mut Buffer) {
         ("lost", Constraint::Length(9), true),
     ];
     let row = |consumer: &Consumer| {
-        let late = right(consumer.late.map_or("-".into(), span));
-        let lost = right(consumer.lost.map_or("-".into(), count));
+        let late = right(consumer.late.map_or("–".into(), span));
+        let lost = right(consumer.lost.map_or("–".into(), count));
         Row::new([
             Cell::from(if consumer.name == "*" { "(without durable name)".to_owned() } else { consumer.name.clone() }),
             Cell::from(consumer.stream.clone()),

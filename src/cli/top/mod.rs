@@ -5,7 +5,6 @@ mod draw;
 mod picture;
 mod samples;
 mod terminal;
-mod words;
 
 use std::io::IsTerminal;
 use std::pin::pin;
