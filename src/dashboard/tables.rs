@@ -27,6 +27,9 @@ pub struct Stream {
     pub messages: String,
     pub bytes: String,
     pub limits: Vec<Usage>,
+    /// The share of the limit that is used most.
+    #[serde(skip)]
+    fullness: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,13 +75,15 @@ pub fn streams(known: &Known<'_>) -> Streams {
         let none = if known.has_jetstream { "nats-server has not shown its streams." } else { "JetStream is off." };
         return Streams { none, ..Streams::default() };
     };
-    let all = all_streams(jsz);
-    Streams {
-        rows: all.iter().take(MOST_STREAMS).map(|stream| stream_row(stream)).collect(),
-        omitted: all.len().saturating_sub(MOST_STREAMS),
-        as_of: as_of.map(Moment::of),
-        none: "There is no stream.",
+    let mut rows: Vec<_> = all_streams(jsz).into_iter().map(stream_row).collect();
+    let omitted = rows.len().saturating_sub(MOST_STREAMS);
+    if omitted > 0 {
+        // Those that have no room are not the ones that are nearly full.
+        rows.sort_by(|one, other| other.fullness.total_cmp(&one.fullness));
+        rows.truncate(MOST_STREAMS);
+        rows.sort_by(|one, other| one.name.cmp(&other.name));
     }
+    Streams { rows, omitted, as_of: as_of.map(Moment::of), none: "There is no stream." }
 }
 
 fn stream_row(stream: &StreamDetail) -> Stream {
@@ -91,6 +96,8 @@ fn stream_row(stream: &StreamDetail) -> Stream {
         ("bytes", bytes, number(config, "max_bytes"), figures::bytes),
         ("consumers", number(state, "consumer_count"), number(config, "max_consumers"), figures::count),
     ];
+    let shares = limits.iter().filter(|(_, _, most, _)| *most > 0.0).map(|(_, used, most, _)| used / most);
+    let fullness = shares.fold(0.0, f64::max);
     let usage = |(limit, used, most, text): (&'static str, f64, f64, fn(f64) -> String)| {
         // Without a limit it is -1, or 0.
         (most > 0.0).then(|| Usage {
@@ -109,6 +116,7 @@ fn stream_row(stream: &StreamDetail) -> Stream {
         messages: figures::count(messages),
         bytes: figures::bytes(bytes),
         limits: limits.into_iter().filter_map(usage).collect(),
+        fullness,
     }
 }
 

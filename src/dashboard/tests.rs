@@ -150,6 +150,21 @@ fn tables_put_first_what_is_behind_and_escape_what_others_have_named() {
 }
 
 #[test]
+fn of_many_streams_the_fullest_are_shown() {
+    let mut broker = Fixture::new();
+    let stream =
+        |at: u32| json!({ "name": format!("S{at:03}"), "config": { "max_msgs": 1000 }, "state": { "messages": at } });
+    let streams: Vec<_> = (0..500).map(stream).collect();
+    broker.jsz =
+        serde_json::from_value(json!({ "account_details": [{ "name": "$G", "stream_detail": streams }] })).unwrap();
+    let streams = broker.view().streams;
+    assert_eq!((streams.rows.len(), streams.omitted), (50, 450));
+    let names: Vec<_> = streams.rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!((names[0], names[49]), ("S450", "S499"));
+    assert!(names.is_sorted());
+}
+
+#[test]
 fn open_alerts_stand_below_the_headline() {
     let mut broker = Fixture::new();
     let page = |broker: &Fixture| Pages::new().unwrap().page(Some(&broker.view())).unwrap();
