@@ -157,6 +157,7 @@ impl Dashboard {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             // Proxies shall not collect it.
             (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
         ];
@@ -201,9 +202,11 @@ impl Shared {
         let observed = (self.sources.observe)().await;
         let (status, settings) = (self.sources.status.borrow().clone(), self.sources.settings.borrow().clone());
         let now = SystemTime::now();
-        let store = Store::of(observed.jsz.as_deref(), observed.disk_free);
+        // While nats-server shows nothing the store is what it was.
+        let jsz = self.last_jsz(&observed, now);
+        let store = Store::of(jsz.as_ref().map(|(_, jsz)| &**jsz), observed.disk_free);
         let past = (self.sources.past)(store.most());
-        let (rates, is_silent, jsz) = self.remember(&observed, &past, status.generation.is_some(), now);
+        let (rates, is_silent) = self.remember(&observed, &past, status.generation.is_some(), now);
         let alerts = (self.sources.alerts)();
         let view = View::of(&Known {
             status: &status,
@@ -224,20 +227,20 @@ impl Shared {
         (view, past)
     }
 
-    fn remember(
-        &self,
-        observed: &Observed,
-        past: &Past,
-        is_running: bool,
-        now: SystemTime,
-    ) -> (Rates, bool, Option<(SystemTime, Arc<Jsz>)>) {
+    /// What JetStream was last seen to hold, and when.
+    fn last_jsz(&self, observed: &Observed, now: SystemTime) -> Option<(SystemTime, Arc<Jsz>)> {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.silent = if observed.is_up || !is_running { 0 } else { memory.silent.saturating_add(1) };
         if let Some(jsz) = &observed.jsz {
             memory.jsz = Some((now, jsz.clone()));
         }
+        memory.jsz.clone()
+    }
+
+    fn remember(&self, observed: &Observed, past: &Past, is_running: bool, now: SystemTime) -> (Rates, bool) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.silent = if observed.is_up || !is_running { 0 } else { memory.silent.saturating_add(1) };
         let rates = memory.counts.rates(view::counts(&observed.families, observed.varz.as_deref(), now), past);
-        (rates, memory.silent >= SILENT, memory.jsz.clone())
+        (rates, memory.silent >= SILENT)
     }
 
     async fn sample(&self) -> Result<Sample, tera::Error> {

@@ -209,25 +209,49 @@ fn only_what_has_changed_is_sent() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn nobody_asks_nats_server_for_a_dashboard_that_is_not_open() {
-    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let counting = asked.clone();
-    let (_status, seen) = watch::channel(Arc::new(status(Verdict::Healthy)));
-    let settings = Settings::load(&[], &[]).unwrap().settings;
-    let (_settings, in_force) = watch::channel(Arc::new(settings));
-    let (dashboard, sampler) = Dashboard::new(Sources {
+/// A dashboard that learns that, with the senders that it listens to.
+fn dashboard(
+    observe: impl Fn() -> Observed + Send + Sync + 'static,
+) -> (Dashboard, Sampler, watch::Sender<Arc<BrokerStatus>>, watch::Sender<Arc<Settings>>) {
+    let (sends_status, seen) = watch::channel(Arc::new(status(Verdict::Healthy)));
+    let (sends_settings, in_force) = watch::channel(Arc::new(Settings::load(&[], &[]).unwrap().settings));
+    let sources = Sources {
         status: seen,
         settings: in_force,
         observe: Arc::new(move || {
-            counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            Box::pin(async { Observed::default() })
+            let observed = observe();
+            Box::pin(async { observed })
         }),
         past: Arc::new(|_| Past::default()),
         alerts: Arc::new(Vec::new),
         shutdown: CancellationToken::new(),
-    })
-    .unwrap();
+    };
+    let (dashboard, sampler) = Dashboard::new(sources).unwrap();
+    (dashboard, sampler, sends_status, sends_settings)
+}
+
+#[tokio::test]
+async fn a_server_that_shows_nothing_leaves_the_store_as_it_was() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let observe = move || {
+        let is_first = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0;
+        Observed { disk_free: Some(300), jsz: is_first.then(|| Arc::new(jsz())), ..Observed::default() }
+    };
+    let (dashboard, ..) = dashboard(observe);
+    for _ in 0..2 {
+        let text = dashboard.0.view().await.0.headline.store.text;
+        assert!(text.starts_with("300 B left on the disk"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_nats_server_for_a_dashboard_that_is_not_open() {
+    let asked = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counting = asked.clone();
+    let (dashboard, sampler, _status, _settings) = dashboard(move || {
+        counting.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Observed::default()
+    });
     tokio::spawn(sampler.run());
     let so_far = || asked.load(std::sync::atomic::Ordering::Relaxed);
     sleep(PERIOD * 10).await;
