@@ -10,9 +10,10 @@ use crate::alerts::Alert;
 use crate::dashboard::{Moment, Observed, OpenAlert, Past, Row};
 use crate::metrics::{self, Metrics, Observation};
 
-/// Rows of the history in an hour, and between two of a day.
+/// Rows of the history in an hour.
 const HOUR: usize = 360;
-const DAY_STEP: usize = 60;
+/// Seconds between two points of a day.
+const DAY_STEP: f64 = 600.0;
 
 pub fn observe(metrics: Metrics) -> Arc<dyn Fn() -> BoxFuture<'static, Observed> + Send + Sync> {
     Arc::new(move || {
@@ -32,10 +33,19 @@ pub fn past(metrics: Metrics) -> Arc<dyn Fn(Option<f64>) -> Past + Send + Sync> 
             let hour = rows.len().saturating_sub(HOUR);
             Past {
                 hour: history.rows().skip(hour).map(row).collect(),
-                day: history.rows().step_by(DAY_STEP).map(row).collect(),
+                day: first_of_each_step(history.rows()).map(row).collect(),
                 full_in: most.and_then(|most| history.store_full_in(most)),
             }
         })
+    })
+}
+
+/// The first row of each step of the clock, so that points stay where they are while the oldest rows go.
+fn first_of_each_step<'a>(rows: impl Iterator<Item = &'a metrics::Row>) -> impl Iterator<Item = &'a metrics::Row> {
+    let mut last = None;
+    rows.filter(move |row| {
+        let step = (row.at / DAY_STEP).floor();
+        last.replace(step) != Some(step)
     })
 }
 
@@ -58,5 +68,20 @@ fn row(row: &metrics::Row) -> Row {
         out_msgs: row.out_msgs,
         store_bytes: row.store_bytes,
         families: row.families,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_of_the_day_stay_where_they_are_while_the_oldest_rows_go() {
+        let rows: Vec<_> =
+            (0..8700).map(|at| metrics::Row { at: f64::from(at) * 10.0, ..Default::default() }).collect();
+        let points = |rows: &[metrics::Row]| first_of_each_step(rows.iter()).map(|row| row.at).collect::<Vec<_>>();
+        let (before, after) = (points(&rows[..8640]), points(&rows[7..8647]));
+        assert_eq!(before.len(), 144);
+        assert_eq!(before[1..], after[1..144], "only the ends move");
     }
 }
