@@ -4,9 +4,12 @@
 "use strict";
 (() => {
   const KEY = "unified-nats-authorization";
+  const RENEWED_KEY = "unified-nats-renewed";
   // The stream has a sign of life every five seconds.
   const SILENCE_MS = 12000;
   const LONGEST_WAIT_MS = 5000;
+  // Between two looks of a tab that nobody sees.
+  const UNSEEN_WAIT_MS = 30000;
   const page = document.documentElement;
   const by = (id) => document.getElementById(id);
   const [connection, login, data, locked] = ["connection", "login", "data", "locked"].map(by);
@@ -22,6 +25,14 @@
     try {
       if (value === null) sessionStorage.removeItem(KEY); else sessionStorage.setItem(KEY, value);
     } catch { /* It lasts as long as the page then. */ }
+  };
+  // Once for each version: behind what balances loads page and events may come from different brokers.
+  const renew = (version) => {
+    try {
+      if (sessionStorage.getItem(RENEWED_KEY) === version) return;
+      sessionStorage.setItem(RENEWED_KEY, version);
+      location.reload();
+    } catch { /* Somebody reloads it. */ }
   };
   const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
@@ -70,17 +81,26 @@
 
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
   const numbers = (values) => values.map((value) => compact.format(value));
-  const bytes = (values) => values.map((value) => `${compact.format(value)}B`);
+  // As the program says them: in powers of 1024.
+  const BYTE_STEPS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  const POWERS_OF_TWO = Array.from({ length: 50 }, (_, at) => 2 ** at);
+  const bytes = (values) => values.map((value) => {
+    let step = 0;
+    for (; value >= 1023.5 && step + 1 < BYTE_STEPS.length; step += 1) value /= 1024;
+    return `${compact.format(value)} ${BYTE_STEPS[step]}`;
+  });
 
   function chart(place, lines, format) {
     const colour = (name) => getComputedStyle(page).getPropertyValue(name).trim();
     const axis = { stroke: colour("--hint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-    const times = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+    const times = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: "UTC" });
     const time = (at) => (at === null || at === undefined ? "–" : times.format(new Date(at * 1000)));
     const serie = ([label, name]) => ({ label, stroke: colour(name), width: 1.5, spanGaps: false,
       value: (_, value) => (value === null || value === undefined ? "–" : format([value])[0]) });
     return new uPlot({
       width: place.clientWidth, height: 170, cursor: { drag: { x: false, y: false } }, legend: { show: true },
+      // In UTC, as all times of the page.
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       scales: {
         // uPlot would give a day to a chart of one point.
         x: { range: (plot, least, most) => {
@@ -89,7 +109,7 @@
         } },
         y: { range: (_, least, most) => [0, Math.max(most || 0, 1) * 1.1] },
       },
-      axes: [{ ...axis, space: 70, values: (_, values) => values.map(time) }, { ...axis, size: 56, values: (_, values) => format(values) }],
+      axes: [{ ...axis, space: 70, values: (_, values) => values.map(time) }, { ...axis, size: 64, values: (_, values) => format(values), ...(format === bytes && { incrs: POWERS_OF_TWO }) }],
       series: [{ label: "Time", value: (_, at) => time(at) }, ...lines.map(serie)],
     }, lines.map(() => []).concat([[]]), place);
   }
@@ -129,6 +149,19 @@
     if (charts !== null) { makeCharts(); draw(charts.last); }
   });
 
+  // ---- who sees it ----
+
+  // Over HTTP/1.1 a browser has six connections to a broker for all its tabs, so that a tab that nobody sees
+  // holds none: it looks now and then, for its title.
+  const isSeen = () => document.visibilityState !== "hidden";
+  let wake = () => {};
+  let rest = () => {};
+  const wait = (ms) => new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    wake = () => { clearTimeout(timer); resolve(); };
+  });
+  document.addEventListener("visibilitychange", () => { if (isSeen()) wake(); else rest(); });
+
   // ---- the stream ----
 
   function take(block) {
@@ -138,17 +171,20 @@
       if (line.startsWith("event: ")) kind = line.slice(7);
       else if (line.startsWith("data: ")) lines.push(line.slice(6));
     }
-    if (lines.length === 0) return;
+    if (lines.length === 0) return null;
     const value = JSON.parse(lines.join("\n"));
-    if (kind === "begin" && value.version !== page.dataset.version) location.reload();
+    if (kind === "begin" && value.version !== page.dataset.version) renew(value.version);
     else if (kind === "sections") put(value);
     else if (kind === "charts") draw(value);
+    return kind;
   }
 
   // Reads one stream to its end. Gives what stands in the way where somebody has to show something.
   async function follow() {
     const stop = new AbortController();
     let watchdog = setTimeout(() => stop.abort(), SILENCE_MS);
+    let [isPut, isResting] = [false, false];
+    rest = () => { if (isPut) { isResting = true; stop.abort(); } };
     const alive = () => { clearTimeout(watchdog); watchdog = setTimeout(() => stop.abort(), SILENCE_MS); };
     try {
       // Without credentials, so that the browser does not ask with a window of its own.
@@ -167,17 +203,20 @@
         alive();
         text += decoder.decode(value, { stream: true });
         for (let end = text.indexOf("\n\n"); end >= 0; end = text.indexOf("\n\n")) {
-          take(text.slice(0, end));
+          if (take(text.slice(0, end)) === "sections") isPut = true;
           text = text.slice(end + 2);
         }
+        if (isPut && !isSeen()) return { isResting: true };
       }
+    } catch (error) {
+      if (isResting) return { isResting };
+      throw error;
     } finally {
+      rest = () => {};
       clearTimeout(watchdog);
       stop.abort();
     }
   }
-
-  const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
   async function run() {
     // Whoever shows nothing where something is asked for is asked, without a request that fails first.
@@ -186,6 +225,12 @@
     for (;;) {
       try {
         const end = await follow();
+        if (end.isResting) {
+          await wait(UNSEEN_WAIT_MS);
+          if (isSeen()) say("Connecting…", false);
+          pause = 500;
+          continue;
+        }
         if (end.refused !== undefined) {
           remember(null);
           await ask(end.refused ? "That is not let in. Try again." : "");
@@ -193,7 +238,7 @@
         }
         pause = 500;
       } catch { /* It is tried again. */ }
-      const since = lastData === null ? "" : `; this is as of ${lastData.toLocaleTimeString()}`;
+      const since = lastData === null ? "" : `; this is as of ${lastData.toISOString().slice(11, 19)} UTC`;
       say(`✕ No connection to the broker${since}. Trying again…`, true);
       document.title = "✕ no connection – unified-nats";
       page.dataset.tone = "bad";

@@ -1,10 +1,12 @@
 //! The page and its parts as HTML. Texts of others are escaped by the templates.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tera::{Context, Tera};
 
+use super::known::Moment;
 use super::view::View;
 
 /// The parts of the page that change, by the id of the element that holds them.
@@ -38,6 +40,7 @@ struct Whole<'a> {
 struct Sections<'a> {
     title: String,
     tone: super::known::Tone,
+    made: Moment,
     headline: &'a str,
     alerts: &'a str,
     facts: &'a str,
@@ -79,6 +82,7 @@ impl Pages {
         let sections = Sections {
             title: title(view),
             tone: view.headline.tone,
+            made: Moment::of(SystemTime::now()),
             headline: of("headline"),
             alerts: of("alerts"),
             facts: of("facts"),

@@ -111,7 +111,83 @@ const tests = {
     same((await text(page, "#headline")).includes("The broker is well"), true, "the verdict");
     same(await page.locator("#families tbody th").allInnerTexts(), FAMILIES, "the families");
     same((await text(page, "#streams")).includes("MARKET_DATA"), true, "the stream");
+    same(/^As of \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$/.test(await text(page, "#connection")), true, "when it was so");
     await page.context().close();
+  },
+
+  async "leaves connections to the tabs that are seen"({ browser, broker }) {
+    const context = await browser.newContext();
+    const unseen = () => {
+      globalThis.isSeen = false;
+      Object.defineProperty(document, "visibilityState", { get: () => (globalThis.isSeen ? "visible" : "hidden") });
+    };
+    const tabs = [];
+    // A browser has six connections for them all.
+    for (let at = 0; at < 12; at += 1) {
+      const tab = await context.newPage();
+      await tab.addInitScript(unseen);
+      await tab.goto(broker.url);
+      await until(`tab ${at} has a title`, async () => (await tab.title()).startsWith("✓"));
+      await isLive(tab);
+      tabs.push(tab);
+    }
+    const seen = (tab, isSeen) => tab.evaluate((value) => {
+      globalThis.isSeen = value;
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, isSeen);
+    const client = await connect({ servers: broker.nats });
+    try {
+      // Whoever is seen follows, one after the other.
+      for (const [at, tab] of tabs.entries()) {
+        await seen(tab, true);
+        const subject = FAMILIES[at % 2 === 0 ? 1 : 0];
+        const row = `#families tr[data-family="${subject}"]`;
+        const before = await text(tab, row);
+        await until(`tab ${at} follows`, async () => {
+          client.publish(`${subject}-data.binance.spot.BTCUSDT`, "{}");
+          return (await text(tab, row)) !== before;
+        });
+        await seen(tab, false);
+      }
+    } finally {
+      await client.close();
+      await context.close();
+    }
+  },
+
+  async "shows what others have named as they have"({ browser, broker }) {
+    const names = ["<b\"'&quot;", "L".repeat(255), "עברית\u202eEDCBA", "esc\u001b[31m"];
+    const client = await connect({ servers: broker.nats });
+    const ask = async (subject, body) => JSON.parse(new TextDecoder().decode(
+      (await client.request(subject, JSON.stringify(body), { timeout: PATIENCE_MS })).data));
+    const made = [];
+    try {
+      for (const [at, name] of names.entries()) {
+        const config = { name, subjects: [`named-${at}.>`], description: "<img src=x onerror=alert(1)>", max_msgs: 1 };
+        const answer = await ask(`$JS.API.STREAM.CREATE.${name}`, config);
+        if (answer.error) throw new Error(JSON.stringify(answer.error));
+        made.push(name);
+      }
+      for (const width of [1440, 390]) {
+        const page = await open(browser, { viewport: { width, height: 900 } }, broker.url);
+        await isLive(page);
+        const shown = async () => page.locator("#streams tbody th").allTextContents();
+        const found = await until("they are shown", async () => {
+          const all = await shown();
+          return names.every((name) => all.includes(name)) && all;
+        });
+        same(found.length, names.length + 1, "streams");
+        const overflow = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+        same(overflow <= 0, true, `it is ${overflow} px too wide`);
+        same(await page.locator("#data img, #data script, #data b").count(), 0, "elements of others");
+        same(page.problems, [], "errors");
+        await page.screenshot({ path: join(screenshots, `named-${width}.png`), fullPage: true });
+        await page.context().close();
+      }
+    } finally {
+      for (const name of made) await ask(`$JS.API.STREAM.DELETE.${name}`, {});
+      await client.close();
+    }
   },
 
   async "moves while somebody publishes"({ browser, broker }) {
