@@ -2,13 +2,13 @@
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex};
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use serde_json::json;
 
@@ -25,11 +25,16 @@ struct InTerminal {
 
 impl InTerminal {
     fn start(broker: &Broker, arguments: &[&str]) -> Self {
+        Self::start_with(broker.command(arguments))
+    }
+
+    fn start_with(mut command: std::process::Command) -> Self {
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).unwrap();
         let before = tcgetattr(pty.slave.as_fd()).unwrap();
         let end = || pty.slave.try_clone().unwrap();
-        let child = broker.command(arguments).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        // In a group of its own, as a shell starts it.
+        let child = command.stdin(end()).stdout(end()).stderr(end()).process_group(0).spawn().unwrap();
         let master = std::fs::File::from(pty.master);
         let written = Arc::new(Mutex::new(vec![]));
         let (mut reading, heard) = (master.try_clone().unwrap(), written.clone());
@@ -79,6 +84,31 @@ impl InTerminal {
 
     fn wait_for_text(&self, text: &str) {
         wait_for(text, || self.screen().contains(text).then_some(()));
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    fn wait_until_stopped(&self) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        wait_for("it is stopped", || {
+            let stat = std::fs::read_to_string(&stat).unwrap();
+            stat.rsplit(')').next().unwrap().trim_start().starts_with('T').then_some(())
+        });
+    }
+
+    fn is_ours(&self) -> bool {
+        !tcgetattr(self.slave.as_fd()).unwrap().local_flags.contains(LocalFlags::ECHO)
+    }
+
+    /// Waits until it has the terminal and has drawn since the last `earlier` bytes.
+    fn wait_until_drawn_after(&self, earlier: usize) {
+        wait_for("it is drawn again", || {
+            let later = String::from_utf8_lossy(&self.written.lock().unwrap()[earlier..]).into_owned();
+            let entered = later.find("\u{1b}[?1049h")?;
+            (self.is_ours() && later[entered..].contains("MARKET_DATA")).then_some(())
+        });
     }
 
     fn type_in(&mut self, keys: &[u8]) {
@@ -150,6 +180,60 @@ fn ctrl_c_and_signals_give_the_terminal_back() {
         kill(Pid::from_raw(top.child.id() as i32), signal).unwrap();
         assert_eq!(top.ended().signal(), Some(signal as i32));
     }
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
+    let mut broker = Broker::new();
+    broker.start();
+    let mut top = InTerminal::start(&broker, &["top"]);
+    top.wait_for_text("MARKET_DATA");
+    top.type_in(b"\x1a");
+    top.wait_until_stopped();
+    assert!(!top.is_ours());
+    wait_for("the picture is gone", || {
+        let text = top.text();
+        (text.rfind("\u{1b}[?1049l") > text.rfind("\u{1b}[?1049h")).then_some(())
+    });
+    let earlier = top.written.lock().unwrap().len();
+    top.signal(Signal::SIGCONT);
+    top.wait_until_drawn_after(earlier);
+    // A shell sets the terminal as it likes it when others stop what it runs.
+    top.signal(Signal::SIGSTOP);
+    top.wait_until_stopped();
+    tcsetattr(top.slave.as_fd(), SetArg::TCSANOW, &top.before).unwrap();
+    let earlier = top.written.lock().unwrap().len();
+    top.signal(Signal::SIGCONT);
+    top.wait_until_drawn_after(earlier);
+    top.type_in(b"q");
+    assert_eq!(top.ended().code(), Some(0));
+}
+
+#[test]
+fn terminals_that_can_less_are_given_less() {
+    let mut broker = Broker::new();
+    broker.start();
+    let started = |name: &str, value: Option<&str>| {
+        let mut command = broker.command(&["top"]);
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+        InTerminal::start_with(command)
+    };
+    let has_colours = |text: &str| text.contains("\u{1b}[38;5;") || text.contains(";38;5;");
+    for (name, value, is_coloured) in [("NO_COLOR", Some("1"), false), ("TERM", None, true)] {
+        let mut top = started(name, value);
+        top.wait_for_text("ready for");
+        assert_eq!(has_colours(&top.text()), is_coloured, "{name} {:?}", top.text());
+        top.type_in(b"q");
+        assert_eq!(top.ended().code(), Some(0));
+    }
+    let mut dumb = started("TERM", Some("dumb"));
+    let status = wait_for("it ends", || dumb.child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(64));
+    wait_for("it says why", || dumb.text().contains("TERM=dumb").then_some(()));
+    assert!(!dumb.text().contains('\u{1b}'), "{}", dumb.text());
 }
 
 #[test]

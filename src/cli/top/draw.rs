@@ -15,6 +15,10 @@ const PROBLEMS: usize = 6;
 const FAMILIES: u16 = 9;
 /// How wide the table of families is.
 const FAMILIES_WIDE: u16 = 48;
+/// A terminal with fewer columns shows no events, and fewer columns of families.
+const NARROW: u16 = 60;
+/// One with fewer lines shows the state, what is wrong, and families.
+const LOW: u16 = 20;
 /// Lines that say how the broker, its server and its store are.
 const HEAD: u16 = 4;
 /// Consumers that are late for longer than that stand out, in seconds.
@@ -61,28 +65,37 @@ fn share(lines: u16, first: u16, second: u16) -> u16 {
 
 /// Draws the picture into that area of the buffer. `help` is the last line, where there is one.
 pub fn draw(picture: &Picture, help: Option<&str>, area: Rect, buffer: &mut Buffer) {
-    let problems = problem_lines(&picture.problems, area.width);
-    let fixed = HEAD + problems.len() as u16 + FAMILIES + 3 + u16::from(help.is_some());
+    // What is small has room for the state, for what is wrong, and for the families.
+    let is_low = area.height < LOW;
+    let mut problems = problem_lines(&picture.problems, area.width);
+    if is_low {
+        problems.truncate(usize::from(area.height / 3));
+    }
+    let trouble = problems.len() as u16;
+    let (lines, gap, help) = if is_low { (1, 0, None) } else { (HEAD, 1, help) };
+    let fixed = lines + trouble + FAMILIES + 3 * gap + u16::from(help.is_some());
+    let families = FAMILIES.min(area.height.saturating_sub(lines + trouble));
     let [streams, consumers] = [picture.streams.len(), picture.consumers.len()].map(lines_of);
     let streams = share(area.height.saturating_sub(fixed), streams, consumers);
     let [head, trouble, _, upper, _, streams, _, consumers, last] = Layout::vertical([
-        Constraint::Length(HEAD),
-        Constraint::Length(problems.len() as u16),
-        Constraint::Length(1),
-        Constraint::Length(FAMILIES),
-        Constraint::Length(1),
+        Constraint::Length(lines),
+        Constraint::Length(trouble),
+        Constraint::Length(gap),
+        Constraint::Length(families),
+        Constraint::Length(gap),
         Constraint::Length(streams),
-        Constraint::Length(1),
+        Constraint::Length(gap),
         Constraint::Fill(1),
         Constraint::Length(u16::from(help.is_some())),
     ])
     .areas(area);
-    Paragraph::new(vec![title(picture), traffic(picture), process(picture), store(picture)]).render(head, buffer);
+    Paragraph::new(vec![title(picture, area.width), traffic(picture), process(picture), store(picture)])
+        .render(head, buffer);
     let lines: Vec<_> = problems.into_iter().map(|line| Line::from(line).red()).collect();
     Paragraph::new(lines).render(trouble, buffer);
+    let [wide, between] = if area.width < NARROW { [area.width, 0] } else { [FAMILIES_WIDE, 2] };
     let [families, _, events] =
-        Layout::horizontal([Constraint::Length(FAMILIES_WIDE), Constraint::Length(2), Constraint::Fill(1)])
-            .areas(upper);
+        Layout::horizontal([Constraint::Length(wide), Constraint::Length(between), Constraint::Fill(1)]).areas(upper);
     draw_families(&picture.families, families, buffer);
     draw_events(&picture.events, events, buffer);
     draw_streams(&picture.streams, streams, buffer);
@@ -110,7 +123,7 @@ fn joined(parts: impl IntoIterator<Item = Option<String>>) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
 }
 
-fn title(picture: &Picture) -> Line<'static> {
+fn title(picture: &Picture, width: u16) -> Line<'static> {
     let by = picture.restarts_by.iter().map(|(reason, times)| format!("{reason} {}", count(*times)));
     let by = by.collect::<Vec<_>>().join(", ");
     let restarts = picture.restarts.map(|restarts| match by.is_empty() {
@@ -122,8 +135,9 @@ fn title(picture: &Picture) -> Line<'static> {
         part("restarts", restarts),
         picture.restarts_left.map(|left| format!("{} left", count(left))),
     ]);
+    let name = if width < NARROW { String::new() } else { format!("unified-nats {}   ", picture.version) };
     Line::from(vec![
-        Span::from(format!("unified-nats {}   ", picture.version)).bold(),
+        Span::from(name).bold(),
         Span::styled(picture.state.clone(), style_of(picture.mood)),
         Span::from(format!(" {rest}")),
     ])
@@ -190,19 +204,27 @@ fn draw_table(columns: &[Column], mut rows: Vec<Row<'static>>, none: &str, area:
 }
 
 fn draw_families(families: &[Family], area: Rect, buffer: &mut Buffer) {
-    let columns: [Column; 4] = [
+    let all: [Column; 4] = [
         ("family", Constraint::Fill(1), false),
         ("rate", Constraint::Length(9), true),
         ("messages", Constraint::Length(9), true),
         ("last", Constraint::Length(9), true),
     ];
+    // The name and how long ago the last one came say most.
+    let shown: &[usize] = match area.width {
+        0..28 => &[0, 3],
+        28..FAMILIES_WIDE => &[0, 1, 3],
+        _ => &[0, 1, 2, 3],
+    };
+    let columns: Vec<_> = shown.iter().map(|at| all[*at]).collect();
     let row = |family: &Family| {
-        Row::new([
+        let cells = [
             Cell::from(family.name),
             right(rate(family.rate)),
             right(family.messages.map_or("–".into(), count)),
             right(family.age.map_or("–".into(), span)),
-        ])
+        ];
+        Row::new(shown.iter().map(|at| cells[*at].clone()))
     };
     draw_table(&columns, families.iter().map(row).collect(), "", area, buffer);
 }

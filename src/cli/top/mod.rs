@@ -50,6 +50,14 @@ pub fn top(flags: &Flags, arguments: &Top) -> Code {
         );
         return Code::Usage;
     }
+    // Without TERM, as under some `docker exec -it`, there is a terminal all the same.
+    if !arguments.once && std::env::var_os("TERM").is_some_and(|name| name == "dumb") {
+        eprintln!(
+            "cannot watch the broker: a terminal with TERM=dumb only takes lines; print one picture with \
+             `unified-nats top --once`"
+        );
+        return Code::Usage;
+    }
     let source =
         Source { client: ApiClient::new(&settings, arguments.timeout), settings: &settings, started: Instant::now() };
     block_on(async {
@@ -156,6 +164,14 @@ async fn show_until_ended(source: &Source<'_>, screen: &mut Screen) -> std::io::
         while !is_answered || asked.elapsed() < PERIOD {
             match screen.wish()? {
                 Some(Wish::Redraw) => screen.draw(&picture)?,
+                Some(Wish::Suspend) => {
+                    screen.suspend()?;
+                    screen.draw(&picture)?;
+                }
+                Some(Wish::Resume) => {
+                    screen.take_again()?;
+                    screen.draw(&picture)?;
+                }
                 Some(wish) => return Ok(wish),
                 None => {}
             }

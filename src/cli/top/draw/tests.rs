@@ -78,6 +78,12 @@ fn a_picture_fits_a_small_terminal() {
 }
 
 #[test]
+fn a_tiny_terminal_shows_the_state_what_is_wrong_and_families() {
+    insta::assert_snapshot!(drawn(&picture(), 20, 5).backend());
+    insta::assert_snapshot!(drawn(&picture(), 40, 12).backend());
+}
+
+#[test]
 fn nothing_is_known_at_first() {
     let picture = Picture {
         state: "no answer".into(),
