@@ -110,6 +110,10 @@ struct Memory {
 
 /// What all open dashboards are sent.
 struct Sample {
+    /// One more than that of the sample before.
+    number: u64,
+    /// The events for those who have the sample before, or have none where there is none. Made once for all.
+    news: Bytes,
     title: String,
     tone: Tone,
     sections: Vec<Section>,
@@ -243,15 +247,20 @@ impl Shared {
         (rates, memory.silent >= SILENT)
     }
 
-    async fn sample(&self) -> Result<Sample, tera::Error> {
+    /// What follows on that sample.
+    async fn sample(&self, before: Option<&Sample>) -> Result<Sample, tera::Error> {
         let (view, past) = self.view().await;
         let charts = serde_json::to_string(&past.charts()).unwrap_or_default();
-        Ok(Sample {
+        let mut sample = Sample {
             title: page::title(&view),
             tone: view.headline.tone,
             sections: self.pages.sections(&view)?,
             charts: charts.into(),
-        })
+            number: before.map_or(0, |before| before.number + 1),
+            news: Bytes::new(),
+        };
+        sample.news = difference(before, &sample).into();
+        Ok(sample)
     }
 }
 
@@ -267,7 +276,8 @@ impl Sampler {
                 shared.wanted.notified().await;
             }
             status.mark_unchanged();
-            match shared.sample().await {
+            let before = shared.samples.borrow().clone();
+            match shared.sample(before.as_deref()).await {
                 Ok(sample) => _ = shared.samples.send_replace(Some(Arc::new(sample))),
                 Err(error) => tracing::error!("cannot lay out the dashboard: {}", in_one_line(&error)),
             }
@@ -303,8 +313,11 @@ fn events(samples: watch::Receiver<Option<Arc<Sample>>>, shutdown: CancellationT
             }
             sample = next(&mut samples) => {
                 let sample = sample?;
-                let text = difference(sent.as_deref(), &sample);
-                Some((Bytes::from(text), (samples, Some(sample), shutdown, false, false)))
+                let text = match sent.as_deref().map_or(Some(0), |sent| sent.number.checked_add(1)) {
+                    Some(next) if next == sample.number => sample.news.clone(),
+                    _ => Bytes::from(difference(sent.as_deref(), &sample)),
+                };
+                Some((text, (samples, Some(sample), shutdown, false, false)))
             }
             () = sleep(KEEP_ALIVE) => {
                 Some((Bytes::from_static(b": keep-alive\n\n"), (samples, sent, shutdown, false, false)))

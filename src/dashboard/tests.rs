@@ -199,6 +199,8 @@ fn only_what_has_changed_is_sent() {
         tone: Tone::Good,
         sections: vec![("headline", "same".into()), ("families", families.into())],
         charts: charts.into(),
+        number: 0,
+        news: Bytes::new(),
     };
     let (first, second) = (sample("1", "{}"), sample("2", "{}"));
     assert!(difference(None, &first).contains("headline") && difference(None, &first).contains("event: charts"));
@@ -264,4 +266,17 @@ async fn nobody_asks_nats_server_for_a_dashboard_that_is_not_open() {
     let before = so_far();
     sleep(PERIOD * 10).await;
     assert_eq!(so_far(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_new_is_made_once_for_all_who_watch() {
+    let (dashboard, sampler, _status, _settings) = dashboard(Observed::default);
+    tokio::spawn(sampler.run());
+    let open = || dashboard.live().into_body().into_data_stream();
+    let (mut one, mut other) = (open(), open());
+    for round in 0..4 {
+        let (one, other) = (one.next().await.unwrap().unwrap(), other.next().await.unwrap().unwrap());
+        assert_eq!(one, other);
+        assert!(round == 0 || one.as_ptr() == other.as_ptr(), "made twice in round {round}");
+    }
 }
