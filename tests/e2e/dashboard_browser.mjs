@@ -156,7 +156,7 @@ const tests = {
   },
 
   async "shows what others have named as they have"({ browser, broker }) {
-    const names = ["<b\"'&quot;", "L".repeat(255), "עברית\u202eEDCBA", "esc\u001b[31m"];
+    const names = ["<b\"'&quot;", "L".repeat(200), "עברית\u202eEDCBA", "esc\u001b[31m"];
     const client = await connect({ servers: broker.nats });
     const ask = async (subject, body) => JSON.parse(new TextDecoder().decode(
       (await client.request(subject, JSON.stringify(body), { timeout: PATIENCE_MS })).data));
@@ -185,7 +185,10 @@ const tests = {
         await page.context().close();
       }
     } finally {
-      for (const name of made) await ask(`$JS.API.STREAM.DELETE.${name}`, {});
+      for (const name of made) {
+        const answer = await ask(`$JS.API.STREAM.DELETE.${name}`, {});
+        if (answer.error) console.log(`cannot delete ${name}: ${JSON.stringify(answer.error)}`);
+      }
       await client.close();
     }
   },
