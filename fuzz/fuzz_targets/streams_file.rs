@@ -20,7 +20,12 @@ fuzz_target!(|input: &str| {
     let mut existing = Existing { version: (2, 15), ..Existing::default() };
     for stream in plan(&desired, &existing).streams {
         let Action::Create(config) = stream.action else { continue };
-        existing.streams.push(StreamInfo { config, state: StreamState::default(), created: String::new() });
+        existing.streams.push(StreamInfo {
+            config,
+            state: StreamState::default(),
+            created: String::new(),
+            cluster: None,
+        });
         let consumers = stream.consumers.into_iter().filter_map(|consumer| match consumer.action {
             ConsumerAction::Create(config) => {
                 Some(ConsumerInfo { name: consumer.name, config, state: serde_json::Map::new() })
