@@ -277,8 +277,9 @@ impl Collector {
     async fn observe(&mut self) {
         self.counting.count().await;
         let Some(monitor) = self.monitor() else { return };
-        let (varz, jsz) = tokio::join!(read(&monitor, "/varz"), read(&monitor, "/jsz?streams=true"));
-        let (Some(varz), Some(jsz)) = (varz, jsz) else { return };
+        // One after the other: nobody waits for them, and so one connection is enough.
+        let Some(varz) = read(&monitor, "/varz").await else { return };
+        let Some(jsz) = read(&monitor, "/jsz?streams=true").await else { return };
         self.remember(&varz, &jsz);
     }
 
