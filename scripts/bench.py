@@ -941,8 +941,8 @@ class Bench:
         ]
         direct, replayed = [Samples(list(side), "messages/s", 1) for side in zip(*pairs)]
         self.table.share("Replay at full speed (beside an ordered consumer)", direct, replayed, 0.7)
-        self.measure_rest_beside_readers(ours, memory)
         ours.stop()
+        self.measure_rest_readers()
 
     def measure_old_broker(self, old, port, path, body):
         try:
@@ -954,12 +954,18 @@ class Bench:
             old.kill()
             old.wait()
 
-    def measure_rest_beside_readers(self, ours, memory):
+    def measure_rest_readers(self):
+        """A server of its own: one that has served before has memory left for them."""
+        ours = Ours(self, "rest-readers")
+        ours.wipe()
+        ours.start()
+        memory = lambda: kilobytes(f"/proc/{ours.pid}/status", "RssAnon")
         before = memory()
         readers = rest_load.follow(ours.api_port, 1000)
         self.table.limit("1000 readers of one subject, memory (RssAnon)", megabytes(memory() - before), 64)
         for reader in readers:
             reader.close()
+        ours.stop()
 
     def measure_rest_load(self):
         """Probes and recovery while clients publish over HTTP as fast as they can."""
