@@ -182,12 +182,14 @@ pub fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Re
         #[serde(default)]
         description: String,
     }
-    // Looked at twice rather than taken apart twice: this is what an idle broker does all day.
-    let Envelope { error } = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
-    match error {
-        Some(Refusal { code, err_code, description }) => Ok(Err(ApiError::Refused { code, err_code, description })),
-        None => serde_json::from_slice(payload).map(Ok).map_err(|e| e.to_string()),
+    // Most hold none, and to read each answer twice is what an idle broker would do all day.
+    if memchr::memmem::find(payload, b"\"error\"").is_some() {
+        let Envelope { error } = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
+        if let Some(Refusal { code, err_code, description }) = error {
+            return Ok(Err(ApiError::Refused { code, err_code, description }));
+        }
     }
+    serde_json::from_slice(payload).map(Ok).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -199,6 +201,24 @@ mod tests {
         assert_eq!(major_minor("2.15.1"), (2, 15));
         assert_eq!(major_minor("2.12.0-RC.1"), (2, 12));
         assert_eq!(major_minor("odd"), OLDEST_SERVER);
+    }
+
+    #[test]
+    fn an_answer_is_what_it_holds_or_a_refusal() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Held {
+            seq: u64,
+        }
+        let read = |text: &str| parse_answer::<Held>(text.as_bytes());
+        for good in [r#"{"seq":7}"#, r#"{"seq":7,"error":null}"#, r#"{"seq":7,"domain":"\"error\""}"#] {
+            assert_eq!(read(good).unwrap().unwrap(), Held { seq: 7 }, "{good}");
+        }
+        for refusal in [r#"{"error":{"code":503},"seq":7}"#, r#"{"seq":7,"error":{}}"#, "{\"seq\":7, \"error\" : {}}"] {
+            assert!(read(refusal).unwrap().is_err(), "{refusal}");
+        }
+        for neither in ["", "{", r#"{"sequence":7}"#, r#"{"error":"x","seq":7}"#] {
+            assert!(read(neither).is_err(), "{neither}");
+        }
     }
 
     #[test]
