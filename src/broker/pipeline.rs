@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::client::PublishErrorKind;
 use async_nats::{StatusCode, Subscriber};
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::memory::Earlier;
@@ -32,9 +32,10 @@ pub enum Within {
 }
 
 impl Within {
-    fn deadline(self) -> Instant {
+    /// Of a message that was read then.
+    fn deadline(self, read: Instant) -> Instant {
         match self {
-            Self::Each(patience) => Instant::now() + patience,
+            Self::Each(patience) => read + patience,
             Self::Until(deadline) => deadline,
         }
     }
@@ -58,6 +59,8 @@ enum Slot<E> {
         is_examined: bool,
     },
     Done(Sent<E>),
+    /// While its answer is taken in.
+    Answered,
 }
 
 /// The connection that carries them, while it lasts.
@@ -130,7 +133,11 @@ impl Broker {
             first: 0,
             bytes: 0,
         };
-        stream::unfold(pipeline, |mut pipeline| async move { pipeline.next().await.map(|sent| (sent, pipeline)) })
+        // In a box, because it is moved with each outcome.
+        stream::unfold(
+            Box::new(pipeline),
+            |mut pipeline| async move { pipeline.next().await.map(|sent| (sent, pipeline)) },
+        )
     }
 }
 
@@ -175,10 +182,21 @@ impl<E> Pipeline<E> {
     /// What happens next: answers go before further messages, so that nothing waits longer than it must.
     async fn step(&mut self) -> Step<E> {
         let has_room = self.slots.len() < MOST && (self.bytes < MOST_BYTES || self.slots.is_empty());
+        // What is there already needs nobody who waits.
+        if let Some(lane) = &mut self.lane
+            && let Some(answer) = lane.answers.next().now_or_never()
+        {
+            return Step::Answer(answer);
+        }
+        if let Some(source) = self.source.as_mut().filter(|_| has_room)
+            && let Some(read) = source.next().now_or_never()
+        {
+            return Step::Read(read);
+        }
         let waiting = self.slots.iter().find_map(|slot| match slot {
             Slot::OnItsWay { began, deadline, is_examined: false, .. } => Some((*deadline, Some(*began + QUIET))),
             Slot::OnItsWay { deadline, is_examined: true, .. } => Some((*deadline, None)),
-            Slot::Done(_) => None,
+            Slot::Done(_) | Slot::Answered => None,
         });
         let (source, lane) = (&mut self.source, &mut self.lane);
         let read = async {
@@ -220,13 +238,20 @@ impl<E> Pipeline<E> {
     }
 
     async fn send(&mut self, message: Message) {
-        let deadline = self.within.deadline();
-        if Instant::now() >= deadline {
+        let began = Instant::now();
+        let deadline = self.within.deadline(began);
+        if began >= deadline {
             let reason = "the time for the request was over before this message was sent (API_REQUEST_TIMEOUT)";
             return self.slots.push_back(Slot::Done(Sent::Failed(Failure::NotReady(reason.into()))));
         }
-        let began = Instant::now();
-        let slot = match timeout_at(deadline, self.try_to_send(&message, deadline)).await {
+        let sent = {
+            let mut sending = std::pin::pin!(self.try_to_send(&message, deadline));
+            match sending.as_mut().now_or_never() {
+                Some(sent) => Ok(sent),
+                None => timeout_at(deadline, sending).await,
+            }
+        };
+        let slot = match sent {
             Ok(Ok(())) => {
                 self.bytes += message.payload.len();
                 Slot::OnItsWay { message, began, deadline, is_examined: false }
@@ -294,7 +319,7 @@ impl<E> Pipeline<E> {
             },
         };
         self.bytes -= message.payload.len();
-        let (message, deadline) = (message.clone(), *deadline);
+        let Slot::OnItsWay { message, deadline, .. } = std::mem::replace(slot, Slot::Answered) else { return };
         let outcome = match not_taken {
             Some(outcome) => outcome,
             None => {

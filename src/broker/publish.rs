@@ -108,7 +108,7 @@ impl Message {
     pub(super) fn is_understood(&self, session: &Session) -> Result<(), Failure> {
         let said = [
             (EXPECTED_SUBJECT, SUBJECT_SINCE, self.expects.other_subject.is_some()),
-            (TIME_TO_LIVE, TIME_TO_LIVE_SINCE, self.headers.get(TIME_TO_LIVE).is_some()),
+            (TIME_TO_LIVE, TIME_TO_LIVE_SINCE, !self.headers.is_empty() && self.headers.get(TIME_TO_LIVE).is_some()),
         ];
         if said.iter().all(|(_, _, is_said)| !is_said) {
             return Ok(());

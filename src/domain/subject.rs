@@ -62,11 +62,24 @@ impl FromStr for Subject {
         match text {
             "" => Err(SubjectError::Empty),
             _ if text.len() > LONGEST => Err(SubjectError::TooLong),
-            _ if text.chars().any(|c| c.is_whitespace() || c.is_control()) => Err(SubjectError::Character),
+            _ if !is_plain(text) && text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
+                Err(SubjectError::Character)
+            }
             _ if text.split('.').any(str::is_empty) => Err(SubjectError::EmptyToken),
             _ if text.split('.').rev().skip(1).any(|token| token == ">") => Err(SubjectError::Tail),
             _ => Ok(Self(text.to_owned())),
         }
+    }
+}
+
+/// Nearly every subject is, and that is seen in no time.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+impl From<Subject> for String {
+    fn from(subject: Subject) -> Self {
+        subject.0
     }
 }
 

@@ -5,6 +5,7 @@ mod lines;
 pub use lines::lines_of;
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -82,7 +83,7 @@ impl Outcome {
     fn of(index: usize, sent: Sent<Problem>) -> Self {
         let problem = match sent {
             Sent::Stored(stored, message) => {
-                return Self { index, what: What::Success(Published::of(stored, &message.subject)) };
+                return Self { index, what: What::Success(Published::of(stored, message.subject)) };
             }
             Sent::Failed(failure) => errors::of(failure, About::Message),
             Sent::NoMessage(problem) => problem,
@@ -153,13 +154,21 @@ async fn publish_batch(
     body::require_json(&entries.headers)?;
     let Whole(body) = body::whole(request).await?;
     let array = entries_of(&body)?;
-    let messages: Vec<_> = array.iter().enumerate().map(|(index, raw)| entries.read(index, raw.get())).collect();
+    // Read as they are sent: nats-server stores the first while the last are read.
+    let messages = array.into_iter().enumerate().map(move |(index, entry)| entries.read(index, &entry));
     if query.atomic {
-        return publish_atomically(&broker, messages, deadline).await.map(IntoResponse::into_response);
+        return publish_atomically(&broker, messages.collect(), deadline).await.map(IntoResponse::into_response);
     }
     let sent = broker.publish_all(stream::iter(messages).boxed(), Within::Until(deadline));
-    let results: Vec<Outcome> = sent.enumerate().map(|(index, sent)| Outcome::of(index, sent)).collect().await;
-    Ok(answer(results, query.results))
+    let mut outcomes = pin!(sent.enumerate().map(|(index, sent)| Outcome::of(index, sent)));
+    let (mut published, mut listed) = (0, vec![]);
+    while let Some(outcome) = outcomes.next().await {
+        published += usize::from(outcome.is_success());
+        if query.results == Results::All || !outcome.is_success() {
+            listed.push(outcome);
+        }
+    }
+    Ok(answer(published, listed))
 }
 
 /// How the entries of one request are read.
@@ -182,8 +191,8 @@ impl Entries {
         Ok(Self { headers, key, of_each })
     }
 
-    fn read(&self, index: usize, text: &str) -> Result<Message, Problem> {
-        let request: PublishRequest = body::parse_object(text.as_bytes(), Code::InvalidMessageData)?;
+    fn read(&self, index: usize, entry: &[u8]) -> Result<Message, Problem> {
+        let request: PublishRequest = body::parse_object(entry, Code::InvalidMessageData)?;
         let mut message = request.into_message(&self.of_each)?;
         if let (None, Some(key)) = (&message.msg_id, &self.key) {
             message.take_msg_id(&format!("{key}:{index}"))?;
@@ -193,7 +202,7 @@ impl Entries {
 }
 
 /// The texts of the entries of an array.
-fn entries_of(body: &Bytes) -> Result<Vec<&RawValue>, Problem> {
+fn entries_of(body: &Bytes) -> Result<Vec<Bytes>, Problem> {
     let Array { entries, others } = body::parse(body, Code::InvalidMessageData)?;
     if entries.is_empty() {
         return Err(invalid("the batch is empty"));
@@ -206,7 +215,7 @@ fn entries_of(body: &Bytes) -> Result<Vec<&RawValue>, Problem> {
         let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message);
         return Err(problem.with_details(json!({ "limit": LARGEST_ARRAY })));
     }
-    Ok(entries)
+    Ok(entries.into_iter().map(|entry| body.slice_ref(entry.get().as_bytes())).collect())
 }
 
 /// The first entries of an array; of those beyond the bound only the number is kept.
@@ -244,10 +253,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Array<'a> {
 }
 
 /// Success when all are stored, 207 when some are. When none is known to be, what is unknown counts before
-/// what is known to have failed.
-fn answer(mut results: Vec<Outcome>, listed: Results) -> Response {
+/// what is known to have failed. `results` are those that are listed, and always those that failed.
+fn answer(published: usize, results: Vec<Outcome>) -> Response {
     let failed = results.iter().filter(|outcome| !outcome.is_success()).count();
-    let published = results.len() - failed;
     let worst = results.iter().find(|outcome| outcome.status() == StatusCode::GATEWAY_TIMEOUT).or(results.first());
     if published == 0
         && let Some(worst) = worst
@@ -260,9 +268,6 @@ fn answer(mut results: Vec<Outcome>, listed: Results) -> Response {
             problem = problem.retry_after(1);
         }
         return problem.with_details(json!({ "published": 0, "failed": failed, "results": results })).into_response();
-    }
-    if listed == Results::Failed {
-        results.retain(|outcome| !outcome.is_success());
     }
     let status = if failed == 0 { StatusCode::OK } else { StatusCode::MULTI_STATUS };
     let message = format!("{published} messages published, {failed} failed");

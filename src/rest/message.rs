@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use async_nats::HeaderMap;
-use axum::http;
+use axum::http::{self, HeaderName};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -16,6 +16,11 @@ use crate::broker::{Expectations, Message, TIME_TO_LIVE};
 use crate::domain::Subject;
 use crate::http::body;
 use crate::http::envelope::{Code, Problem};
+
+// Names that are looked for in each request, read once.
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A message to be stored.
 #[derive(Deserialize, ToSchema)]
@@ -147,7 +152,7 @@ const LONGEST_ID: usize = 512;
 
 /// The idempotency key of a request, without the quotes that it may stand in.
 pub fn idempotency_key(headers: &http::HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut keys = headers.get_all("idempotency-key").iter();
+    let mut keys = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let Some(key) = keys.next() else { return Ok(None) };
     if keys.next().is_some() {
         return Err(invalid("two Idempotency-Key headers"));
@@ -232,11 +237,11 @@ impl Message {
         if let Some(key) = idempotency_key(headers)? {
             self.take_msg_id(key)?;
         }
-        for name in ["traceparent", "tracestate"] {
+        for name in [&TRACEPARENT, &TRACESTATE] {
             if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok())
-                && self.headers.get(name).is_none()
+                && self.headers.get(name.as_str()).is_none()
             {
-                self.headers.insert(name, value);
+                self.headers.insert(name.as_str(), value);
             }
         }
         match &self.expects {

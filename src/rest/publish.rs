@@ -28,9 +28,9 @@ pub struct Published {
 }
 
 impl Published {
-    pub fn of(stored: Stored, subject: &Subject) -> Self {
+    pub fn of(stored: Stored, subject: Subject) -> Self {
         let Stored { stream, sequence, duplicate } = stored;
-        Self { stream, sequence, duplicate, subject: subject.as_str().to_owned() }
+        Self { stream, sequence, duplicate, subject: subject.into() }
     }
 }
 
@@ -88,7 +88,7 @@ async fn publish_body(
     let message = request.into_message(headers)?;
     let stored = broker.publish(&message, deadline).await;
     let stored = stored.map_err(|failure| errors::of(failure, About::Message))?;
-    Ok(Published::of(stored, &message.subject))
+    Ok(Published::of(stored, message.subject))
 }
 
 /// Answers of this file, for the router.

@@ -66,7 +66,7 @@ async fn publish_raw(
     message.take_request_headers(&headers)?;
     let stored = broker.publish(&message, deadline).await;
     let stored = stored.map_err(|failure| errors::of(failure, About::Message))?;
-    Ok(Envelope::of("Message published successfully", Published::of(stored, &message.subject)))
+    Ok(Envelope::of("Message published successfully", Published::of(stored, message.subject)))
 }
 
 pub fn routes() -> OpenApiRouter<Api> {

@@ -117,7 +117,9 @@ pub fn outcomes(
     longest: usize,
     patience: Patience,
 ) -> impl Stream<Item = Outcome> + Send {
-    let read = move |(index, line): (usize, Result<String, Problem>)| line.and_then(|line| entries.read(index, &line));
+    let read = move |(index, line): (usize, Result<String, Problem>)| {
+        line.and_then(|line| entries.read(index, line.as_bytes()))
+    };
     let messages = lines(body, longest, patience).enumerate().map(read).boxed();
     let sent = broker.publish_all(messages, Within::Each(patience));
     sent.enumerate().map(|(index, sent)| Outcome::of(index, sent))
