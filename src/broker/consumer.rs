@@ -152,7 +152,9 @@ impl Consumer {
                 }
             };
             let Some(message) = message else { return Err(Broken::Lost("the subscription has ended".into())) };
-            self.heard = Instant::now();
+            if came.is_empty() {
+                self.heard = Instant::now();
+            }
             match Delivery::of(message) {
                 Delivery::Message(place, message) => {
                     if place.delivered != self.delivered + 1 {

@@ -22,14 +22,24 @@ impl Place {
     /// domain and account behind `ACK`, and maybe more at its end.
     pub fn of(reply: &str) -> Option<Self> {
         let rest = reply.strip_prefix("$JS.ACK.")?;
-        let tokens = rest.split('.').count();
-        let skipped = match tokens {
-            7 => 3,
-            9.. => 5,
+        let skipped = match rest.bytes().filter(|byte| *byte == b'.').count() {
+            6 => 3,
+            8.. => 5,
             _ => return None,
         };
-        let mut numbers = rest.split('.').skip(skipped);
-        let mut number = || numbers.next()?.parse::<u64>().ok();
+        // Byte by byte: every message that is read has one.
+        let mut bytes = rest.bytes();
+        for _ in 0..skipped {
+            bytes.find(|byte| *byte == b'.')?;
+        }
+        let mut number = || {
+            let digits = bytes.by_ref().take_while(|byte| *byte != b'.');
+            let (number, count) = digits.into_iter().try_fold((0u64, 0), |(number, count), byte| {
+                let digit = char::from(byte).to_digit(10)?;
+                Some((number.checked_mul(10)?.checked_add(digit.into())?, count + 1))
+            })?;
+            (count > 0).then_some(number)
+        };
         let (sequence, delivered, time, pending) = (number()?, number()?, number()?, number()?);
         Some(Self { sequence, delivered, time: Nanos(i64::try_from(time).ok()?), pending })
     }
@@ -91,7 +101,15 @@ mod tests {
         ] {
             assert_eq!(Place::of(reply), Some(place), "{reply}");
         }
-        for other in ["", "$JS.ACK.", "$JS.ACK.S.C.1.2.3.4", "$JS.ACK.S.C.1.x.3.4.5", "_INBOX.1.2.3.4.5.6.7.8.9"] {
+        for other in [
+            "$JS.ACK.S.C.1..3.4.5",
+            "$JS.ACK.S.C.1.2.3.4.99999999999999999999",
+            "",
+            "$JS.ACK.",
+            "$JS.ACK.S.C.1.2.3.4",
+            "$JS.ACK.S.C.1.x.3.4.5",
+            "_INBOX.1.2.3.4.5.6.7.8.9",
+        ] {
             assert_eq!(Place::of(other), None, "{other}");
         }
     }
