@@ -111,10 +111,8 @@ impl Problem {
         self
     }
 
-    /// What goes out to somebody who accepts that.
-    pub fn render(self, accept: Option<&HeaderValue>, request_id: &str) -> Response {
-        let wants_problem =
-            accept.and_then(|accept| accept.to_str().ok()).is_some_and(|accept| accept.contains(PROBLEM_JSON));
+    /// What goes out to somebody who takes it in that form.
+    pub fn render(self, form: ErrorForm, request_id: &str) -> Response {
         let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
@@ -122,7 +120,7 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer, Basic realm=\"unified-nats\""));
         }
-        if wants_problem {
+        if matches!(form, ErrorForm::Problem) {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
             let problem = json!({
                 "type": "about:blank",
@@ -165,6 +163,25 @@ impl Problem {
 }
 
 const PROBLEM_JSON: &str = "application/problem+json";
+
+/// How a client wants to be told of errors.
+#[derive(Clone, Copy, Debug)]
+pub enum ErrorForm {
+    Envelope,
+    /// RFC 9457.
+    Problem,
+}
+
+impl ErrorForm {
+    /// As the headers of the request say.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        match accept.is_some_and(|accept| accept.contains(PROBLEM_JSON)) {
+            true => Self::Problem,
+            false => Self::Envelope,
+        }
+    }
+}
 
 /// Carries the problem to the one place that renders it ([`super::exchange`]), which knows what the client
 /// accepts.

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::Either;
 use tokio::time::{Instant, timeout_at};
 
-use super::envelope::{Code, Problem};
+use super::envelope::{Code, ErrorForm, Problem};
 use super::traffic::{Traffic, word};
 use crate::spans::{self, Kind, SpanContext};
 
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub async fn exchange(patience: Duration, traffic: Traffic, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&request);
-    let accept = request.headers().get(header::ACCEPT).cloned();
+    let form = ErrorForm::of(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map(MatchedPath::as_str);
@@ -55,7 +55,7 @@ pub async fn exchange(patience: Duration, traffic: Traffic, mut request: Request
         }
         let kept = std::mem::take(response.headers_mut());
         reason = span.is_some().then(|| problem.message.clone());
-        response = problem.render(accept.as_ref(), id);
+        response = problem.render(form, id);
         keep(response.headers_mut(), &kept);
     }
     response.headers_mut().insert(REQUEST_ID, id.clone());

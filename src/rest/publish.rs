@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::errors::{self, About};
 use super::message::PublishRequest;
 use super::state::{Acting, Api};
-use crate::broker::{Broker, Stored};
+use crate::broker::{Broker, Message, Stored};
 use crate::domain::Subject;
 use crate::http::Deadline;
 use crate::http::body::{self, NoQuery, Whole};
@@ -51,7 +51,7 @@ pub async fn publish(
     headers: http::HeaderMap,
     Whole(body): Whole,
 ) -> Result<Envelope<Published>, Problem> {
-    let published = publish_body(&broker, &headers, &body, deadline).await?;
+    let published = publish_body(&broker, headers, body, deadline).await?;
     Ok(Envelope::of("Message published successfully", published))
 }
 
@@ -73,22 +73,29 @@ pub async fn publish_plainly(
     headers: http::HeaderMap,
     Whole(body): Whole,
 ) -> Result<Json<Success>, Problem> {
-    publish_body(&broker, &headers, &body, deadline).await?;
+    publish_body(&broker, headers, body, deadline).await?;
     Ok(Json(Success { success: true }))
 }
 
 async fn publish_body(
     broker: &Broker,
-    headers: &http::HeaderMap,
-    body: &Bytes,
+    headers: http::HeaderMap,
+    body: Bytes,
     deadline: Instant,
 ) -> Result<Published, Problem> {
-    body::require_json(headers)?;
-    let request: PublishRequest = body::parse_object(body, Code::InvalidMessageData)?;
-    let message = request.into_message(headers)?;
+    let message = read(&headers, &body)?;
+    // Both are pieces of what the connection reads into: without them it takes those buffers again while the
+    // message is on its way.
+    drop((headers, body));
     let stored = broker.publish(&message, deadline).await;
     let stored = stored.map_err(|failure| errors::of(failure, About::Message))?;
     Ok(Published::of(stored, message.subject))
+}
+
+fn read(headers: &http::HeaderMap, body: &[u8]) -> Result<Message, Problem> {
+    body::require_json(headers)?;
+    let request: PublishRequest = body::parse_object(body, Code::InvalidMessageData)?;
+    request.into_message(headers)
 }
 
 /// Answers of this file, for the router.

@@ -64,6 +64,7 @@ async fn publish_raw(
         message.headers.insert("Content-Type", kind);
     }
     message.take_request_headers(&headers)?;
+    drop(headers);
     let stored = broker.publish(&message, deadline).await;
     let stored = stored.map_err(|failure| errors::of(failure, About::Message))?;
     Ok(Envelope::of("Message published successfully", Published::of(stored, message.subject)))
