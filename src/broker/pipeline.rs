@@ -306,7 +306,7 @@ impl<E> Pipeline<E> {
             Ok(Err(_)) => None,
             // Somebody else answers on that subject; the stream may still, if there is one.
             Err(_) if lane.shared.contains(&message.subject) => return,
-            Err(_) => match self.broker.captures(&lane.session, &message.subject, *deadline).await {
+            Err(_) => match Box::pin(self.broker.captures(&lane.session, &message.subject, *deadline)).await {
                 Captured::Nowhere => Some(Err(Failure::NotCaptured { subject: message.subject.to_string() })),
                 Captured::Somewhere => {
                     if lane.shared.len() >= MOST {

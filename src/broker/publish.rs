@@ -160,7 +160,8 @@ impl Broker {
                 self.require_acknowledgement(&session, &message.subject).await?;
             }
             if let Some(earlier) = &earlier {
-                match self.memory(&session, message, earlier, deadline).await {
+                // On the heap like all that few publishes come to: a thousand that wait shall be small.
+                match Box::pin(self.memory(&session, message, earlier, deadline)).await {
                     Memory::Lasts => {}
                     Memory::Unknown if self.waits_for_another_attempt(deadline).await => continue,
                     Memory::Unknown | Memory::MayBeGone => return Err(message.unconfirmed()),
@@ -226,13 +227,13 @@ impl Broker {
                 Ok(Err(refusal)) => Attempt::Done(Err(refusal.into())),
                 // Somebody else answers on that subject. Where a stream captures it, too, its acknowledgement
                 // comes when nobody listens any more.
-                Err(_) => match self.not_captured(session, message, deadline).await {
+                Err(_) => match Box::pin(self.not_captured(session, message, deadline)).await {
                     Attempt::Done(outcome) => Attempt::Done(outcome),
                     Attempt::NotTaken(_) | Attempt::Unknown => Attempt::Unknown,
                 },
             },
             Ok(Err(error)) => match error.kind() {
-                NoResponders => self.not_captured(session, message, deadline).await,
+                NoResponders => Box::pin(self.not_captured(session, message, deadline)).await,
                 MaxPayloadExceeded => Attempt::Done(Err(message.too_large(session.client()))),
                 InvalidSubject => Attempt::Done(Err(Failure::Invalid(error.to_string()))),
                 _ => Attempt::Unknown,

@@ -82,7 +82,8 @@ impl Broker {
     pub(super) async fn require_acknowledgement(&self, session: &Session, subject: &Subject) -> Result<(), Failure> {
         let Some(known) = self.0.silent.of_subject(subject) else { return Ok(()) };
         // It may have been changed since.
-        match timeout(PATIENCE, session.jetstream(PATIENCE).stream_info(&known.stream)).await {
+        let jetstream = session.jetstream(PATIENCE);
+        match timeout(PATIENCE, Box::pin(jetstream.stream_info(&known.stream))).await {
             Ok(Ok(Some(info))) => self.0.silent.note(&info),
             Ok(Ok(None)) => self.0.silent.forget(&known.stream),
             Ok(Err(_)) | Err(_) => return Ok(()),
@@ -97,7 +98,7 @@ impl Broker {
     /// nothing.
     pub(super) async fn finds_silence(&self, session: &Session, subject: &Subject) -> Failure {
         sleep(QUIET).await;
-        match self.silent_stream(session, subject, Instant::now() + PATIENCE).await {
+        match Box::pin(self.silent_stream(session, subject, Instant::now() + PATIENCE)).await {
             Some(silent) => silent.failure(subject, true),
             None => std::future::pending().await,
         }
