@@ -936,11 +936,17 @@ class Bench:
         direct, batched = [Samples(list(side), "messages/s", 1) for side in zip(*pairs)]
         self.table.share("Batches of 1000 over HTTP (beside a pipelined publisher)", direct, batched, 0.75)
         held = stream_state(ours.nats_port)["messages"]
-        pairs = [
-            (rest_load.direct_replay(ours.nats_port, held), rest_load.http_replay(port, held)) for _ in range(3)
+        rounds = [
+            (
+                rest_load.direct_replay(ours.nats_port, held),
+                rest_load.direct_pull(ours.nats_port, held),
+                rest_load.http_replay(port, held),
+            )
+            for _ in range(3)
         ]
-        direct, replayed = [Samples(list(side), "messages/s", 1) for side in zip(*pairs)]
+        direct, pulled, replayed = [Samples(list(side), "messages/s", 1) for side in zip(*rounds)]
         self.table.share("Replay at full speed (beside an ordered consumer)", direct, replayed, 0.7)
+        self.table.fact("… a client of NATS that pulls, which bounds what is on its way", pulled, direct)
         ours.stop()
         self.measure_rest_readers()
 

@@ -185,6 +185,42 @@ def direct_replay(port, messages):
         rest += nats.receive(1 << 18)
 
 
+def direct_pull(port, messages):
+    """The same of a consumer that is asked for messages, so that no more is on its way than was asked for."""
+    nats, others = Nats(port), Nats(port)
+    config = {
+        "name": "bench-pull",
+        "deliver_policy": "all",
+        "ack_policy": "none",
+        "filter_subject": "trade-data.>",
+        "mem_storage": True,
+        "num_replicas": 1,
+        "inactive_threshold": 60_000_000_000,
+    }
+    made = others.request("$JS.API.CONSUMER.CREATE.MARKET_DATA.bench-pull", {"stream_name": "MARKET_DATA", "config": config})
+    if "error" in made:
+        raise RuntimeError(f"no consumer: {made}")
+    asked = json.dumps({"batch": 4000, "expires": 30_000_000_000, "idle_heartbeat": 5_000_000_000}).encode()
+    ask = b"PUB $JS.API.CONSUMER.MSG.NEXT.MARKET_DATA.bench-pull _INBOX.bench.p %d\r\n%s\r\n" % (len(asked), asked)
+    nats.send(b"SUB _INBOX.bench.p 3\r\n" + 2 * ask)
+    found, answered, rest = 0, 8000, b""
+    begin = time.monotonic()
+    while found < messages:
+        rest += nats.receive(1 << 18)
+        # A line that is not whole yet is looked at with the rest of it.
+        cut = rest.rfind(b"\n") + 1
+        found += rest.count(b"MSG trade-data.", 0, cut)
+        rest = rest[cut:]
+        if answered - found <= 4000:
+            nats.send(ask)
+            answered += 4000
+    took = time.monotonic() - begin
+    deleted = others.request("$JS.API.CONSUMER.DELETE.MARKET_DATA.bench-pull", None)
+    if "error" in deleted:
+        raise RuntimeError(f"the consumer stays: {deleted}")
+    return found / took
+
+
 def http_replay(port, messages):
     """The same over HTTP."""
     http = socket.create_connection(("127.0.0.1", port), timeout=60)
