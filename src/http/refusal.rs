@@ -68,7 +68,8 @@ pub async fn refuse(mut stream: TcpStream, problem: Problem) {
 /// Takes what the client still sends: a connection that is closed over it is reset, and the client loses the
 /// answer that it has not read yet.
 async fn drain(stream: &mut TcpStream) {
-    let (mut piece, mut left) = ([0; 4096], MOST_DRAINED);
+    // On the heap: every connection has room for its refusal.
+    let (mut piece, mut left) = (vec![0; 4096], MOST_DRAINED);
     while let Ok(count @ 1..) = stream.read(&mut piece).await {
         left = left.saturating_sub(count);
         if left == 0 {
