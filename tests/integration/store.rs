@@ -34,7 +34,7 @@ fn held(broker: &Broker, words: &[&str]) {
     assert_eq!(broker.state(), "degraded");
     let (status, body) = http_get(&broker.api("/readyz"));
     assert_eq!(status, 503, "{body}");
-    assert!(children_of(broker.pid()).is_empty(), "nothing was launched");
+    assert!(broker.servers().is_empty(), "nothing was launched");
 }
 
 /// Kills the server, has the store be replaced meanwhile, and expects it to be waited for.

@@ -206,12 +206,17 @@ impl Broker {
 
     /// The nats-server below us.
     pub fn server_pid(&self) -> Pid {
-        // One that is only asked for its version is another one.
+        wait_for("nats-server runs", || self.servers().first().copied())
+    }
+
+    /// Those that were launched to serve. One that is only asked for its version is none of them, and
+    /// may be there for a moment after it has answered.
+    pub fn servers(&self) -> Vec<Pid> {
         let serves = |pid: &Pid| {
             let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             comm(*pid) == "nats-server" && arguments.contains("--config")
         };
-        wait_for("nats-server runs", || children_of(self.pid()).into_iter().find(serves))
+        children_of(self.pid()).into_iter().filter(serves).collect()
     }
 
     pub fn signal(&self, signal: Signal) {
