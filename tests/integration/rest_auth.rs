@@ -5,6 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::rest_calls::kill_until_it_pauses;
 use crate::sse::Sse;
 use crate::support::*;
 
@@ -345,8 +346,7 @@ fn a_server_that_is_away_is_no_refusal() {
     wait_for("the user is let in", || {
         block_on(async { (publish(&broker, all, SUBJECTS[1]).await.status == 200).then_some(()) })
     });
-    kill(broker.server_pid(), Signal::SIGKILL).unwrap();
-    wait_for("it is known to be gone", || (http_get(&broker.api("/readyz")).0 == 503).then_some(()));
+    kill_until_it_pauses(&broker);
     block_on(async {
         for user in [all, User("producer", "producer_pass"), User("x", "y")] {
             let answer = publish(&broker, user, SUBJECTS[1]).await;

@@ -1,11 +1,12 @@
 //! Calls of the REST API, as tests make them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use unified_nats::json::Plain;
 
-use super::support::{Broker, block_on, http_client};
+use super::support::{Broker, block_on, http_client, is_alive, wait_for};
 
 /// The API of a broker.
 pub struct Api(String);
@@ -106,4 +107,25 @@ pub fn refused((status, answer): Answer, expected: u16, code: &str) -> String {
     assert_eq!((&answer["status"], &answer["data"]), (&"error".into(), &Value::Null), "{answer}");
     assert!(answer["timestamp"].as_str().is_some_and(|at| at.ends_with('Z')), "{answer}");
     answer["message"].as_str().unwrap().to_owned()
+}
+
+/// Kills servers until the broker pauses for RESTART_BACKOFF_MIN before it launches another: one that
+/// had settled, as it does on a slow machine, is replaced at once. Gives when the last one was gone.
+pub fn kill_until_it_pauses(broker: &Broker) -> Instant {
+    loop {
+        let server = broker.server_pid();
+        kill(server, Signal::SIGKILL).unwrap();
+        wait_for("it is gone", || (!is_alive(server)).then_some(()));
+        let gone = Instant::now();
+        let pauses = wait_for("it pauses, or another server runs", || {
+            let told = &broker.health()["checks"]["nats_server"];
+            // Before a launch that follows at once no server runs either.
+            let pauses = told["state"] == "restarting" && told["pid"].is_null();
+            let another = told["pid"].as_i64().is_some_and(|pid| pid != i64::from(server.as_raw()));
+            (pauses || another).then_some(pauses)
+        });
+        if pauses {
+            return gone;
+        }
+    }
 }

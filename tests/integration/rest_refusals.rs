@@ -3,9 +3,9 @@
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 
-use super::rest_calls::{Api, Whole, refused};
+use super::rest_calls::{Api, Whole, kill_until_it_pauses, refused};
 use super::rest_publish::state;
-use super::support::{Broker, SUBJECTS, freeze, http_get, wait_for};
+use super::support::{Broker, SUBJECTS, freeze, wait_for};
 
 const PUBLISH: &str = "/api/v1/broker/publish";
 const BATCH: &str = "/api/v1/broker/publish/batch";
@@ -168,20 +168,11 @@ fn what_is_too_large_is_refused_wherever_that_is_found() {
 #[test]
 fn while_no_server_is_there_a_message_is_known_not_to_be_stored() {
     let mut broker = Broker::new();
-    // The second death waits for long.
     broker.set("RESTART_BACKOFF_MIN", "20s").set("RESTART_BACKOFF_MAX", "20s").set("API_REQUEST_TIMEOUT", "500ms");
     broker.start();
     let api = Api::of(&broker);
     api.publish(SUBJECTS[1], [json!(1)]);
-    while http_get(&broker.api("/readyz")).0 == 200 {
-        let server = broker.server_pid();
-        kill(server, Signal::SIGKILL).unwrap();
-        wait_for("it is gone", || (!super::support::is_alive(server)).then_some(()));
-        wait_for("another runs, or none for a while", || {
-            let state = broker.state();
-            (state == "ready" || broker.health()["checks"]["nats_server"]["pid"].is_null()).then_some(())
-        });
-    }
+    kill_until_it_pauses(&broker);
     let body = json!({ "subject": SUBJECTS[1], "message": 1 });
     let raw_path = format!("/api/v1/broker/subjects/{}", SUBJECTS[1]);
     let answers = [
