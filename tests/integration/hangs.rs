@@ -82,6 +82,40 @@ fn a_server_that_works_for_long_before_it_answers_is_left_alone() {
     assert_eq!(broker.restarts(), Some(0), "{}", broker.log());
 }
 
+/// Ended when the test is over, however that ends.
+struct Hog(std::process::Child);
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// On a machine that is too busy, or with a small share of a processor.
+#[test]
+fn a_server_that_gets_hardly_any_processor_for_its_work_is_left_alone() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+    let processor = allowed.split([',', '-']).next().unwrap();
+    let mut hog = std::process::Command::new("taskset");
+    let _hog = Hog(hog.args(["-c", processor, "sh", "-c", "while :; do :; done"]).spawn().unwrap());
+    let mut broker = Broker::new();
+    eager(&mut broker).set("HEALTH_HANG_TIMEOUT", "500ms");
+    let begun = broker.path("begun");
+    let work = format!(
+        "PATH=/usr/bin:/bin; taskset -pc {processor} $$ && chrt -i -p 0 $$ && : > {}; while :; do :; done",
+        begun.display()
+    );
+    slow_server(&mut broker, &work);
+    broker.launch();
+    wait_for("it works", || begun.exists().then_some(()));
+    // The sleep is the test: longer than the time after which silence means hung.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(broker.restarts(), Some(0), "{}", broker.log());
+    assert!(!broker.log().contains("nats-server hangs"), "{}", broker.log());
+}
+
 #[test]
 fn a_server_that_idles_and_never_answers_is_replaced() {
     let mut broker = Broker::new();
