@@ -85,8 +85,9 @@ impl Collected {
         &self.families
     }
 
-    fn is_fresh(&self) -> bool {
-        self.ended.is_some_and(|ended| ended.elapsed() < FRESH)
+    /// Whether it may serve who asks then.
+    fn is_fresh(&self, asked: Instant) -> bool {
+        self.ended.is_some_and(|ended| ended + FRESH > asked)
     }
 
     /// Written once, however many read it.
@@ -112,10 +113,12 @@ impl Latest {
     /// Something fresh, within [`PATIENCE`]; what is known without an answer otherwise.
     pub async fn get(&self) -> Arc<Collected> {
         let mut collected = self.collected.clone();
-        if !collected.borrow().is_fresh() {
+        // What is collected for this scrape serves it, however late a busy machine lets it look.
+        let asked = Instant::now();
+        if !collected.borrow().is_fresh(asked) {
             self.wanted.notify_one();
         }
-        let fresh = timeout(PATIENCE, collected.wait_for(|collected| collected.is_fresh())).await;
+        let fresh = timeout(PATIENCE, collected.wait_for(|collected| collected.is_fresh(asked))).await;
         fresh.ok().and_then(Result::ok).map_or_else(|| Arc::new(Collected::nothing()), |fresh| fresh.clone())
     }
 }
@@ -190,7 +193,7 @@ impl Collector {
             tokio::select! {
                 () = self.wanted.notified() => {
                     // Many may have asked for the same.
-                    if !self.published.borrow().is_fresh() {
+                    if !self.published.borrow().is_fresh(Instant::now()) {
                         self.collect().await;
                     }
                 }
@@ -358,5 +361,27 @@ async fn ask_about(questions: Vec<Question>, broker: &Broker, consumers: &mut Co
     let Ok(answers) = timeout(SECOND, join_all(asked)).await else { return };
     for (name, seq, at) in answers.into_iter().flatten() {
         consumers.answer(&name, seq, at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_collected_for_a_scrape_serves_it_however_late_it_looks() {
+        let (published, collected) = watch::channel(Arc::new(Collected::nothing()));
+        let latest = Latest { collected, wanted: Arc::default(), history: Arc::default() };
+        let scrape = tokio::spawn({
+            let latest = latest.clone();
+            async move { latest.get().await.observation().is_up }
+        });
+        latest.wanted.notified().await;
+        let is_up = Observation { is_up: true, ..Observation::default() };
+        published.send_replace(Arc::new(Collected::new(Some(Instant::now()), Families::default(), is_up)));
+        // The machine lets it look only now.
+        tokio::time::advance(FRESH * 2).await;
+        assert!(scrape.await.unwrap());
+        assert!(!latest.get().await.observation().is_up, "that is too old for another one");
     }
 }
