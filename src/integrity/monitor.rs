@@ -5,7 +5,7 @@ mod pages;
 mod stock;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -32,6 +32,9 @@ use stock::take_stock;
 const REMEMBERS_ITS_END: ServerVersion = (2, 11);
 /// Commands that wait at most; who has another one waits.
 const WAITING: usize = 256;
+/// How long somebody may still acknowledge what has been acknowledged: the ledger on disk, in which losses
+/// are looked up, follows when the disk has time.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Keeps what each stream was seen to hold, and compares. Everybody else has a handle.
 pub struct IntegrityMonitor {
@@ -49,6 +52,8 @@ pub struct IntegrityMonitor {
     delayed: Vec<oneshot::Sender<Compared>>,
     /// An acknowledgement that is being looked for, on another thread, because a disk may stall.
     requested: Option<JoinHandle<Option<Vec<Loss>>>>,
+    /// When one was taken up last.
+    acknowledged: Option<Instant>,
     /// Who waits until all is on disk.
     flushing: Vec<oneshot::Sender<()>>,
     /// What was reported last, and of which server.
@@ -97,6 +102,7 @@ impl IntegrityMonitor {
             deleting: FuturesUnordered::new(),
             delayed: vec![],
             requested: None,
+            acknowledged: None,
             flushing: vec![],
             told: None,
             view,
@@ -331,7 +337,8 @@ impl IntegrityMonitor {
 
     /// Takes up what an operator has acknowledged, if there is something to acknowledge.
     fn look_for_an_acknowledgement(&mut self) {
-        if self.requested.is_none() && !self.pages.ledger.losses.is_empty() {
+        let may_come = !self.pages.ledger.losses.is_empty() || self.acknowledged.is_some_and(|at| at.elapsed() < AGAIN);
+        if self.requested.is_none() && may_come {
             let store = self.directory.in_hand();
             self.requested = Some(spawn_blocking(move || acknowledgement::take(store.as_ref())));
         }
@@ -344,8 +351,9 @@ impl IntegrityMonitor {
             tracing::warn!(stream = loss.stream, "loss acknowledged: stream {}: {}", loss.stream, loss.missing);
         }
         if forgotten.is_empty() {
-            tracing::warn!("a loss was acknowledged that is not known");
+            tracing::warn!("a loss was acknowledged that is not known, or was acknowledged before");
         }
+        self.acknowledged = Some(Instant::now());
         self.save();
     }
 

@@ -116,3 +116,25 @@ async fn what_is_known_is_on_disk_once_it_is_flushed() {
     let flushed = timeout(Duration::from_secs(20), handle.flush(Duration::from_secs(60))).await;
     assert!(flushed.is_ok(), "a disk that refuses is not waited for");
 }
+
+#[tokio::test]
+async fn what_is_acknowledged_twice_in_a_row_is_taken_up_twice() {
+    let store = tempfile::tempdir().unwrap();
+    let loss = Loss::found_now("A", LossKind::End { was: 3, is: 1, held: None });
+    let mut ledger = IntegrityLedger::default();
+    ledger.note(loss.clone());
+    std::fs::write(acknowledgement::ledger_file(store.path()), serde_json::to_vec(&ledger).unwrap()).unwrap();
+    let (monitor, handle) = opened(&store);
+    tokio::spawn(monitor.run(async |_, _| {}));
+    // The second one has read the ledger before it was written anew.
+    for _ in 0..2 {
+        acknowledgement::request(store.path(), std::slice::from_ref(&loss)).unwrap();
+        let taken_up = async {
+            while acknowledgement::is_pending(store.path()) {
+                begin(&handle).await;
+            }
+            handle.watch().wait_for(|view| view.losses.is_empty()).await.unwrap();
+        };
+        timeout(Duration::from_secs(20), taken_up).await.expect("it is taken up");
+    }
+}
