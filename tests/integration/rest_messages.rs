@@ -194,9 +194,9 @@ fn large_messages_make_pages_short() {
         api.data(api.post(STREAMS, json!({"name": name, "subjects": subjects, "allow_direct": direct})));
         block_on(async {
             let jetstream = JetStream(broker.client().await);
+            let payload = "x".repeat(3 << 20);
             for number in 0..10 {
-                let payload = vec![b'x'; 3 << 20];
-                jetstream.try_publish(&format!("{name}.{number}"), payload).await.unwrap();
+                jetstream.publish(&format!("{name}.{number}"), &payload).await;
             }
         });
         refused(api.get(&format!("{LAST}?subject={name}.*")), 413, "PAYLOAD_TOO_LARGE");
