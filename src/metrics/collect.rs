@@ -241,7 +241,7 @@ impl Collector {
         }
         let mut families = Families::default();
         let is_up = match &monitored {
-            Some(monitored) => monitored.varz.is_some(),
+            Some(monitored) => monitored.is_answered(),
             None => answers(&self.broker.status()),
         };
         add_up(is_up, &mut families);

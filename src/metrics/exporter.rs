@@ -32,6 +32,12 @@ pub struct Monitored {
 }
 
 impl Monitored {
+    /// Whether the server has answered anything: on a busy machine a part may take too long.
+    pub fn is_answered(&self) -> bool {
+        let documents = [&self.varz, &self.routez, &self.subsz].into_iter().any(Option::is_some);
+        documents || self.jsz.is_some() || self.connections.is_some() || self.health.iter().any(Option::is_some)
+    }
+
     /// What the server calls itself; nothing where it has not said so.
     pub fn server_name(&self) -> &str {
         self.varz.as_ref().and_then(|varz| varz["server_name"].as_str()).unwrap_or_default()

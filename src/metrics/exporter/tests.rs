@@ -207,10 +207,23 @@ fn a_prefix_takes_the_place_of_both_and_the_label_is_as_chosen() {
 #[test]
 fn of_a_server_that_does_not_answer_its_health_is_known() {
     let silent = Monitored { url: "http://h:1".into(), ..Monitored::default() };
+    assert!(!silent.is_answered());
     let lines = lines(&silent, &naming(None, ServerIdLabel::Id));
     let samples: Vec<_> = lines.iter().filter(|line| !line.starts_with('#')).collect();
     assert_eq!(samples.len(), 3, "{samples:#?}");
     assert!(samples.iter().all(|line| line.ends_with("{server_id=\"http://h:1\",value=\"unreachable\"} 0")));
+}
+
+#[test]
+fn a_server_that_says_a_part_in_time_answers() {
+    let health = [None, Some("ok".to_owned()), None];
+    let parts = [
+        Monitored { varz: Some(Value::Null), ..Monitored::default() },
+        Monitored { jsz: Some(Jsz::default()), ..Monitored::default() },
+        Monitored { subsz: Some(Value::Null), ..Monitored::default() },
+        Monitored { health, ..Monitored::default() },
+    ];
+    assert!(parts.iter().all(Monitored::is_answered));
 }
 
 #[test]
