@@ -168,29 +168,39 @@ fn what_is_too_large_is_refused_wherever_that_is_found() {
 #[test]
 fn while_no_server_is_there_a_message_is_known_not_to_be_stored() {
     let mut broker = Broker::new();
-    broker.set("RESTART_BACKOFF_MIN", "20s").set("RESTART_BACKOFF_MAX", "20s").set("API_REQUEST_TIMEOUT", "500ms");
+    broker.set("RESTART_BACKOFF_MIN", "20s").set("RESTART_BACKOFF_MAX", "20s").set("API_REQUEST_TIMEOUT", "3s");
     broker.start();
     let api = Api::of(&broker);
     api.publish(SUBJECTS[1], [json!(1)]);
     kill_until_it_pauses(&broker);
     let body = json!({ "subject": SUBJECTS[1], "message": 1 });
     let raw_path = format!("/api/v1/broker/subjects/{}", SUBJECTS[1]);
-    let answers = [
-        api.post_with(PUBLISH, &[JSON], body.to_string()),
-        api.post_with(PUBLISH, &[JSON, ("idempotency-key", "a")], body.to_string()),
-        api.post_with("/api/v1/publish", &[JSON], body.to_string()),
-        api.post_with(&raw_path, &[], "x"),
-        api.post_with(BATCH, &[JSON], json!([body, body]).to_string()),
+    let many = json!(vec![&body; 5_000]).to_string();
+    let lines = format!("{body}\n{body}\n");
+    // Each waits for a server as long as a request may take, and so at once.
+    let asked = [
+        (PUBLISH, vec![JSON], body.to_string()),
+        (PUBLISH, vec![JSON, ("idempotency-key", "a")], body.to_string()),
+        ("/api/v1/publish", vec![JSON], body.to_string()),
+        (&raw_path, vec![], "x".into()),
+        (BATCH, vec![JSON], json!([body, body]).to_string()),
+        (BATCH, vec![JSON], many),
+        (BATCH, vec![("content-type", "application/x-ndjson")], lines),
     ];
-    for answer in answers {
+    let answers = std::thread::scope(|scope| {
+        let api = &api;
+        asked
+            .map(|(path, headers, body)| scope.spawn(move || api.post_with(path, &headers, body)))
+            .map(|asked| asked.join())
+    });
+    let [answers @ .., lines] = answers.map(Result::unwrap);
+    for answer in &answers {
         let seconds = answer.headers.get("retry-after").and_then(|after| after.to_str().ok()?.parse::<u64>().ok());
         assert!(seconds.is_some_and(|seconds| seconds > 0), "{:?}", answer.headers);
         refused(answer.answer(), 503, "NATS_CONNECTION_ERROR");
     }
-    let many = api.post_with(BATCH, &[JSON], json!(vec![&body; 5_000]).to_string()).answer();
-    assert_eq!(many.1["details"]["results"][4_999]["http_status"], 503, "none of them was sent");
-    refused(many, 503, "NATS_CONNECTION_ERROR");
-    let lines = api.post_with(BATCH, &[("content-type", "application/x-ndjson")], format!("{body}\n{body}\n"));
+    let [.., many] = answers;
+    assert_eq!(many.answer().1["details"]["results"][4_999]["http_status"], 503, "none of them was sent");
     assert_eq!((lines.status, &lines.lines()[1]["http_status"]), (503, &json!(503)), "{}", lines.text);
     assert!(lines.headers.contains_key("retry-after"), "{:?}", lines.headers);
 }
