@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cluster::{nodes_of, start_in_order};
 use crate::metrics::{scrape, value};
 use crate::receivers::Webhook;
+use crate::reload::logged;
 use crate::security::with_tls;
 use crate::storage::filled;
 use crate::support::*;
@@ -218,7 +219,7 @@ fn a_port_for_metrics_that_is_open_is_told_and_strict_settings_refuse_it() {
     broker.set("PROMETHEUS_ENABLED", "true").set("PROMETHEUS_HOST", "0.0.0.0").set("PROMETHEUS_PORT", port).start();
     let told = webhook.wait_for_kind("insecure", "insecure");
     assert_eq!(told["object"], "metrics");
-    assert!(broker.log().contains("the port for metrics answers anybody"), "{}", broker.log());
+    logged(&broker, "the port for metrics answers anybody");
     assert_eq!(value(&scrape(&broker), "unified_nats_insecure{what=\"metrics\"}"), Some(1.0));
     assert_eq!(broker.stop(), Some(0));
     broker.set("SECURITY_STRICT", "true").set("NATS_HTTP_HOST", "127.0.0.1");

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 
+use crate::reload::logged;
 use crate::support::*;
 
 #[test]
@@ -84,7 +85,7 @@ fn a_killed_server_comes_back_with_its_data() {
     assert_ne!(broker.server_pid(), first);
     let subject = block_on(async { JetStream(broker.client().await).subject_of("MARKET_DATA", 1).await });
     assert_eq!(subject, SUBJECTS[1]);
-    assert!(broker.log().contains("nats-server ended with signal SIGKILL"), "{}", broker.log());
+    logged(&broker, "nats-server ended with signal SIGKILL");
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -176,7 +177,7 @@ fn as_pid_1_it_buries_orphans_and_keeps_the_child_s_own_status() {
         let server = &health["checks"]["nats_server"];
         (server["restarts"] == 1 && server["state"] == "ready").then_some(())
     });
-    assert!(broker.log().contains("nats-server ended with signal SIGKILL"), "{}", broker.log());
+    logged(&broker, "nats-server ended with signal SIGKILL");
     kill(init, Signal::SIGTERM).unwrap();
     assert_eq!(broker.wait(), Some(0), "{}", broker.log());
 }
@@ -216,7 +217,7 @@ fn a_disk_that_is_full_at_the_start_degrades_and_heals() {
     broker.launch();
     wait_for("degraded", || (broker.health()["checks"]["nats_server"]["state"] == "degraded").then_some(()));
     let server = broker.server_pid();
-    assert!(broker.log().contains("is full: starting all the same"), "{}", broker.log());
+    logged(&broker, "is full: starting all the same");
     store.make_room();
     broker.wait_until_ready();
     block_on(async { JetStream(broker.client().await).publish(SUBJECTS[0], "x").await });

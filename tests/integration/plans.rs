@@ -7,6 +7,7 @@ use std::time::Duration;
 use unified_nats::settings::Settings;
 use unified_nats::streams::{Applied, Desired, Existing, apply, plan, unheard};
 
+use crate::reload::logged;
 use crate::support::*;
 
 /// Options of streams, each with values that can follow each other.
@@ -297,7 +298,7 @@ fn a_reload_applies_the_file_anew() {
     std::fs::write(broker.path("streams.yml"), "streams: {TWO: {subjects: [two], max_age: -5}}").unwrap();
     broker.signal(nix::sys::signal::Signal::SIGHUP);
     wait_for("a refusal", || broker.log().contains("the old configuration stays in force").then_some(()));
-    assert!(broker.log().contains("streams.TWO.max_age"), "{}", broker.log());
+    logged(&broker, "streams.TWO.max_age");
     assert!(exists("TWO"));
     assert_eq!(broker.stop(), Some(0));
 }
@@ -335,7 +336,7 @@ fn what_is_pruned_at_a_start_is_no_loss() {
     broker.set("STREAMS_PRUNE", "true").start();
     assert_eq!(streams(&broker), ["COPY", "MARKET_DATA", "NEW"]);
     assert_eq!(broker.health()["status"], "healthy", "{}", broker.health());
-    assert!(broker.log().contains("stream OLD deleted with its 1 messages"), "{}", broker.log());
+    logged(&broker, "stream OLD deleted with its 1 messages");
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -497,7 +498,7 @@ fn collectors_move_from_one_subject_style_to_the_other_and_nothing_is_lost() {
     stop.store(true, Ordering::Relaxed);
     let acknowledged = collector.join().unwrap();
     assert_eq!(count(&broker, "trade-data.>") + count(&broker, "trade.>"), acknowledged);
-    assert!(broker.log().contains("stops capturing orderbook-data.>"), "{}", broker.log());
+    logged(&broker, "stops capturing orderbook-data.>");
     wait_for("the streams are read through", || {
         let integrity = broker.health()["checks"]["integrity"].clone();
         assert_ne!(integrity["status"], "fail", "{integrity}");

@@ -11,7 +11,9 @@ fn with_token(token: &str) -> ConnectOptions {
     ConnectOptions::with_token(token.into())
 }
 
-fn logged(broker: &Broker, words: &str) {
+/// Waits until the log says so. A thread of its own writes it, which a busy machine may leave behind what is
+/// seen elsewhere.
+pub fn logged(broker: &Broker, words: &str) {
     wait_for(words, || broker.log().contains(words).then_some(()));
 }
 

@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::reload::logged;
 use crate::support::*;
 
 /// A variable in the environment that a process was started with.
@@ -42,7 +43,7 @@ fn gomemlimit_reaches_nats_server_as_it_is_set() {
     let mut broker = Broker::new();
     broker.set("GOMEMLIMIT", "700MiB").start();
     assert_eq!(variable_of(broker.server_pid(), "GOMEMLIMIT").as_deref(), Some("700MiB"));
-    assert!(broker.log().contains("JETSTREAM_MAX_MEMORY=1GB is above GOMEMLIMIT=700.0MB"), "{}", broker.log());
+    logged(&broker, "JETSTREAM_MAX_MEMORY=1GB is above GOMEMLIMIT=700.0MB");
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -64,7 +65,7 @@ fn in_a_small_container(test: &str) -> Option<Broker> {
 fn gomemlimit_follows_the_container_s_memory_limit() {
     let Some(mut broker) = in_a_small_container("gomemlimit_follows_the_container_s_memory_limit") else { return };
     assert_eq!(variable_of(broker.server_pid(), "GOMEMLIMIT").as_deref(), Some("429496728"));
-    assert!(broker.log().contains("the container may use 512.0MB"), "{}", broker.log());
+    logged(&broker, "the container may use 512.0MB");
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -92,7 +93,7 @@ fn the_descriptor_limit_is_raised_for_nats_server_and_judged() {
     for pid in [broker.pid(), broker.server_pid()] {
         assert_eq!(descriptor_limits(pid), ("900".into(), "900".into()));
     }
-    assert!(broker.log().contains("needs 1100 descriptors and may open 900"), "{}", broker.log());
+    logged(&broker, "needs 1100 descriptors and may open 900");
     assert_eq!(broker.stop(), Some(0));
 }
 
@@ -100,7 +101,7 @@ fn the_descriptor_limit_is_raised_for_nats_server_and_judged() {
 fn a_disk_that_is_too_small_for_the_limit_is_told() {
     let mut broker = Broker::new();
     broker.set("JETSTREAM_MAX_FILE", "4000000TB").start();
-    assert!(broker.log().contains("JETSTREAM_MAX_FILE=4000000TB cannot be held"), "{}", broker.log());
+    logged(&broker, "JETSTREAM_MAX_FILE=4000000TB cannot be held");
     assert_eq!(broker.stop(), Some(0));
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::reload::logged;
 use crate::support::*;
 
 /// Starts a broker, does something to its server, stops it.
@@ -86,7 +87,7 @@ fn a_default_does_not_cost_messages_that_are_there() {
         let info = JetStream(broker.client().await).info("MARKET_DATA").await;
         assert_eq!((&info["config"]["max_age"], &info["state"]["messages"]), (&json!(0), &json!(1)));
     });
-    assert!(broker.log().contains("max_age stays 0: the default"), "{}", broker.log());
+    logged(&broker, "max_age stays 0: the default");
     assert_eq!(broker.stop(), Some(0));
     // Declared, it is applied.
     broker.set("STREAM_MAX_AGE", "7200").start();
@@ -108,7 +109,7 @@ fn an_overlap_degrades_and_names_the_other_stream() {
         let (status, body) = http_get(&broker.api("/readyz"));
         (status == 503 && body.contains("belongs to stream MARKET_DATA already")).then_some(())
     });
-    assert!(broker.log().contains("SECOND"), "{}", broker.log());
+    logged(&broker, "SECOND");
     // Once the other stream gives the subjects up, the broker becomes ready by itself.
     block_on(async {
         let jetstream = JetStream(broker.client().await);
