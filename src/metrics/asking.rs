@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use super::counting::FIRST;
 use super::exporter::{Connections, HEALTH, Monitored};
+use super::named::Named;
 use crate::json::Plain;
 use crate::nats::{Jsz, Monitor, MonitorError};
 
@@ -24,7 +25,8 @@ pub async fn ask(monitor: &Monitor) -> Monitored {
         tokio::join!(varz, jsz(monitor), connections, join_all(health), routez, subsz);
     let mut statuses = health.into_iter();
     let health = [(); HEALTH.len()].map(|()| statuses.next().flatten());
-    Monitored { url: monitor.address(), varz, connections, jsz, names_consumers, health, routez, subsz }
+    let named = varz.as_ref().and_then(Named::of);
+    Monitored { url: monitor.address(), varz, named, connections, jsz, names_consumers, health, routez, subsz }
 }
 
 pub async fn read<T: DeserializeOwned>(monitor: &Monitor, path: &str) -> Option<T> {

@@ -19,6 +19,7 @@ use super::counting::{Counting, FIRST, SECOND, TICK};
 use super::exporter::{self, Naming, parse_time};
 use super::exposition::{Families, Format, Kind, Labels};
 use super::history::{History, Row};
+use super::named::Named;
 use super::streams;
 use crate::alerts::Certificates;
 use crate::broker::Broker;
@@ -134,6 +135,8 @@ pub struct Collector {
     /// Made when it is first needed, because that may read the authorities of the system.
     monitor: Option<Monitor>,
     naming: Naming,
+    /// How the server called itself last.
+    named: Option<Named>,
     counting: Counting,
     consumers: Consumers,
     disk: OffThread<Option<u64>>,
@@ -159,6 +162,7 @@ impl Collector {
             is_read,
             store: own.then(|| now.jetstream.store_dir.clone()),
             monitor: None,
+            named: None,
             naming: Naming { prefix: now.metrics.prefix.clone(), server_id: now.metrics.server_id },
             counting,
             consumers: Consumers::default(),
@@ -231,6 +235,9 @@ impl Collector {
             read_certificates(&mut self.reading, &self.settings, &mut self.certificates),
             timeout(FIRST + SECOND, self.counting.count()),
         );
+        if let Some(monitored) = &mut monitored {
+            self.named = monitored.name_as(self.named.take());
+        }
         // What was told in the meantime belongs to consumers that were known before.
         self.consumers.removed(self.advisories.take_removed());
         if let Some(monitored) = &monitored

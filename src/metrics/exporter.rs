@@ -12,6 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::bounds::{Bounded, EPHEMERAL, bounded};
 use super::exposition::{Families, Kind, Labels};
+use super::named::Named;
 use crate::nats::{ConsumerDetail, Jsz, RaftGroup, StreamDetail};
 use crate::settings::ServerIdLabel;
 
@@ -21,6 +22,7 @@ pub struct Monitored {
     /// The address that was asked, as it may be shown.
     pub url: String,
     pub varz: Option<Value>,
+    pub named: Option<Named>,
     pub connections: Option<Connections>,
     pub jsz: Option<Jsz>,
     /// It is long enough to name the consumers, too.
@@ -40,7 +42,17 @@ impl Monitored {
 
     /// What the server calls itself; nothing where it has not said so.
     pub fn server_name(&self) -> &str {
-        self.varz.as_ref().and_then(|varz| varz["server_name"].as_str()).unwrap_or_default()
+        self.named.as_ref().map(|named| named.name.as_str()).unwrap_or_default()
+    }
+
+    /// Where `/varz` was late the server has the names that it had before, so that its series go on. Gives
+    /// those that are known from now on.
+    pub fn name_as(&mut self, before: Option<Named>) -> Option<Named> {
+        let id = self.jsz.as_ref().and_then(|jsz| jsz.rest.get("server_id")?.as_str());
+        if self.varz.is_none() {
+            self.named = before.clone().filter(|before| Some(before.id.as_str()) == id);
+        }
+        self.named.clone().or(before)
     }
 }
 
@@ -94,13 +106,11 @@ impl Naming {
 
     /// The label: the address where the rest is not known.
     fn server_id<'a>(&self, monitored: &'a Monitored) -> &'a str {
-        let of = |key: &str| monitored.varz.as_ref().and_then(|varz| varz[key].as_str());
-        match self.server_id {
-            ServerIdLabel::Url => None,
-            ServerIdLabel::Id => of("server_id"),
-            ServerIdLabel::Name => of("server_name"),
+        match (self.server_id, &monitored.named) {
+            (ServerIdLabel::Url, _) | (_, None) => &monitored.url,
+            (ServerIdLabel::Id, Some(named)) => &named.id,
+            (ServerIdLabel::Name, Some(named)) => &named.name,
         }
-        .unwrap_or(&monitored.url)
     }
 }
 

@@ -17,6 +17,7 @@ mod families;
 mod history;
 mod ingest;
 mod losses;
+mod named;
 mod own;
 mod streams;
 mod subjects;

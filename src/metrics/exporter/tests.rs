@@ -11,6 +11,7 @@ fn recorded(version: &str) -> Monitored {
     Monitored {
         url: "http://127.0.0.1:8222".into(),
         varz: Some(read("varz")),
+        named: Named::of(&read("varz")),
         connections: Some(Connections {
             num_connections: 1,
             total: 1,
@@ -224,6 +225,24 @@ fn a_server_that_says_a_part_in_time_answers() {
         Monitored { health, ..Monitored::default() },
     ];
     assert!(parts.iter().all(Monitored::is_answered));
+}
+
+#[test]
+fn a_server_whose_names_are_late_keeps_them() {
+    let mut monitored = recorded("2.15.1");
+    let known = monitored.name_as(None);
+    assert!(known.is_some());
+    (monitored.varz, monitored.named) = (None, None);
+    assert_eq!((monitored.name_as(known.clone()), &monitored.named), (known.clone(), &known));
+    let text = lines(&monitored, &naming(None, ServerIdLabel::Name)).join("\n");
+    let name = &known.as_ref().unwrap().name;
+    assert!(
+        text.contains(&format!("jetstream_server_total_streams{{server_id={name:?},server_name={name:?}")),
+        "{text}"
+    );
+    let jsz = monitored.jsz.as_mut().unwrap();
+    jsz.rest.insert("server_id".into(), "another".into());
+    assert_eq!((monitored.name_as(known.clone()), &monitored.named), (known, &None));
 }
 
 #[test]
