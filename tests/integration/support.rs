@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -60,18 +60,20 @@ pub struct Ports {
 
 impl Ports {
     /// Free ones. The listeners are held until all are known, so that they differ; other tests run
-    /// in processes of their own, so each process draws from a range of its own.
+    /// in processes of their own, so each process draws from a range of its own. What was drawn before is
+    /// not drawn again, also where nobody listens there yet.
     pub fn free() -> Self {
-        static DRAWN: AtomicU16 = AtomicU16::new(0);
-        let own = (std::process::id() as u16).wrapping_mul(37).wrapping_add(DRAWN.fetch_add(4, Ordering::Relaxed));
+        static LAST: Mutex<Option<u16>> = Mutex::new(None);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = Vec::new();
-        let mut candidate = 10_000 + own % 20_000;
+        let mut candidate = last.unwrap_or_else(|| 10_000 + (std::process::id() as u16).wrapping_mul(37) % 20_000);
         while held.len() < 4 {
             candidate = 10_000 + (candidate - 9_999) % 20_000;
             if let Ok(listener) = TcpListener::bind(("127.0.0.1", candidate)) {
                 held.push((candidate, listener));
             }
         }
+        *last = Some(candidate);
         Self { nats: held[0].0, http: held[1].0, api: held[2].0, cluster: held[3].0 }
     }
 }
