@@ -284,20 +284,14 @@ impl JetStream {
         subject: String,
         request: &impl serde::Serialize,
     ) -> Result<T, ApiError> {
-        let payload = encoded(&subject, request)?;
-        let request = self.client.request(subject.clone(), payload.into());
-        self.answer(subject, request).await
+        let payload = self.ask_raw(&subject, request).await?;
+        read_answer(subject, &payload)
     }
 
-    /// The answer as it came, unless it is a refusal.
-    async fn ask_raw(&self, subject: String, request: &impl serde::Serialize) -> Result<bytes::Bytes, ApiError> {
-        let payload = encoded(&subject, request)?;
-        let request = self.client.request(subject.clone(), payload.into());
-        let payload = self.raw_answer(&subject, request).await?;
-        match parse_answer::<serde::de::IgnoredAny>(&payload) {
-            Ok(answer) => answer.map(|_| payload),
-            Err(reason) => Err(ApiError::Unreadable { subject, reason }),
-        }
+    /// The answer as it came, for [`read_answer`].
+    async fn ask_raw(&self, subject: &str, request: &impl serde::Serialize) -> Result<bytes::Bytes, ApiError> {
+        let payload = encoded(subject, request)?;
+        self.raw_answer(subject, self.client.request(subject.to_owned(), payload.into())).await
     }
 
     async fn answer<T: serde::de::DeserializeOwned>(
@@ -306,7 +300,7 @@ impl JetStream {
         request: impl Future<Output = Result<async_nats::Message, async_nats::RequestError>>,
     ) -> Result<T, ApiError> {
         let payload = self.raw_answer(&subject, request).await?;
-        parse_answer(&payload).unwrap_or_else(|reason| Err(ApiError::Unreadable { subject, reason }))
+        read_answer(subject, &payload)
     }
 
     async fn raw_answer(
@@ -339,6 +333,10 @@ impl JetStream {
             Ok(Ok(message)) => Ok(message.payload),
         }
     }
+}
+
+fn read_answer<'de, T: Deserialize<'de>>(subject: String, payload: &'de [u8]) -> Result<T, ApiError> {
+    parse_answer(payload).unwrap_or_else(|reason| Err(ApiError::Unreadable { subject, reason }))
 }
 
 fn encoded(subject: &str, request: &impl serde::Serialize) -> Result<Vec<u8>, ApiError> {

@@ -168,7 +168,7 @@ pub fn major_minor(version: &str) -> ServerVersion {
 
 /// What an answer of the JetStream API holds, or how the server refuses. Public for the fuzz target
 /// `monitoring`.
-pub fn parse_answer<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<Result<T, ApiError>, String> {
+pub fn parse_answer<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<Result<T, ApiError>, String> {
     #[derive(Deserialize)]
     struct Envelope {
         error: Option<Refusal>,
@@ -229,6 +229,19 @@ mod tests {
         assert_eq!(error.to_string(), "stream not found (JetStream error 10059)");
         let full = ApiError::Refused { code: 500, err_code: 10047, description: "insufficient storage".into() };
         assert!(full.to_string().starts_with("insufficient storage (JetStream error 10047); lower max_bytes"));
+    }
+
+    #[test]
+    fn a_refusal_counts_wherever_it_stands() {
+        type Anything = serde::de::IgnoredAny;
+        for refused in [r#"{"error":{"code":404},"a":1}"#, r#"{"a":[1],"error":{"code":404}}"#] {
+            let error = parse_answer::<Anything>(refused.as_bytes()).unwrap().unwrap_err();
+            assert!(matches!(error, ApiError::Refused { code: 404, .. }), "{refused}");
+            assert!(parse_answer::<Value>(refused.as_bytes()).unwrap().is_err(), "{refused}");
+            assert!(parse_answer::<StreamInfo>(refused.as_bytes()).unwrap().is_err(), "{refused}");
+        }
+        let answer = br#"{"error":null,"a":{"error":{}}}"#;
+        assert!(parse_answer::<Anything>(answer).unwrap().is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, ConsumerInfo, JetStream};
+use super::{ApiError, ConsumerInfo, JetStream, read_answer};
 
 /// A piece of a list of names, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,8 +96,7 @@ impl JetStream {
     ) -> Result<SubjectCounts, ApiError> {
         let request = serde_json::json!({ "subjects_filter": filter, "offset": offset });
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
-        let payload = self.ask_raw(subject.clone(), &request).await?;
-        let unreadable = |error: serde_json::Error| ApiError::Unreadable { subject, reason: error.to_string() };
+        let payload = self.ask_raw(&subject, &request).await?;
         #[derive(Deserialize)]
         struct Answer<'a> {
             #[serde(default)]
@@ -110,11 +109,12 @@ impl JetStream {
             #[serde(borrow)]
             subjects: Option<&'a serde_json::value::RawValue>,
         }
-        let answer: Answer<'_> = serde_json::from_slice(&payload).map_err(unreadable.clone())?;
+        let answer: Answer<'_> = read_answer(subject.clone(), &payload)?;
         let mut counts = SubjectCounts { total: answer.total, ..SubjectCounts::default() };
         if let Some(subjects) = answer.state.subjects {
             let mut deserializer = serde_json::Deserializer::from_str(subjects.get());
-            Collect { counts: &mut counts, after, most }.deserialize(&mut deserializer).map_err(unreadable)?;
+            let read = Collect { counts: &mut counts, after, most }.deserialize(&mut deserializer);
+            read.map_err(|error| ApiError::Unreadable { subject, reason: error.to_string() })?;
         }
         Ok(counts)
     }
