@@ -8,13 +8,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use libfuzzer_sys::fuzz_target;
 use unified_nats::integrity::IntegrityLedger;
 use unified_nats::integrity::baselines::Circumstances;
-use unified_nats::nats::{StreamInfo, Streams, parse_answer};
+use unified_nats::nats::{SeenStream, SeenStreams, parse_answer};
 
 fuzz_target!(|input: &[u8]| {
     let mut parts = input.split(|byte| *byte == 0);
     let Some(Ok(mut book)) = parts.next().map(serde_json::from_slice::<IntegrityLedger>) else { return };
-    let known: Vec<_> = parts.filter_map(|part| parse_answer::<StreamInfo>(part).ok()?.ok()).collect();
-    let streams = Streams { known, unknown: vec!["AWAY".into()] };
+    let known: Vec<_> = parts.filter_map(|part| parse_answer::<SeenStream>(part).ok()?.ok()).collect();
+    let streams = SeenStreams { known, unknown: vec!["AWAY".into()] };
     for (restarted, clustered) in [(true, false), (false, false), (true, true)] {
         let now = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         let circumstances = Circumstances { restarted, clustered, forgetful: !clustered, now };

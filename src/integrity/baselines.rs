@@ -4,14 +4,12 @@ use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use super::deletions::Heard;
 use super::index::Held;
 use super::losses::LossKind;
 use super::ranges::{Ranges, count, union, without};
-use crate::json;
-use crate::nats::{StreamInfo, StreamState};
+use crate::nats::{SeenStream, StreamState, Terms, WrittenConfig};
 
 /// What a stream held when it was last seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,8 +17,7 @@ pub struct StreamBaseline {
     /// When the stream was created, as the server tells it.
     pub created: String,
     /// The whole configuration, for a stream whose own copy cannot be read any more.
-    #[serde(deserialize_with = "json::object")]
-    pub config: Map<String, Value>,
+    pub config: WrittenConfig,
     pub messages: u64,
     pub first_seq: u64,
     pub last_seq: u64,
@@ -69,39 +66,22 @@ pub const MOST_HOLES: u64 = 200_000;
 /// Milestones kept at most; more make the judgement of expired messages finer.
 const MILESTONES: u32 = 64;
 
-fn field(config: &Map<String, Value>, name: &str) -> i64 {
-    config.get(name).and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn word<'a>(config: &'a Map<String, Value>, name: &str) -> &'a str {
-    config.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Whether messages survive the server.
-pub fn is_on_disk(config: &Map<String, Value>) -> bool {
-    word(config, "storage") == "file"
-}
-
 /// Whether a message goes for no other reason than the limits of the whole stream.
-pub fn keeps_every_message(config: &Map<String, Value>) -> bool {
-    let allows = |what: &str| config.get(what).and_then(Value::as_bool).unwrap_or_default();
-    word(config, "retention") == "limits"
-        && field(config, "max_msgs_per_subject") <= 0
-        && !allows("allow_msg_ttl")
-        && !allows("allow_rollup_hdrs")
+fn keeps_every_message(terms: &Terms) -> bool {
+    terms.keeps_to_limits && terms.max_msgs_per_subject <= 0 && !terms.allow_msg_ttl && !terms.allow_rollup_hdrs
 }
 
 fn millis_of(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }
 
-fn max_age(config: &Map<String, Value>) -> Option<Duration> {
-    let nanoseconds = u64::try_from(field(config, "max_age")).unwrap_or_default();
+fn max_age(terms: &Terms) -> Option<Duration> {
+    let nanoseconds = u64::try_from(terms.max_age).unwrap_or_default();
     (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
 }
 
 impl StreamBaseline {
-    pub fn of(info: &StreamInfo) -> Self {
+    pub fn of(info: &SeenStream) -> Self {
         let StreamState { messages, first_seq, last_seq, num_deleted, .. } = info.state;
         let last_ts = info.state.last_ts.clone();
         Self {
@@ -118,9 +98,9 @@ impl StreamBaseline {
     }
 
     /// The baseline of the same stream as it is seen now.
-    pub fn advanced(self, info: &StreamInfo, now: SystemTime) -> Self {
+    pub fn advanced(self, info: &SeenStream, now: SystemTime) -> Self {
         let mut milestones = self.milestones;
-        if let Some(age) = max_age(&info.config) {
+        if let Some(age) = max_age(&info.config.terms) {
             let at = millis_of(now);
             let apart = (age / MILESTONES).max(Duration::from_secs(1)).as_millis() as u64;
             if milestones.back().is_none_or(|last| at.saturating_sub(last.at) >= apart) {
@@ -152,7 +132,7 @@ impl StreamBaseline {
     /// since.
     pub fn missing_in(
         &self,
-        info: &StreamInfo,
+        info: &SeenStream,
         circumstances: Circumstances,
         evidence: Evidence,
         deleted: &Heard,
@@ -171,7 +151,7 @@ impl StreamBaseline {
         }
         // What else is gone somebody has asked for, if only right before the server was killed, unless
         // the server says otherwise.
-        let ranges = lost(info);
+        let ranges = lost(state);
         (!ranges.is_empty()).then_some(LossKind::Lost { ranges })
     }
 
@@ -180,22 +160,22 @@ impl StreamBaseline {
     fn may_forget_its_end(&self, circumstances: Circumstances, evidence: Evidence) -> bool {
         let Circumstances { restarted, clustered, forgetful, .. } = circumstances;
         let was_killed = forgetful && restarted && !clustered && evidence == Evidence::default();
-        was_killed && (self.is_deleted_from || word(&self.config, "retention") != "limits")
+        was_killed && (self.is_deleted_from || !self.config.terms.keeps_to_limits)
     }
 
     /// What there is less of than there was, and neither limits nor what was heard explain. The limits
     /// may have been changed in between: what either of them drops is explained.
-    pub(super) fn fewer_in(&self, info: &StreamInfo, now: SystemTime, deleted: &Heard) -> Option<LossKind> {
+    pub(super) fn fewer_in(&self, info: &SeenStream, now: SystemTime, deleted: &Heard) -> Option<LossKind> {
         let state = &info.state;
-        let configs = [&self.config, &info.config];
-        if deleted.purged || !configs.iter().all(|config| keeps_every_message(config)) {
+        let terms = [&self.config.terms, &info.config.terms];
+        if deleted.purged || !terms.into_iter().all(keeps_every_message) {
             return None;
         }
         let since = state.num_deleted.saturating_sub(count(&deleted.messages));
         if since > self.num_deleted {
             return Some(LossKind::Holes { were: self.num_deleted, are: since });
         }
-        let first = configs.iter().map(|config| self.first_that_must_be_there(config, state, now)).max();
+        let first = terms.into_iter().map(|terms| self.first_that_must_be_there(terms, state, now)).max();
         // What was deleted at the beginning the beginning has passed.
         let expected = without(&[(first.unwrap_or(u64::MAX), u64::MAX)], &deleted.messages);
         let expected = expected.first().map_or(u64::MAX, |(first, _)| *first);
@@ -203,30 +183,30 @@ impl StreamBaseline {
     }
 
     /// Of streams in which a message may take the place of another.
-    fn fewer_by_design(&self, info: &StreamInfo, deleted: &Heard) -> Option<LossKind> {
+    fn fewer_by_design(&self, info: &SeenStream, deleted: &Heard) -> Option<LossKind> {
         let (were, are) = (self.messages, info.state.messages);
-        let replaces = |config: &Map<String, Value>| {
-            let expires = max_age(config).is_some() || config.get("allow_msg_ttl") == Some(&Value::Bool(true));
-            word(config, "retention") == "limits" && !keeps_every_message(config) && !expires
+        let replaces = |terms: &Terms| {
+            let expires = max_age(terms).is_some() || terms.allow_msg_ttl;
+            terms.keeps_to_limits && !keeps_every_message(terms) && !expires
         };
-        let judged = replaces(&self.config) && replaces(&info.config) && !deleted.purged;
+        let judged = replaces(&self.config.terms) && replaces(&info.config.terms) && !deleted.purged;
         let is_fewer = are.saturating_add(count(&deleted.messages)) < were;
         (judged && is_fewer).then_some(LossKind::Fewer { were, are, end: Some(self.last_seq) })
     }
 
     /// The highest sequence that the stream may begin with after a restart.
-    fn first_that_must_be_there(&self, config: &Map<String, Value>, state: &StreamState, now: SystemTime) -> u64 {
-        let limit = |name| u64::try_from(field(config, name)).ok().filter(|limit| *limit > 0);
+    fn first_that_must_be_there(&self, terms: &Terms, state: &StreamState, now: SystemTime) -> u64 {
+        let limit = |limit| u64::try_from(limit).ok().filter(|limit| *limit > 0);
         // A full stream gives way at its beginning. A message that would not fit leaves room for some.
         let some = 8 * state.bytes.checked_div(state.messages).unwrap_or_default();
-        let full = limit("max_msgs").is_some_and(|most| state.messages >= most)
-            || limit("max_bytes").is_some_and(|most| state.bytes.saturating_add(some.max(most / 50)) >= most);
+        let full = limit(terms.max_msgs).is_some_and(|most| state.messages >= most)
+            || limit(terms.max_bytes).is_some_and(|most| state.bytes.saturating_add(some.max(most / 50)) >= most);
         if full {
             return u64::MAX;
         }
         // A stream that was empty begins with its first message.
         let first = self.first_seq.max(1);
-        let Some(age) = max_age(config) else { return first };
+        let Some(age) = max_age(terms) else { return first };
         let cutoff = millis_of(now).saturating_sub(age.as_millis() as u64);
         // What came after the first milestone that is young enough is young enough as well.
         self.first_younger_than(cutoff).unwrap_or(self.last_seq.saturating_add(1)).max(first)
@@ -234,8 +214,8 @@ impl StreamBaseline {
 }
 
 /// What a server says to have lost, where it was asked.
-pub fn lost(info: &StreamInfo) -> Ranges {
-    let lost = info.state.lost.iter().flat_map(|lost| lost.msgs.iter().flatten());
+pub fn lost(state: &StreamState) -> Ranges {
+    let lost = state.lost.iter().flat_map(|lost| lost.msgs.iter().flatten());
     let mut ranges: Ranges = lost.map(|seq| (*seq, *seq)).collect();
     ranges.sort_unstable();
     union(&ranges, &[])

@@ -12,7 +12,7 @@ use super::restores::Restore;
 use super::suspected_losses::Resolved;
 use super::view::Reading;
 use crate::domain::{Generation, ServerVersion};
-use crate::nats::{StreamInfo, Streams};
+use crate::nats::{SeenStreams, StreamInfo};
 
 /// Asked for in the order in which they come.
 pub enum Command {
@@ -71,7 +71,7 @@ pub struct Look {
     pub generation: Generation,
     pub version: ServerVersion,
     pub basis: u64,
-    pub streams: Streams,
+    pub streams: SeenStreams,
     pub resolved: Vec<Resolved>,
     /// What had been heard before the server was asked.
     pub heard: BTreeMap<String, Heard>,

@@ -1,5 +1,6 @@
 //! How others reach the task that keeps the ledger.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::suspected_losses::SuspectedLosses;
 use super::view::{Integrity, Reading};
 use crate::domain::Generation;
 use crate::files::HeldDirectory;
-use crate::nats::{ApiError, JetStream, StreamInfo, Streams};
+use crate::nats::{ApiError, JetStream, SeenStream, SeenStreams, StreamInfo};
 
 /// For an answer. The task itself waits for nobody but the supervisor, and for a deletion under way.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -86,7 +87,7 @@ impl IntegrityHandle {
     ) -> Result<Option<String>, LookError> {
         loop {
             let Basis { looks, known, doubtful, heard } = self.ask(Command::Begin).await.ok_or(LookError::Unheard)?;
-            let streams = with_those_not_listed(jetstream, jetstream.streams().await?, known).await;
+            let streams = with_those_not_listed(jetstream, jetstream.see_streams().await?, known).await;
             let resolved = SuspectedLosses::resolve(jetstream, &streams, doubtful).await;
             let version = jetstream.server_version();
             let mut look =
@@ -202,20 +203,25 @@ impl IntegrityHandle {
 }
 
 /// A list may leave streams out. Gone is what the server says to be gone; of others nothing is known.
-async fn with_those_not_listed(jetstream: &JetStream, mut streams: Streams, marked: Vec<String>) -> Streams {
-    for name in marked {
-        let listed = streams.known.iter().any(|info| info.name() == name) || streams.unknown.contains(&name);
-        if !listed {
-            match jetstream.stream_info(&name).await {
-                Ok(info) => streams.known.extend(info),
-                Err(_) => streams.unknown.push(name),
-            }
+async fn with_those_not_listed(jetstream: &JetStream, mut streams: SeenStreams, known: Vec<String>) -> SeenStreams {
+    let mut left_out: BTreeSet<_> = known.into_iter().collect();
+    for name in streams.known.iter().map(SeenStream::name).chain(streams.unknown.iter().map(String::as_str)) {
+        left_out.remove(name);
+    }
+    for name in left_out {
+        match jetstream.see_stream(&name).await {
+            Ok(info) => streams.known.extend(info),
+            Err(_) => streams.unknown.push(name),
         }
     }
     streams
 }
 
-async fn ask_for_what_was_lost(jetstream: &JetStream, streams: &mut Streams, names: &[String]) -> Result<(), ApiError> {
+async fn ask_for_what_was_lost(
+    jetstream: &JetStream,
+    streams: &mut SeenStreams,
+    names: &[String],
+) -> Result<(), ApiError> {
     for info in streams.known.iter_mut().filter(|info| names.iter().any(|name| name == info.name())) {
         info.state.lost = match jetstream.stream_info_with_deleted(info.name()).await {
             Ok(detailed) => detailed.state.lost,

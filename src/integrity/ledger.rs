@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::baselines::{Circumstances, Evidence, StreamBaseline, is_on_disk};
+use super::baselines::{Circumstances, Evidence, StreamBaseline};
 use super::deletions::Heard;
 use super::index::Held;
 use super::inventory::{Inventory, Meanwhile};
@@ -13,7 +13,7 @@ use super::losses::{Loss, LossKind};
 use super::ranges::{Ranges, union, without};
 use super::restores::Known;
 use crate::domain::ServerVersion;
-use crate::nats::{StreamInfo, Streams};
+use crate::nats::{SeenStream, SeenStreams};
 
 /// Marks and losses, as they are kept beside the store.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,14 +59,14 @@ fn nanos_of(time: SystemTime) -> u64 {
 
 impl IntegrityLedger {
     /// Whether a stream ends before the sequence that it was seen to have.
-    pub fn ends_earlier(&self, info: &StreamInfo) -> bool {
+    pub fn ends_earlier(&self, info: &SeenStream) -> bool {
         let baseline = self.baselines.get(info.name()).filter(|baseline| baseline.created == info.created);
         baseline.is_some_and(|baseline| info.state.last_seq < baseline.last_seq)
     }
 
     /// Streams that hold less than they did: what has become of it only a closer look tells.
-    pub fn with_fewer(&self, streams: &[StreamInfo], now: SystemTime) -> Vec<String> {
-        let fewer = |info: &&StreamInfo| {
+    pub fn with_fewer(&self, streams: &[SeenStream], now: SystemTime) -> Vec<String> {
+        let fewer = |info: &&SeenStream| {
             let baseline = self.baselines.get(info.name());
             baseline.is_some_and(|baseline| baseline.fewer_in(info, now, &Heard::default()).is_some())
         };
@@ -142,7 +142,8 @@ impl IntegrityLedger {
 
     /// Compares the baselines with the streams that exist now, and advances them. Gives what was found
     /// missing. `declared` are the streams that must exist; others may be deleted by who made them.
-    pub fn compare(&mut self, streams: &Streams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
+    pub fn compare(&mut self, streams: &SeenStreams, declared: &[&str], circumstances: Circumstances) -> Vec<Loss> {
+        let declared: BTreeSet<_> = declared.iter().copied().collect();
         let mut found = Vec::new();
         let mut baselines = std::mem::take(&mut self.baselines);
         for name in &streams.unknown {
@@ -153,13 +154,14 @@ impl IntegrityLedger {
             let name = info.name().to_owned();
             let is_served = |missing: &LossKind| matches!(missing, LossKind::Unknown { .. } | LossKind::Offline { .. });
             self.losses.retain(|loss| loss.stream != name || !is_served(&loss.missing));
-            let must_exist = declared.contains(&name.as_str());
+            let must_exist = declared.contains(name.as_str());
             let touched = circumstances.restarted && self.touched.contains(&name);
             let evidence = Evidence { touched, indexed: self.indexed.contains(&name) };
             let baseline = baselines.remove(&name).filter(|baseline| {
                 // Another stream of that name: who made it deleted the one that was seen.
                 let made_again = baseline.created != info.created && !touched && !must_exist;
-                let forgotten = circumstances.restarted && !(is_on_disk(&baseline.config) && is_on_disk(&info.config));
+                let stays = baseline.config.terms.is_on_disk && info.config.terms.is_on_disk;
+                let forgotten = circumstances.restarted && !stays;
                 !made_again && !forgotten
             });
             let deleted = self.deleted.get(&name).cloned().unwrap_or_default();
@@ -176,8 +178,8 @@ impl IntegrityLedger {
         for (name, baseline) in baselines {
             let touched = circumstances.restarted && self.touched.contains(&name) || self.unasked.contains(&name);
             let touched = touched && !circumstances.clustered;
-            let deliberate = !touched && !declared.contains(&name.as_str());
-            let in_memory = circumstances.restarted && !is_on_disk(&baseline.config);
+            let deliberate = !touched && !declared.contains(name.as_str());
+            let in_memory = circumstances.restarted && !baseline.config.terms.is_on_disk;
             if !deliberate && !in_memory {
                 let StreamBaseline { messages, last_seq, .. } = baseline;
                 found.push((name, LossKind::Stream { messages, last_seq }));
@@ -218,7 +220,7 @@ impl IntegrityLedger {
 
     /// Forgets what was known of each stream that came out of a snapshot since, and gives their names: what
     /// a snapshot does not hold is no loss. Nothing can be said of streams that are still being restored.
-    pub fn settle_restores(&mut self, streams: &mut Streams) -> Vec<String> {
+    pub fn settle_restores(&mut self, streams: &mut SeenStreams) -> Vec<String> {
         let (ended, under_way): (BTreeMap<_, _>, _) =
             std::mem::take(&mut self.restores).into_iter().partition(|(_, restore)| restore.has_ended);
         streams.known.retain(|info| !under_way.contains_key(info.name()));

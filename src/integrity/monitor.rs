@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::acknowledgement;
-use super::baselines::{Circumstances, MOST_HOLES, is_on_disk};
+use super::baselines::{Circumstances, MOST_HOLES};
 use super::commands::{Basis, Command, Compared, Knowledge, Look};
 use super::handle::IntegrityHandle;
 use super::ledger::IntegrityLedger;
@@ -22,7 +22,7 @@ use super::restores::Restore;
 use super::view::{Integrity, Reading, log_loss, reason};
 use crate::domain::{Generation, ServerVersion};
 use crate::files::HeldDirectory;
-use crate::nats::Streams;
+use crate::nats::SeenStreams;
 use crate::settings::Settings;
 use crate::streams::Desired;
 use pages::Pages;
@@ -271,7 +271,7 @@ impl IntegrityMonitor {
         let is_first = look.generation > self.pages.seen;
         let fewer = self.pages.ledger.with_fewer(&look.streams.known, SystemTime::now());
         let asked = look.streams.known.iter().filter(|info| {
-            let asked = (is_first && is_on_disk(&info.config)) || fewer.iter().any(|name| name == info.name());
+            let asked = (is_first && info.config.terms.is_on_disk) || fewer.iter().any(|name| name == info.name());
             asked && info.state.num_deleted < MOST_HOLES
         });
         asked.map(|info| info.name().to_owned()).collect()
@@ -299,7 +299,7 @@ impl IntegrityMonitor {
             _ => None,
         });
         Knowledge {
-            config: ledger.baselines.get(stream).map(|baseline| baseline.config.clone()),
+            config: ledger.baselines.get(stream).and_then(|baseline| baseline.config.fields()),
             accepted: ledger.accepted.get(stream).cloned().unwrap_or_default(),
             unreadable: unreadable.unwrap_or_default(),
             suspects: suspects.get(stream).cloned(),
@@ -324,7 +324,7 @@ impl IntegrityMonitor {
         self.pages.ledger.restores.values_mut().for_each(|restore| restore.has_ended = true);
     }
 
-    fn settle_restores(&mut self, streams: &mut Streams) {
+    fn settle_restores(&mut self, streams: &mut SeenStreams) {
         for stream in self.pages.ledger.settle_restores(streams) {
             tracing::info!(
                 stream,

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::baselines::{MOST_HOLES, is_on_disk, lost};
+use super::baselines::{MOST_HOLES, lost};
 use super::commands::Knowledge;
 use super::deletions::Deletions;
 use super::handle::IntegrityHandle;
@@ -45,9 +45,9 @@ impl IntegrityHandle {
     pub async fn read_through(&self, jetstream: &JetStream) -> Result<Vec<String>, ApiError> {
         let (mut by_design, mut failed, mut suspicious) = (vec![], vec![], vec![]);
         let mut messages = 0;
-        for info in jetstream.streams().await?.known {
+        for info in jetstream.see_streams().await?.known {
             let name = info.name().to_owned();
-            if !is_on_disk(&info.config) || info.state.messages == 0 {
+            if !info.config.terms.is_on_disk || info.state.messages == 0 {
                 continue;
             }
             match self.read_stream(jetstream, &name).await {
@@ -99,7 +99,7 @@ impl IntegrityHandle {
             // Asked last: what it does not call deleted now was counted all the time.
             let now = jetstream.stream_info_with_deleted(name).await?;
             missing = gaps.missing(&now, &accepted);
-            let ranges = common(&gaps.ranges, &without(&lost(&now), &called_lost));
+            let ranges = common(&gaps.ranges, &without(&lost(&now.state), &called_lost));
             let ranges = without(&ranges, &accepted);
             if !ranges.is_empty() {
                 self.note(name, LossKind::Lost { ranges }).await;

@@ -62,7 +62,8 @@ impl StreamRecovery {
         if self.integrity.is_clustered() || on_disk.is_empty() {
             return Ok(vec![]);
         }
-        let streams_known = jetstream.streams().await.map_err(|error| format!("cannot list the streams: {error}"))?;
+        let streams_known =
+            jetstream.see_streams().await.map_err(|error| format!("cannot list the streams: {error}"))?;
         let is_known = |name: &String| {
             streams_known.known.iter().any(|info| info.name() == name) || streams_known.unknown.contains(name)
         };

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::nats::StreamInfo;
+use crate::nats::SeenStream;
 
 /// An advisory about the restore of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Known {
     /// Whether that is the stream that came out of the snapshot: it holds what is older than the restore, and
     /// up to 2.14 it keeps the time at which it was created as well. One that somebody has created meanwhile,
     /// so that the restore failed, is younger.
-    pub fn has_made(&self, info: &StreamInfo) -> bool {
+    pub fn has_made(&self, info: &SeenStream) -> bool {
         let Ok(began) = humantime::parse_rfc3339(&self.began) else { return true };
         let is_older = |time: &str| humantime::parse_rfc3339(time).is_ok_and(|time| time < began);
         is_older(&info.created) || (info.state.messages > 0 && is_older(&info.state.first_ts))

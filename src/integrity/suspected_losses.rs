@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::ledger::IntegrityLedger;
 use super::losses::LossKind;
-use crate::nats::{JetStream, Streams};
+use crate::nats::{JetStream, SeenStream, SeenStreams};
 
 /// For this long an earlier end is put down to the leader that answers.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,12 +35,12 @@ impl SuspectedLosses {
     /// The streams that are in doubt no longer: asks for the message that had been the last one.
     pub async fn resolve(
         jetstream: &JetStream,
-        streams: &Streams,
+        streams: &SeenStreams,
         doubtful: Vec<(String, u64, String)>,
     ) -> Vec<Resolved> {
         let mut resolved = vec![];
         for (stream, last_seq, last_ts) in doubtful {
-            let is_there = |info: &crate::nats::StreamInfo| info.name() == stream && info.state.last_seq >= last_seq;
+            let is_there = |info: &SeenStream| info.name() == stream && info.state.last_seq >= last_seq;
             if streams.known.iter().any(is_there)
                 && let Ok(time) = jetstream.time_of(&stream, last_seq).await
             {
@@ -61,7 +61,7 @@ impl SuspectedLosses {
     /// Takes the streams out that nothing can be said of yet, and gives what turned out to be missing.
     pub fn sort(
         &mut self,
-        streams: &mut Streams,
+        streams: &mut SeenStreams,
         ledger: &IntegrityLedger,
         resolved: Vec<Resolved>,
         now: Instant,
@@ -77,7 +77,7 @@ impl SuspectedLosses {
             }
         }
         self.0.retain(|stream, _| ledger.baselines.contains_key(stream));
-        let Streams { known, unknown } = streams;
+        let SeenStreams { known, unknown } = streams;
         known.retain(|info| {
             let (name, end) = (info.name(), info.state.last_seq);
             let earlier = ledger.ends_earlier(info);
@@ -101,10 +101,9 @@ impl SuspectedLosses {
 mod tests {
     use super::*;
     use crate::integrity::baselines::{Circumstances, StreamBaseline};
-    use crate::nats::StreamInfo;
     use serde_json::json;
 
-    fn info(last_seq: u64) -> StreamInfo {
+    fn info(last_seq: u64) -> SeenStream {
         let state = json!({ "messages": last_seq, "first_seq": 1, "last_seq": last_seq, "last_ts": "then" });
         serde_json::from_value(json!({ "config": { "name": "S", "storage": "file" }, "state": state })).unwrap()
     }
@@ -123,7 +122,7 @@ mod tests {
         resolved: Option<bool>,
         now: Instant,
     ) -> Vec<LossKind> {
-        let mut streams = Streams { known: vec![info(end)], unknown: vec![] };
+        let mut streams = SeenStreams { known: vec![info(end)], unknown: vec![] };
         let resolved = resolved.map(|replaced| Resolved { stream: "S".into(), replaced });
         let missing = suspected.sort(&mut streams, ledger, resolved.into_iter().collect(), now);
         let circumstances = Circumstances {

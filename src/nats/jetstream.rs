@@ -2,6 +2,7 @@
 //! and we do not are carried over untouched.
 
 mod answers;
+mod configuration;
 mod messages;
 mod pages;
 mod stored;
@@ -17,9 +18,10 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 pub use self::answers::{
-    ApiError, ConsumerInfo, Consumers, LostMessages, Stored, StreamInfo, StreamState, Streams, major_minor,
-    parse_answer,
+    ApiError, ConsumerInfo, Consumers, LostMessages, SeenStream, SeenStreams, Stored, StreamInfo, StreamState, Streams,
+    major_minor, parse_answer,
 };
+pub use self::configuration::{Configuration, Terms, WrittenConfig};
 pub use self::messages::{LastOfEach, MessageRequest, StoredMessage, headers_of, parse_headers};
 pub use self::pages::{Names, Purge, SubjectCounts};
 use super::violations::PermissionViolations;
@@ -76,13 +78,22 @@ impl JetStream {
 
     /// [`None`] when there is no such stream.
     pub async fn stream_info(&self, name: &str) -> Result<Option<StreamInfo>, ApiError> {
+        self.info_of(name).await
+    }
+
+    /// The same for who looks again and again.
+    pub async fn see_stream(&self, name: &str) -> Result<Option<SeenStream>, ApiError> {
+        self.info_of(name).await
+    }
+
+    async fn info_of<C: Configuration>(&self, name: &str) -> Result<Option<StreamInfo<C>>, ApiError> {
         match self.ask(format!("$JS.API.STREAM.INFO.{name}"), &Value::Null).await {
             Err(error) if error.is(ApiError::STREAM_NOT_FOUND) => Ok(None),
             other => other.map(Some),
         }
     }
 
-    /// The same with the sequences that hold no message, which can be many.
+    /// A stream with the sequences that hold no message, which can be many.
     pub async fn stream_info_with_deleted(&self, name: &str) -> Result<StreamInfo, ApiError> {
         let request = serde_json::json!({ "deleted_details": true });
         self.ask(format!("$JS.API.STREAM.INFO.{name}"), &request).await
@@ -90,6 +101,15 @@ impl JetStream {
 
     /// Every stream of the account.
     pub async fn streams(&self) -> Result<Streams, ApiError> {
+        self.list_streams().await
+    }
+
+    /// The same for who looks again and again.
+    pub async fn see_streams(&self) -> Result<SeenStreams, ApiError> {
+        self.list_streams().await
+    }
+
+    async fn list_streams<C: Configuration>(&self) -> Result<Streams<C>, ApiError> {
         let (known, unknown) = self.list("$JS.API.STREAM.LIST", StreamInfo::name).await?;
         Ok(Streams { known, unknown })
     }

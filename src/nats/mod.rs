@@ -9,9 +9,10 @@ mod violations;
 
 pub use client::{ConnectError, Connection, Connector, Connectors, Login, ping};
 pub use jetstream::{
-    API_ADVISORIES, ApiError, COUNTED_ADVISORIES, ConsumerInfo, Consumers, JetStream, LastOfEach, LostMessages,
-    MessageRequest, Names, Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, Stored, StoredMessage, StreamInfo, StreamState,
-    Streams, SubjectCounts, headers_of, major_minor, parse_answer, parse_headers,
+    API_ADVISORIES, ApiError, COUNTED_ADVISORIES, Configuration, ConsumerInfo, Consumers, JetStream, LastOfEach,
+    LostMessages, MessageRequest, Names, Purge, Put, RESTORE_BEGINS, RESTORE_ENDS, SeenStream, SeenStreams, Stored,
+    StoredMessage, StreamInfo, StreamState, Streams, SubjectCounts, Terms, WrittenConfig, headers_of, major_minor,
+    parse_answer, parse_headers,
 };
 pub use monitor::{
     AccountDetail, Connz, ConsumerDetail, Jsz, Monitor, MonitorError, RaftGroup, RaftPeer, Routez, StreamDetail, Varz,

@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) const HOUR: u64 = 3600 * 1000;
 
@@ -7,23 +7,23 @@ pub(crate) fn at(millis: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(1_000 * HOUR + millis)
 }
 
-pub(crate) fn config(changes: Value) -> Map<String, Value> {
+pub(crate) fn config(changes: Value) -> WrittenConfig {
     let mut config = json!({ "name": "A", "storage": "file", "retention": "limits", "max_msgs": -1, "max_bytes": -1,
         "max_age": 0, "max_msgs_per_subject": -1 });
     for (name, value) in changes.as_object().unwrap() {
         config[name] = value.clone();
     }
-    config.as_object().unwrap().clone()
+    serde_json::from_value(config).unwrap()
 }
 
-pub(crate) fn stream(first_seq: u64, last_seq: u64, num_deleted: u64) -> StreamInfo {
+pub(crate) fn stream(first_seq: u64, last_seq: u64, num_deleted: u64) -> SeenStream {
     let messages = last_seq + 1 - first_seq - num_deleted;
     let state = StreamState { messages, bytes: messages * 100, first_seq, last_seq, num_deleted, ..Default::default() };
-    StreamInfo { config: config(json!({})), state, created: "then".into(), cluster: None }
+    SeenStream { config: config(json!({})), state, created: "then".into(), cluster: None }
 }
 
-pub(crate) fn with(info: StreamInfo, changes: Value) -> StreamInfo {
-    StreamInfo { config: config(changes), ..info }
+pub(crate) fn with(info: SeenStream, changes: Value) -> SeenStream {
+    SeenStream { config: config(changes), ..info }
 }
 
 const RUNNING: Circumstances = Circumstances { restarted: false, clustered: false, forgetful: false, now: UNIX_EPOCH };
@@ -39,13 +39,13 @@ pub(crate) fn restarted() -> Circumstances {
 const TOUCHED: Evidence = Evidence { touched: true, indexed: false };
 
 /// What is missing when the files were touched while no server ran.
-fn missing(before: &StreamInfo, after: &StreamInfo, circumstances: Circumstances) -> Option<String> {
+fn missing(before: &SeenStream, after: &SeenStream, circumstances: Circumstances) -> Option<String> {
     missing_but(before, after, circumstances, true, &[])
 }
 
 fn missing_but(
-    before: &StreamInfo,
-    after: &StreamInfo,
+    before: &SeenStream,
+    after: &SeenStream,
     circumstances: Circumstances,
     touched: bool,
     deleted: &[(u64, u64)],
@@ -138,7 +138,7 @@ fn fewer_messages_prove_nothing_where_nobody_touched_the_files() {
 #[test]
 fn after_a_kill_a_server_may_have_forgotten_an_end_that_was_deleted() {
     let (before, after) = (stream(228, 231, 0), stream(175, 174, 0));
-    let queue = |info: &StreamInfo| with(info.clone(), json!({ "retention": "workqueue" }));
+    let queue = |info: &SeenStream| with(info.clone(), json!({ "retention": "workqueue" }));
     let deleted_from = StreamBaseline { is_deleted_from: true, ..StreamBaseline::of(&before) };
     let killed = Evidence::default();
     let forgetful = Circumstances { forgetful: true, ..restarted() };
@@ -206,14 +206,14 @@ fn of_streams_that_replace_messages_their_number_counts_where_files_were_touched
 
 #[test]
 fn a_stream_that_was_empty_begins_with_its_first_message() {
-    let empty = StreamInfo { state: StreamState::default(), ..stream(1, 0, 0) };
+    let empty = SeenStream { state: StreamState::default(), ..stream(1, 0, 0) };
     assert_eq!(missing(&empty, &stream(1, 5, 0), restarted()), None);
     assert!(missing(&empty, &stream(3, 5, 0), restarted()).is_some());
 }
 
-fn losing(info: StreamInfo, msgs: &[u64]) -> StreamInfo {
+fn losing(info: SeenStream, msgs: &[u64]) -> SeenStream {
     let lost = Some(crate::nats::LostMessages { msgs: Some(msgs.to_vec()) });
-    StreamInfo { state: StreamState { lost, ..info.state }, ..info }
+    SeenStream { state: StreamState { lost, ..info.state }, ..info }
 }
 
 #[test]

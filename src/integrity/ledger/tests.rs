@@ -6,11 +6,11 @@ fn held(messages: u64, last_seq: u64) -> Held {
     Held { messages, first_seq: last_seq + 1 - messages, last_seq, first_at: 1, ..Held::default() }
 }
 
-fn all(known: &[StreamInfo]) -> Streams {
-    Streams { known: known.to_vec(), unknown: vec![] }
+fn all(known: &[SeenStream]) -> SeenStreams {
+    SeenStreams { known: known.to_vec(), unknown: vec![] }
 }
 
-fn ledger(infos: &[StreamInfo]) -> IntegrityLedger {
+fn ledger(infos: &[SeenStream]) -> IntegrityLedger {
     let mut ledger = IntegrityLedger::default();
     assert_eq!(ledger.compare(&all(infos), &["A"], running()), []);
     ledger
@@ -85,7 +85,7 @@ fn changed_blocks_are_a_loss_until_they_are_back() {
 
 #[test]
 fn a_stream_made_again_by_its_owner_starts_over() {
-    let again = StreamInfo { created: "now".into(), ..stream(1, 3, 0) };
+    let again = SeenStream { created: "now".into(), ..stream(1, 3, 0) };
     let mut other = ledger(&[stream(1, 10, 0)]);
     assert_eq!(other.compare(&all(std::slice::from_ref(&again)), &[], running()), []);
     assert_eq!(
@@ -148,7 +148,7 @@ fn what_can_be_read_again_is_not_missing_any_more() {
 #[test]
 fn what_the_server_does_not_know_just_now_is_neither_there_nor_gone() {
     let mut ledger = ledger(&[stream(1, 10, 0)]);
-    let away = Streams { known: vec![], unknown: vec!["A".into()] };
+    let away = SeenStreams { known: vec![], unknown: vec!["A".into()] };
     for circumstances in [running(), restarted(), Circumstances { clustered: true, ..restarted() }] {
         assert_eq!(ledger.compare(&away, &["A"], circumstances), []);
     }
@@ -196,7 +196,7 @@ fn what_was_lost_is_one_loss_that_grows_and_is_known_once_acknowledged() {
 }
 
 /// A ledger after a stop in order, with the files of the stream touched since.
-fn left(before: &[StreamInfo], held: Held) -> IntegrityLedger {
+fn left(before: &[SeenStream], held: Held) -> IntegrityLedger {
     let mut ledger = ledger(before);
     let of_a = || ["A".to_owned()].into();
     let held = [("A".to_owned(), held)].into();
@@ -224,7 +224,7 @@ fn what_a_server_left_in_order_the_next_one_has_in_streams_of_every_kind() {
         assert_eq!(ledger.compare(&all(&[with(stream(241, 300, 5), kind.clone())]), &["A"], restarted()), [], "{kind}");
         assert_eq!(ledger.losses, std::slice::from_ref(&loss), "{kind}: one cause is one loss");
         // Others come, and the stream holds as many as it did.
-        let more = StreamInfo { state: stream(241, 305, 5).state, ..before.clone() };
+        let more = SeenStream { state: stream(241, 305, 5).state, ..before.clone() };
         assert_eq!(ledger.compare(&all(&[more]), &["A"], restarted()), []);
         assert_eq!(ledger.losses, [loss], "{kind}: others do not make up for it");
 
@@ -284,7 +284,7 @@ fn changed_blocks_and_what_they_cost_are_one_loss() {
 fn a_stream_that_could_not_be_asked_for_at_the_start_is_missed_later() {
     let mut ledger = ledger(&[stream(1, 10, 0)]);
     ledger.touched.insert("A".into());
-    let away = Streams { known: vec![], unknown: vec!["A".into()] };
+    let away = SeenStreams { known: vec![], unknown: vec!["A".into()] };
     assert_eq!(ledger.compare(&away, &[], restarted()), [], "it may come");
     let found = ledger.compare(&all(&[]), &[], running());
     assert_eq!(found.len(), 1, "nobody but damage has taken it");
@@ -296,7 +296,7 @@ fn restore(has_ended: bool) -> Known {
 }
 
 /// A stream as it came out of a snapshot, or was created after the restore had begun.
-fn created(mut info: StreamInfo, from_snapshot: bool) -> StreamInfo {
+fn created(mut info: SeenStream, from_snapshot: bool) -> SeenStream {
     let second = if from_snapshot { 1 } else { 59 };
     info.created = format!("2026-11-26T11:40:{second:02}Z");
     info
@@ -334,7 +334,7 @@ fn a_restore_makes_up_for_what_was_told_to_be_missing_unless_it_fails() {
     }
     let mut ledger = ledger(&[stream(1, 100, 0)]);
     ledger.restores.insert("A".into(), restore(true));
-    let mut unknown = Streams { known: vec![], unknown: vec!["A".into()] };
+    let mut unknown = SeenStreams { known: vec![], unknown: vec!["A".into()] };
     assert_eq!(ledger.settle_restores(&mut unknown), Vec::<String>::new());
     assert!(ledger.restores.contains_key("A"), "it is asked for later");
     let mut gone = all(&[]);

@@ -11,7 +11,7 @@ use crate::integrity::baselines::lost;
 use crate::integrity::ledger::IntegrityLedger;
 use crate::integrity::ranges::{Ranges, contains};
 use crate::integrity::suspected_losses::SuspectedLosses;
-use crate::nats::Streams;
+use crate::nats::SeenStreams;
 
 #[derive(Default)]
 pub struct Pages {
@@ -40,14 +40,14 @@ pub struct Pages {
 impl Pages {
     /// Decides what of the losses that a new server tells was there and is news: all where the last one has
     /// stopped in order and nothing is told yet.
-    pub fn believe(&mut self, streams: &Streams) {
+    pub fn believe(&mut self, streams: &SeenStreams) {
         let IntegrityLedger { indexed, told, .. } = &self.ledger;
         let told = streams.known.iter().filter(|info| !indexed.contains(info.name()) || told.contains(info.name()));
-        self.called_lost = told.map(|info| (info.name().to_owned(), lost(info))).collect();
+        self.called_lost = told.map(|info| (info.name().to_owned(), lost(&info.state))).collect();
     }
 
     /// Leaves out what was decided to be no loss.
-    pub fn disbelieve(&self, streams: &mut Streams) {
+    pub fn disbelieve(&self, streams: &mut SeenStreams) {
         for info in &mut streams.known {
             let before = self.called_lost.get(info.name()).filter(|before| !before.is_empty());
             if let (Some(before), Some(told)) = (before, &mut info.state.lost) {

@@ -8,7 +8,6 @@ use tokio::task::spawn_blocking;
 
 use crate::files::write_atomically;
 use crate::integrity::acknowledgement;
-use crate::integrity::baselines::is_on_disk;
 use crate::integrity::handle::IntegrityHandle;
 use crate::integrity::inventory::{self, Inventory};
 use crate::integrity::ledger::IntegrityLedger;
@@ -30,7 +29,7 @@ impl IntegrityHandle {
 pub(super) fn take_stock(store: &Path, clustered: bool, ledger: &mut IntegrityLedger) {
     if !clustered {
         let now = Inventory::of(store);
-        let on_disk = ledger.baselines.iter().filter(|(_, baseline)| is_on_disk(&baseline.config));
+        let on_disk = ledger.baselines.iter().filter(|(_, baseline)| baseline.config.terms.is_on_disk);
         let known: Vec<_> = on_disk.map(|(name, _)| name.as_str()).collect();
         let meanwhile = inventory::meanwhile(store, &known, &now);
         for loss in ledger.note_meanwhile(meanwhile, &now) {

@@ -23,7 +23,7 @@ async fn begin(handle: &IntegrityHandle) -> u64 {
 async fn compare(handle: &IntegrityHandle, basis: u64, generation: u64, end: u64) -> oneshot::Receiver<Compared> {
     let state = json!({ "messages": end, "first_seq": 1, "last_seq": end });
     let info = json!({ "config": { "name": "A", "storage": "file" }, "state": state });
-    let streams = Streams { known: vec![serde_json::from_value(info).unwrap()], unknown: vec![] };
+    let streams = SeenStreams { known: vec![serde_json::from_value(info).unwrap()], unknown: vec![] };
     let look = Look {
         generation: Generation(generation),
         version: REMEMBERS_ITS_END,

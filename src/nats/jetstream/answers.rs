@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::monitor::RaftGroup;
 use super::super::violations::Violation;
+use super::configuration::{Configuration, WrittenConfig};
 use super::way_out::way_out;
 use crate::domain::{OLDEST_SERVER, ServerVersion};
 use crate::json;
@@ -75,10 +76,12 @@ impl ApiError {
     }
 }
 
+/// A stream, with its configuration in that form.
 #[derive(Clone, Debug, Deserialize)]
-pub struct StreamInfo {
-    #[serde(deserialize_with = "json::object")]
-    pub config: Map<String, Value>,
+#[serde(bound(deserialize = "C: Configuration"))]
+pub struct StreamInfo<C = Map<String, Value>> {
+    #[serde(deserialize_with = "C::read")]
+    pub config: C,
     pub state: StreamState,
     /// RFC 3339, with nanoseconds.
     #[serde(default)]
@@ -88,11 +91,15 @@ pub struct StreamInfo {
     pub cluster: Option<RaftGroup>,
 }
 
-impl StreamInfo {
+impl<C: Configuration> StreamInfo<C> {
     pub fn name(&self) -> &str {
-        self.config.get("name").and_then(Value::as_str).unwrap_or_default()
+        self.config.name()
     }
 }
+
+/// A stream as it is looked at again and again.
+pub type SeenStream = StreamInfo<WrittenConfig>;
+pub type SeenStreams = Streams<WrittenConfig>;
 
 /// A consumer and how far it has come.
 #[derive(Clone, Debug, Deserialize)]
@@ -149,8 +156,8 @@ pub struct Stored {
 
 /// The streams of an account, as far as the server knows about them.
 #[derive(Clone, Debug, Default)]
-pub struct Streams {
-    pub known: Vec<StreamInfo>,
+pub struct Streams<C = Map<String, Value>> {
+    pub known: Vec<StreamInfo<C>>,
     /// Streams that exist and whose state the server does not know just now, such as one whose only
     /// node is away.
     pub unknown: Vec<String>,
@@ -248,6 +255,7 @@ mod tests {
     fn other_answers_are_unreadable() {
         for answer in [&b""[..], b"[]", b"{", b"{\"error\":5}", b"{}"] {
             assert!(parse_answer::<StreamInfo>(answer).is_err());
+            assert!(parse_answer::<SeenStream>(answer).is_err());
         }
     }
 
