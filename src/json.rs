@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// A value of JSON, whatever its keys are called. A key that stands twice has its last value.
@@ -14,7 +14,15 @@ pub struct Plain(pub Value);
 
 /// For `#[serde(deserialize_with)]`: an object whose keys others choose, at any depth.
 pub fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
-    match Plain::deserialize(deserializer)? {
+    object_with(|_| true, deserializer)
+}
+
+/// The same without what stands under other keys than those that are wanted, at any depth.
+pub fn object_with<'de, D: Deserializer<'de>>(
+    is_wanted: fn(&str) -> bool,
+    deserializer: D,
+) -> Result<Map<String, Value>, D::Error> {
+    match Reads(is_wanted).deserialize(deserializer)? {
         Plain(Value::Object(object)) => Ok(object),
         _ => Err(D::Error::custom("expected a JSON object")),
     }
@@ -30,11 +38,21 @@ pub fn object_of(text: &[u8]) -> serde_json::Result<Map<String, Value>> {
 
 impl<'de> Deserialize<'de> for Plain {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reads)
+        Reads(|_| true).deserialize(deserializer)
     }
 }
 
-struct Reads;
+/// What is under keys that are not wanted is skipped.
+#[derive(Clone, Copy)]
+struct Reads(fn(&str) -> bool);
+
+impl<'de> DeserializeSeed<'de> for Reads {
+    type Value = Plain;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Plain, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for Reads {
     type Value = Plain;
@@ -73,7 +91,7 @@ impl<'de> Visitor<'de> for Reads {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
         let mut values = vec![];
-        while let Some(Plain(value)) = seq.next_element()? {
+        while let Some(Plain(value)) = seq.next_element_seed(self)? {
             values.push(value);
         }
         Ok(Plain(values.into()))
@@ -81,10 +99,36 @@ impl<'de> Visitor<'de> for Reads {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
         let mut values = Map::new();
-        while let Some((key, Plain(value))) = map.next_entry::<String, Plain>()? {
-            values.insert(key, value);
+        while let Some(key) = map.next_key_seed(WantedKey(self.0))? {
+            match key {
+                Some(key) => _ = values.insert(key, map.next_value_seed(self)?.0),
+                None => _ = map.next_value::<IgnoredAny>()?,
+            }
         }
         Ok(Plain(values.into()))
+    }
+}
+
+/// A key, where it is wanted.
+struct WantedKey(fn(&str) -> bool);
+
+impl<'de> DeserializeSeed<'de> for WantedKey {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<String>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for WantedKey {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Option<String>, E> {
+        Ok((self.0)(key).then(|| key.to_owned()))
     }
 }
 
@@ -101,6 +145,14 @@ mod tests {
             let read = object_of(text.as_bytes()).unwrap();
             assert_eq!(serde_json::to_string(&read).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_skipped_at_any_depth() {
+        let text = r#"{"a":{"b":1,"a":2},"b":{"a":3},"c":[{"b":4,"\u0061":"x"},5],"a\"":6}"#;
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let read = object_with(|key| ["a", "c"].contains(&key), &mut deserializer).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"a":{"a":2},"c":[{"a":"x"},5]}"#);
     }
 
     #[test]

@@ -223,6 +223,8 @@ impl Collector {
     }
 
     async fn collect(&mut self) {
+        // What is not fresh is given to nobody, and what takes its place may be as large.
+        self.published.send_replace(Arc::new(Collected::nothing()));
         let monitor = self.monitor();
         let (mut monitored, disk, (), _) = tokio::join!(
             async {

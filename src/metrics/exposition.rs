@@ -193,10 +193,14 @@ impl Families {
         help: impl Into<Cow<'static, str>>,
     ) -> Metric<'_> {
         let name = name.into();
-        let at = *self.by_name.entry(name.clone()).or_insert_with(|| {
-            self.families.push(Family { name, help: help.into(), kind, samples: vec![] });
-            self.families.len() - 1
-        });
+        let at = match self.by_name.get(&name) {
+            Some(at) => *at,
+            None => {
+                self.by_name.insert(name.clone(), self.families.len());
+                self.families.push(Family { name, help: help.into(), kind, samples: vec![] });
+                self.families.len() - 1
+            }
+        };
         Metric(&mut self.families[at])
     }
 

@@ -1,5 +1,5 @@
-//! What nats-server's monitoring answers, as far as we look at it; the rest is kept as it is. Names and
-//! units are nats-server's: bytes, nanoseconds, RFC 3339. What an older server does not say is empty.
+//! What nats-server's monitoring answers, as far as we look at it; the rest is kept as it is, but for `/jsz`.
+//! Names and units are nats-server's: bytes, nanoseconds, RFC 3339. What an older server does not say is empty.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -38,7 +38,7 @@ pub struct Varz {
 }
 
 /// `/jsz`: JetStream on this server. It may name thousands of streams and consumers, so that it is read once and
-/// taken apart.
+/// taken apart, and of the rest only what somebody reads is kept ([`is_read`]).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jsz {
     pub disabled: bool,
@@ -78,7 +78,7 @@ pub struct ConsumerDetail {
 
 impl<'de> Deserialize<'de> for Jsz {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut rest = json::object(deserializer)?;
+        let mut rest = json::object_with(is_read, deserializer)?;
         let mut count = |key: &str| rest.remove(key).and_then(|number| number.as_u64()).unwrap_or_default();
         Ok(Self {
             streams: count("streams"),
@@ -92,6 +92,24 @@ impl<'de> Deserialize<'de> for Jsz {
             account_details: objects(rest.remove("account_details"), AccountDetail::of),
             rest,
         })
+    }
+}
+
+/// Whether somebody reads what stands under that key of `/jsz`, at whatever depth. Most of an answer is nothing
+/// that anybody does.
+fn is_read(key: &str) -> bool {
+    match key {
+        "account_details" | "stream_detail" | "consumer_detail" | "config" | "state" => true,
+        "now" | "disabled" | "domain" | "max_memory" | "max_storage" | "streams" | "consumers" => true,
+        "name" | "id" | "created" | "memory" | "storage" | "reserved_memory" | "reserved_storage" => true,
+        "messages" | "bytes" | "first_seq" | "last_seq" | "consumer_count" | "num_subjects" => true,
+        "max_msgs" | "max_bytes" | "max_consumers" | "subjects" | "stream_raft_group" => true,
+        "sources" | "mirror" | "external" | "api" | "deliver" => true,
+        "meta_cluster" | "cluster" | "leader" | "cluster_size" | "replicas" | "current" | "offline" => true,
+        "active" | "lag" | "ts" | "delivered" | "ack_floor" | "consumer_seq" | "stream_seq" | "last_active" => true,
+        "num_ack_pending" | "num_redelivered" | "num_waiting" | "num_pending" => true,
+        "description" | "durable_name" | "deliver_policy" | "filter_subject" | "filter_subjects" => true,
+        _ => false,
     }
 }
 
@@ -228,16 +246,16 @@ mod tests {
     /// Whoever makes a consumer names the keys of its metadata.
     #[test]
     fn no_key_of_a_client_makes_an_answer_unreadable() {
-        let trap = r#"{"$serde_json::private::RawValue":"{","a":1}"#;
+        let trap = r#"{"$serde_json::private::RawValue":"{","bytes":1}"#;
         let text = format!(
-            r#"{{"streams":1,"odd":{trap},"account_details":[{{"stream_detail":[{{"name":"S","config":{{"metadata":{trap}}},
-                "consumer_detail":[{{"name":"C","config":{{"metadata":{trap}}}}}]}}]}}]}}"#
+            r#"{{"streams":1,"odd":{trap},"account_details":[{{"stream_detail":[{{"name":"S","state":{trap},"config":{{"metadata":{trap}}},
+                "consumer_detail":[{{"name":"C","config":{{"metadata":{trap},"description":{trap}}}}}]}}]}}]}}"#
         );
         let jsz: Jsz = serde_json::from_str(&text).unwrap();
         let stream = &jsz.account_details[0].stream_detail[0];
         assert_eq!((stream.name.as_str(), stream.consumer_detail[0].name.as_str()), ("S", "C"));
-        assert_eq!(stream.rest["config"]["metadata"]["a"], 1);
-        assert_eq!(stream.consumer_detail[0].rest["config"]["metadata"]["a"], 1);
+        assert_eq!((&stream.rest["state"], &stream.rest["config"]), (&json!({ "bytes": 1 }), &json!({})));
+        assert_eq!(stream.consumer_detail[0].rest["config"], json!({ "description": { "bytes": 1 } }));
     }
 
     #[test]
