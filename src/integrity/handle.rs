@@ -204,17 +204,21 @@ impl IntegrityHandle {
 
 /// A list may leave streams out. Gone is what the server says to be gone; of others nothing is known.
 async fn with_those_not_listed(jetstream: &JetStream, mut streams: SeenStreams, known: Vec<String>) -> SeenStreams {
-    let mut left_out: BTreeSet<_> = known.into_iter().collect();
-    for name in streams.known.iter().map(SeenStream::name).chain(streams.unknown.iter().map(String::as_str)) {
-        left_out.remove(name);
-    }
-    for name in left_out {
+    for name in left_out(&streams, known) {
         match jetstream.see_stream(&name).await {
             Ok(info) => streams.known.extend(info),
             Err(_) => streams.unknown.push(name),
         }
     }
     streams
+}
+
+fn left_out(streams: &SeenStreams, known: Vec<String>) -> BTreeSet<String> {
+    let mut left_out: BTreeSet<_> = known.into_iter().collect();
+    for name in streams.known.iter().map(SeenStream::name).chain(streams.unknown.iter().map(String::as_str)) {
+        left_out.remove(name);
+    }
+    left_out
 }
 
 async fn ask_for_what_was_lost(
@@ -231,4 +235,17 @@ async fn ask_for_what_was_lost(
         };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_no_list_has_is_asked_for_by_name() {
+        let info = serde_json::json!({ "config": { "name": "B" }, "state": {} });
+        let streams = SeenStreams { known: vec![serde_json::from_value(info).unwrap()], unknown: vec!["C".into()] };
+        let known = ["D", "C", "B", "A"].map(str::to_owned).to_vec();
+        assert!(left_out(&streams, known).iter().eq(["A", "D"]));
+    }
 }
