@@ -1,7 +1,8 @@
 //! How old what consumers have not read is, and what they have lost. Pure.
 //!
 //! nats-server tells up to which sequence a consumer has acknowledged everything. The next message that it
-//! wants is the oldest that it has not read; its time has to be asked for, once for each step of the consumer.
+//! wants is the oldest that it has not read; its time has to be asked for, once for each step of the consumer, and
+//! again where messages between others have gone, because it may have been one of them.
 //! What it has lost is what it was never sent ([`Losses`]), and what it was sent and had not acknowledged yet
 //! when it was removed: of that nats-server tells by itself.
 
@@ -11,7 +12,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::bounds::{Bounded, bounded};
-use super::exporter::text;
+use super::exporter::{parse_time, text};
 use super::exposition::{Families, Kind, Labels};
 use super::losses::{Look, Losses};
 use crate::domain::Subject;
@@ -36,7 +37,11 @@ pub struct Question {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Consumers(HashMap<Name, Known>);
+pub struct Consumers {
+    known: HashMap<Name, Known>,
+    /// Looks so far.
+    looks: u64,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Known {
@@ -48,6 +53,15 @@ struct Known {
     is_behind: bool,
     /// The oldest that is not, for that floor: its sequence, and when it came.
     oldest: Option<(u64, OffsetDateTime)>,
+    /// The first message of its stream, and how many are missing between that and the last.
+    gaps: (u64, u64),
+    /// The oldest may have gone.
+    is_doubted: bool,
+    /// When it was asked about, by the count of all looks.
+    asked: u64,
+    /// It is not sent what came before that: it begins with the last message of each subject, and whether one of
+    /// before was the last when it began nobody can say.
+    begins: Option<OffsetDateTime>,
     losses: Losses,
     /// Messages that it had been sent and had not acknowledged when they were removed.
     removed_unacknowledged: u64,
@@ -63,7 +77,7 @@ impl Consumers {
             return vec![];
         }
         let mut questions = vec![];
-        let mut before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.known);
         // Which account our own connection is in nobody says: there is one, or it is the default.
         let is_ours = |name: &str| jsz.account_details.len() == 1 || name == "$G";
         // Of the nodes of a cluster only who leads a consumer knows it well, and who else spoke would count twice.
@@ -77,21 +91,29 @@ impl Consumers {
                 let name = Name { stream: stream.name.clone(), consumer: consumer.name.clone() };
                 let mut known = before.remove(&name).unwrap_or_default();
                 known.see(stream, consumer);
-                if known.is_behind && known.oldest.is_none() && questions.len() < MOST_QUESTIONS {
+                if known.is_behind && (known.oldest.is_none() || known.is_doubted) {
                     let seq = (known.floor + 1).max(first_seq);
-                    questions.push(Question { name: name.clone(), seq, filters: filters(consumer) });
+                    let question = Question { name: name.clone(), seq, filters: filters(consumer) };
+                    questions.push((known.oldest.is_some(), known.asked, question));
                 }
-                self.0.insert(name, known);
+                self.known.insert(name, known);
             }
         }
-        questions
+        // Of whom nothing is known first, and then who was asked about longest ago.
+        questions.sort_by_key(|(is_known, asked, _)| (*is_known, *asked));
+        questions.truncate(MOST_QUESTIONS);
+        self.looks += 1;
+        for (.., Question { name, .. }) in &questions {
+            self.known.entry(name.clone()).and_modify(|known| known.asked = self.looks);
+        }
+        questions.into_iter().map(|(.., question)| question).collect()
     }
 
     /// Takes how many messages were removed that a consumer had been sent and had not acknowledged, since the
     /// last time.
     pub fn removed(&mut self, unacknowledged: HashMap<Name, u64>) {
         for (name, messages) in unacknowledged {
-            if let Some(known) = self.0.get_mut(&name) {
+            if let Some(known) = self.known.get_mut(&name) {
                 known.removed_unacknowledged += messages;
             }
         }
@@ -99,18 +121,18 @@ impl Consumers {
 
     /// The oldest message that the consumer has not acknowledged.
     pub fn answer(&mut self, name: &Name, seq: u64, at: OffsetDateTime) {
-        if let Some(known) = self.0.get_mut(name) {
-            known.oldest = Some((seq, at));
+        if let Some(known) = self.known.get_mut(name) {
+            (known.oldest, known.is_doubted) = (Some((seq, at)), false);
         }
     }
 
     /// Age of the oldest message that each has not acknowledged, in seconds; 0 where there is none.
     pub fn lags(&self, now: OffsetDateTime) -> Vec<(Name, f64)> {
-        self.0.iter().filter_map(|(name, known)| Some((name.clone(), known.lag(now)?))).collect()
+        self.known.iter().filter_map(|(name, known)| Some((name.clone(), known.lag(now)?))).collect()
     }
 
     pub fn add(&self, now: OffsetDateTime, families: &mut Families) {
-        let mut all: Vec<_> = self.0.iter().collect();
+        let mut all: Vec<_> = self.known.iter().collect();
         all.sort_by_key(|(name, _)| *name);
         for (Name { stream, consumer }, known) in all {
             let labels = Labels::none().and([("stream", stream.as_str()), ("consumer", consumer)]);
@@ -133,7 +155,10 @@ impl Known {
     fn lag(&self, now: OffsetDateTime) -> Option<f64> {
         match (self.is_behind, self.oldest) {
             (false, _) => Some(0.0),
-            (true, oldest) => oldest.map(|(_, at)| (now - at).as_seconds_f64().max(0.0)),
+            (true, oldest) => {
+                let waits_since = |(_, at): (u64, OffsetDateTime)| self.begins.map_or(at, |begins| at.max(begins));
+                oldest.map(|oldest| (now - waits_since(oldest)).as_seconds_f64().max(0.0))
+            }
         }
     }
 
@@ -152,7 +177,8 @@ impl Known {
             self.oldest = None;
         }
         self.floor = floor;
-        self.losses.see(Look {
+        self.begins = begins_with_last(consumer).then(|| parse_time(&self.created[1])).flatten();
+        let look = Look {
             first,
             last: of_state(stream, "last_seq"),
             messages: of_state(stream, "messages"),
@@ -160,15 +186,18 @@ impl Known {
             deliveries: of("delivered", "consumer_seq"),
             redelivered: count("num_redelivered"),
             pending: count("num_pending"),
-        });
+        };
+        let gaps = (first, look.holes());
+        self.is_doubted |= look.holes() > 0 && gaps != self.gaps;
+        self.gaps = gaps;
+        self.losses.see(look);
     }
 }
 
 /// Whether a consumer is sent every message of its stream. One that is sent the last of each subject first
 /// skips the others.
 fn wants_all(stream: &StreamDetail, consumer: &ConsumerDetail) -> bool {
-    let config = consumer.rest.get("config");
-    if config.is_some_and(|config| config["deliver_policy"] == "last_per_subject") {
+    if begins_with_last(consumer) {
         return false;
     }
     let filters = filters(consumer);
@@ -185,6 +214,10 @@ fn wants_all(stream: &StreamDetail, consumer: &ConsumerDetail) -> bool {
         subject.is_some_and(|subject| filters.iter().any(|filter| filter.covers(&subject)))
     };
     subjects.is_some_and(|subjects| subjects.iter().all(is_wanted))
+}
+
+fn begins_with_last(consumer: &ConsumerDetail) -> bool {
+    consumer.rest.get("config").is_some_and(|config| config["deliver_policy"] == "last_per_subject")
 }
 
 fn of_state(stream: &StreamDetail, key: &str) -> u64 {
@@ -252,6 +285,73 @@ mod tests {
         assert_eq!(told(&consumers, 60).0, Some(0.0), "a clock that was set back makes no age below nothing");
         assert_eq!(consumers.see(&jsz(13, 9, 4, Some("a.>")), "n1")[0].seq, 13, "that message is gone");
         assert_eq!(consumers.see(&jsz(13, 20, 4, Some("a.>")), "n1")[0].seq, 21, "it went on");
+    }
+
+    /// Like [`with`], and one that is not the first is missing.
+    fn with_gap(first_seq: u64, floor: u64, pending: u64) -> Jsz {
+        let mut jsz = jsz(first_seq, floor, pending, None);
+        let stream = &mut jsz.account_details[0].stream_detail[0];
+        stream.rest["state"]["messages"] = (of_state(stream, "messages") - 1).into();
+        jsz
+    }
+
+    #[test]
+    fn the_oldest_unread_message_is_asked_for_again_once_messages_between_others_have_gone() {
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        let name = Name { stream: "S".into(), consumer: "C".into() };
+        let mut consumers = Consumers::default();
+        assert_eq!(consumers.see(&jsz(1, 9, 3, None), "n1")[0].seq, 10);
+        consumers.answer(&name, 10, at(10));
+        assert!(consumers.see(&jsz(1, 9, 4, None), "n1").is_empty());
+        assert_eq!(consumers.see(&with_gap(1, 9, 5), "n1")[0].seq, 10);
+        assert_eq!(told(&consumers, 100).0, Some(90.0), "nobody knows better yet");
+        assert_eq!(consumers.see(&with_gap(1, 9, 6), "n1").len(), 1, "until somebody has answered");
+        consumers.answer(&name, 11, at(60));
+        assert_eq!(told(&consumers, 100).0, Some(40.0));
+        assert!(consumers.see(&with_gap(1, 9, 7), "n1").is_empty(), "it has been asked");
+    }
+
+    #[test]
+    fn of_many_those_are_asked_about_first_of_whom_nothing_is_known() {
+        let many = |gap: bool, count: usize| -> Jsz {
+            let mut jsz = if gap { with_gap(1, 9, 3) } else { jsz(1, 9, 3, None) };
+            let stream = &mut jsz.account_details[0].stream_detail[0];
+            let consumer = stream.consumer_detail[0].clone();
+            let named = |at| ConsumerDetail { name: format!("{at:03}"), ..consumer.clone() };
+            stream.consumer_detail = (0..count).map(named).collect();
+            jsz
+        };
+        let mut consumers = Consumers::default();
+        let mut ask = |jsz: &Jsz, answers: bool| -> Vec<String> {
+            let asked = consumers.see(jsz, "n1");
+            for question in asked.iter().filter(|_| answers) {
+                consumers.answer(&question.name, question.seq, OffsetDateTime::UNIX_EPOCH);
+            }
+            asked.into_iter().map(|question| question.name.consumer).collect()
+        };
+        assert_eq!(ask(&many(false, MOST_QUESTIONS), true).len(), MOST_QUESTIONS);
+        let more = many(true, MOST_QUESTIONS + 3);
+        assert_eq!(ask(&more, false)[..3], ["064", "065", "066"], "the others are only doubted");
+        assert!(ask(&more, true).contains(&"063".to_owned()), "who was left out comes before who was asked about");
+    }
+
+    #[test]
+    fn who_begins_with_the_last_of_each_subject_does_not_wait_for_what_came_before() {
+        let name = Name { stream: "S".into(), consumer: "C".into() };
+        let of = |policy: &str| {
+            let mut jsz = with(1, 9, 3, json!({ "deliver_policy": policy }));
+            jsz.account_details[0].stream_detail[0].consumer_detail[0]
+                .rest
+                .insert("created".into(), "1970-01-01T00:01:00Z".into());
+            let mut consumers = Consumers::default();
+            consumers.see(&jsz, "n1");
+            [30, 80].map(|at| {
+                consumers.answer(&name, 10, OffsetDateTime::from_unix_timestamp(at).unwrap());
+                told(&consumers, 100).0
+            })
+        };
+        assert_eq!(of("last_per_subject"), [Some(40.0), Some(20.0)]);
+        assert_eq!(of("all"), [Some(70.0), Some(20.0)]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Look {
     }
 
     /// Sequences from the first message on that hold none.
-    fn holes(&self) -> u64 {
+    pub fn holes(&self) -> u64 {
         (self.last + 1).saturating_sub(self.first).saturating_sub(self.messages)
     }
 
