@@ -89,7 +89,7 @@ impl Counting {
         };
         let growth = self.families.count(place, held);
         self.subjects.count(&growth.gained, now);
-        self.subjects.keep(|subject| self.families.holds(subject));
+        self.subjects.keep(self.families.held());
         let fields = &settings.metrics.timestamp_fields;
         let recounted = match &growth.recount {
             Some(recount) => self.recount(&jetstream, &stream, recount).await,

@@ -127,9 +127,9 @@ impl FamilyCounts {
         unseen > 0
     }
 
-    /// Whether the stream held a message of that subject when it was counted last.
-    pub fn holds(&self, subject: &str) -> bool {
-        self.held.contains_key(subject)
+    /// Subjects of which the stream held messages when it was counted last.
+    pub fn held(&self) -> impl Iterator<Item = &str> {
+        self.held.keys().map(String::as_str)
     }
 
     /// A message of the family came at that time.

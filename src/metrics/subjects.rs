@@ -3,8 +3,11 @@
 //! What a subject has gained between two counts is its rate. When it gained last is known as exactly as counts
 //! follow each other, ten seconds at most. How long it is usually silent is learned, so that a subject that
 //! sends once an hour is not taken for dead, and one that sends ten times a second is after a minute.
+//!
+//! The two spellings of a subject are one: while clients move from one to the other neither has fallen silent.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use super::exposition::{Families, Kind, Labels, Metric};
 use crate::domain::DataType;
@@ -20,6 +23,7 @@ const RESOLUTION: f64 = 10.0;
 pub struct Subjects {
     /// Seconds of a clock that only goes forward, as everywhere here.
     counted_at: Option<f64>,
+    /// By [`key`].
     seen: HashMap<String, Seen>,
 }
 
@@ -41,11 +45,15 @@ impl Subjects {
     pub fn count(&mut self, gained: &[(String, u64)], now: f64) {
         let Some(before) = self.counted_at.replace(now) else {
             let seen = |(subject, _): &(String, u64)| {
-                (subject.clone(), Seen { rate: 0.0, at: now, gained: 0, interval: None })
+                (key(subject).into_owned(), Seen { rate: 0.0, at: now, gained: 0, interval: None })
             };
             self.seen = gained.iter().map(seen).collect();
             return;
         };
+        let mut by_key: HashMap<Cow<'_, str>, u64> = HashMap::new();
+        for (subject, messages) in gained {
+            *by_key.entry(key(subject)).or_default() += messages;
+        }
         let passed = now - before;
         if passed <= 0.0 {
             return;
@@ -53,9 +61,9 @@ impl Subjects {
         for seen in self.seen.values_mut() {
             seen.rate = 0.0;
         }
-        for (subject, messages) in gained {
-            let count = *messages as f64;
-            match self.seen.get_mut(subject) {
+        for (subject, messages) in by_key {
+            let count = messages as f64;
+            match self.seen.get_mut(&*subject) {
                 Some(seen) => {
                     let interval = (now - seen.at) / count;
                     let learned = seen.interval.map_or(interval, |before| before + WEIGHT * (interval - before));
@@ -63,16 +71,17 @@ impl Subjects {
                     seen.gained += messages;
                 }
                 None => {
-                    let seen = Seen { rate: count / passed, at: now, gained: *messages, interval: None };
-                    self.seen.insert(subject.clone(), seen);
+                    let seen = Seen { rate: count / passed, at: now, gained: messages, interval: None };
+                    self.seen.insert(subject.into_owned(), seen);
                 }
             }
         }
     }
 
     /// Forgets subjects of which the stream holds nothing any more, so that they do not pile up.
-    pub fn keep(&mut self, is_held: impl Fn(&str) -> bool) {
-        self.seen.retain(|subject, _| is_held(subject));
+    pub fn keep<'a>(&mut self, held: impl Iterator<Item = &'a str>) {
+        let held: HashSet<_> = held.map(key).collect();
+        self.seen.retain(|subject, _| held.contains(&**subject));
     }
 
     /// Adds the `most` busiest, and the `most` that are quietest by the clock and by their own rhythm.
@@ -108,6 +117,15 @@ impl Subjects {
 fn add_all(metric: &mut Metric<'_>, values: &[(&str, f64)]) {
     for (subject, value) in values {
         metric.add(&labels(subject), *value);
+    }
+}
+
+/// A subject in its plain spelling.
+fn key(subject: &str) -> Cow<'_, str> {
+    let family = DataType::of_subject(subject);
+    match family.and_then(|family| Some((family, subject.strip_prefix(family.suffixed_token())?))) {
+        Some((family, rest)) => Cow::Owned(format!("{}{rest}", family.name())),
+        None => Cow::Borrowed(subject),
     }
 }
 
@@ -177,7 +195,29 @@ mod tests {
         };
         assert!((ratio("symbol=\"A\"") - 2.0).abs() < 1e-9, "{now}");
         assert!((ratio("symbol=\"B.C\"") - 20.0).abs() < 1e-9, "{now}");
-        subjects.keep(|subject| subject == A);
+        subjects.keep([A].into_iter());
         assert!(!text(&subjects, 5, 4200.0).contains("B.C"));
+    }
+
+    #[test]
+    fn a_subject_whose_spelling_changes_goes_on() {
+        let (old, new) = ("trade-data.x.spot.A", "trade.x.spot.A");
+        let mut subjects = Subjects::default();
+        subjects.count(&gained(&[(old, 100)]), 0.0);
+        for step in 1..=20 {
+            let spelled = if step < 10 { [(old, 10), (new, 0)] } else { [(old, 4), (new, 6)] };
+            subjects.count(&gained(&spelled), f64::from(step) * 10.0);
+        }
+        subjects.keep([old, new].into_iter());
+        subjects.count(&gained(&[(new, 10)]), 210.0);
+        for held in [&[old, new][..], &[new]] {
+            subjects.keep(held.iter().copied());
+            let now = text(&subjects, 5, 210.0);
+            let labels = "data_type=\"trade\",exchange=\"x\",market_type=\"spot\",symbol=\"A\"";
+            for (name, value) in [("rate", 1), ("last_message_age_seconds", 0), ("silence_ratio", 0)] {
+                let line = format!("unified_nats_subject_{name}{{{labels}}} {value}\n");
+                assert!(now.contains(&line), "{line}\n{now}");
+            }
+        }
     }
 }
