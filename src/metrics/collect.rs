@@ -277,7 +277,7 @@ impl Collector {
         let observation = Observation {
             is_up,
             disk_free: disk,
-            families: self.counting.families.so_far(now),
+            families: self.counting.so_far(),
             varz: varz.map(Arc::new),
             jsz: monitored.as_mut().and_then(|monitored| monitored.jsz.take()).map(Arc::new),
             lags: self.consumers.lags(now).into_iter().map(|(of, lag)| (of.stream, of.consumer, lag)).collect(),
@@ -304,8 +304,7 @@ impl Collector {
             out_bytes: varz.out_bytes as f64,
             connections: varz.connections as f64,
             store_bytes: jsz.storage as f64,
-            // What was counted long ago would look like silence.
-            families: self.counting.families.totals().filter(|_| self.counting.is_recent()),
+            families: self.counting.totals(),
         };
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         history.add(row, streams::held(jsz));

@@ -42,7 +42,9 @@ pub struct Counting {
     /// What times of [`Subjects`] are counted from.
     started: Instant,
     counted_at: Option<Instant>,
-    pub families: FamilyCounts,
+    /// The stream has more subjects than are counted.
+    is_too_much: bool,
+    families: FamilyCounts,
     subjects: Subjects,
     delays: IngestDelays,
 }
@@ -52,6 +54,7 @@ enum Counted {
     Anew(Place, BTreeMap<String, u64>),
     /// The stream stands where it stood.
     AsBefore,
+    TooMuch,
 }
 
 impl Counting {
@@ -61,15 +64,28 @@ impl Counting {
             settings,
             started: Instant::now(),
             counted_at: None,
+            is_too_much: false,
             families: FamilyCounts::default(),
             subjects: Subjects::default(),
             delays: IngestDelays::default(),
         }
     }
 
-    /// Whether what was counted is of now.
-    pub fn is_recent(&self) -> bool {
-        self.counted_at.is_some_and(|at| at.elapsed() < TICK * 2)
+    /// Whether what was counted is of now. What was counted long ago would look like silence.
+    fn is_recent(&self) -> bool {
+        !self.is_too_much && self.counted_at.is_some_and(|at| at.elapsed() < TICK * 2)
+    }
+
+    /// Messages of each family that have come, where that is known now.
+    pub fn totals(&self) -> Option<[u64; DataType::ALL.len()]> {
+        self.families.totals().filter(|_| self.is_recent())
+    }
+
+    /// The same with the seconds since the last one, where those are known now; nothing before the first count
+    /// and where there is too much to count.
+    pub fn so_far(&self) -> Vec<(DataType, u64, Option<f64>)> {
+        let all = self.families.so_far(OffsetDateTime::now_utc()).into_iter().filter(|_| !self.is_too_much);
+        all.map(|(family, messages, age)| (family, messages, age.filter(|_| self.is_recent()))).collect()
     }
 
     /// Counts anew, where that is due. Where it is given up on the way the next time makes up for it.
@@ -83,7 +99,10 @@ impl Counting {
         let Ok(Some((jetstream, counted))) = timeout(FIRST, self.held(&stream)).await else { return };
         self.counted_at = Some(Instant::now());
         let now = self.started.elapsed().as_secs_f64();
+        self.is_too_much = matches!(counted, Counted::TooMuch);
         let (place, held) = match counted {
+            // Rates and rhythms are learned anew once they can be.
+            Counted::TooMuch => return self.subjects = Subjects::default(),
             Counted::AsBefore => return self.subjects.count(&[], now),
             Counted::Anew(place, held) => (place, held),
         };
@@ -139,7 +158,7 @@ impl Counting {
         came_unseen
     }
 
-    /// [`None`] where it cannot be known, or would be too much.
+    /// [`None`] where it cannot be known.
     async fn held(&self, stream: &str) -> Option<(JetStream, Counted)> {
         let session = self.broker.data(Instant::now() + FIRST).await.ok()?;
         let jetstream = session.jetstream(FIRST);
@@ -150,7 +169,7 @@ impl Counting {
             return Some((jetstream, Counted::AsBefore));
         }
         if state.num_subjects > MOST_SUBJECTS {
-            return None;
+            return Some((jetstream, Counted::TooMuch));
         }
         let held = jetstream.messages_by_subject(stream).await.ok()?;
         Some((jetstream, Counted::Anew(place, held)))
@@ -158,7 +177,7 @@ impl Counting {
 
     pub fn add(&self, families: &mut Families) {
         let settings = self.settings.borrow().clone();
-        for (family, messages, age) in self.families.so_far(OffsetDateTime::now_utc()) {
+        for (family, messages, age) in self.so_far() {
             let labels = Labels::none().with("data_type", family.name());
             let help = "Messages of a family that have come; exact while none has been dropped";
             families.metric("unified_nats_family_messages_total", Kind::Counter, help).add(&labels, messages as f64);
@@ -168,7 +187,7 @@ impl Counting {
                 metric.add(&labels, age);
             }
         }
-        if let Some(most) = settings.metrics.top_subjects {
+        if let Some(most) = settings.metrics.top_subjects.filter(|_| self.is_recent()) {
             self.subjects.add(most.get(), self.started.elapsed().as_secs_f64(), families);
         }
         if !settings.metrics.timestamp_fields.is_empty() {

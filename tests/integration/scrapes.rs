@@ -178,3 +178,31 @@ fn users_of_nats_are_answered_while_the_server_hangs() {
     kill(server, Signal::SIGCONT).unwrap();
     wait_for("it is up again", || scrape(tester).1.contains("\nunified_nats_up 1\n").then_some(()));
 }
+
+#[test]
+fn families_that_can_be_counted_no_more_are_not_told_and_do_not_look_silent() {
+    const BOOKS: &str = "orderbook-data.x.spot";
+    let mut broker = Broker::new();
+    broker.start();
+    let publish = || block_on(async { JetStream(broker.client().await).publish(SUBJECTS[1], "x").await });
+    publish();
+    wait_for_value(&broker, TRADES, 1.0);
+    block_on(async {
+        let client = broker.client().await;
+        for number in 0..10_000 {
+            client.publish(format!("{BOOKS}.{number}"), "x".into()).await.unwrap();
+        }
+        JetStream(client).publish(&format!("{BOOKS}.last"), "x").await;
+    });
+    wait_for("nothing is told of them", || {
+        let text = scrape(&broker);
+        (!text.contains("unified_nats_family_") && !text.contains("unified_nats_subject_")).then_some(())
+    });
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        jetstream.ask("$JS.API.STREAM.PURGE.MARKET_DATA", json!({ "filter": format!("{BOOKS}.>") })).await;
+    });
+    publish();
+    let text = wait_for_value(&broker, TRADES, 2.0);
+    assert!(text.contains("unified_nats_family_last_message_age_seconds{data_type=\"trade\"}"), "{text}");
+}
