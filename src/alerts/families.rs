@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::Client;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::rules::Moment;
 use crate::domain::{DataType, Generation};
@@ -24,6 +26,8 @@ pub struct Families {
     server: Option<Generation>,
     /// The first sequence that has not been looked at.
     next: Option<u64>,
+    /// When the stream was made that it is one of.
+    created: Option<String>,
     /// Another node of the cluster leads the stream, and says what is so.
     is_led_elsewhere: bool,
     heard: BTreeMap<DataType, Heard>,
@@ -40,6 +44,7 @@ struct Heard {
 #[derive(Default)]
 struct Round {
     last_seq: u64,
+    created: Option<String>,
     is_led_elsewhere: bool,
     heard: Vec<DataType>,
 }
@@ -73,23 +78,31 @@ impl Families {
         let leader = info.cluster.map(|cluster| cluster.leader).filter(|leader| !leader.is_empty());
         let is_led_elsewhere = own.zip(leader.as_deref()).is_some_and(|(own, leader)| own != leader);
         let mut heard = vec![];
-        // A stream that was made anew begins anew.
-        if let Some(next) = self.next.filter(|next| *next <= last_seq) {
+        let is_same = self.created.as_ref() == Some(&info.created);
+        // What a restored stream holds has come before, whenever it was.
+        if let Some(next) = self.next.filter(|next| !is_same || *next <= last_seq) {
             for family in settings.alerts.stale_after.keys() {
                 for subject in family.subjects(settings.market_data.style) {
-                    let request = MessageRequest::Next { seq: next, subject };
-                    if jetstream.get_message(stream, &request).await?.is_some() {
+                    let has_come = if is_same {
+                        jetstream.get_message(stream, &MessageRequest::Next { seq: next, subject }).await?.is_some()
+                    } else {
+                        // All that a new stream holds has come since, but for what was restored into it.
+                        let last = jetstream.get_message(stream, &MessageRequest::Last { subject }).await;
+                        last.ok().flatten().is_some_and(|message| is_since(&message.time, &info.created))
+                    };
+                    if has_come {
                         heard.push(*family);
                         break;
                     }
                 }
             }
         }
-        Ok(Round { last_seq, is_led_elsewhere, heard })
+        Ok(Round { last_seq, created: Some(info.created), is_led_elsewhere, heard })
     }
 
     fn take_in(&mut self, round: &Round, wanted: impl Iterator<Item = DataType>, now: Moment) {
         self.next = Some(round.last_seq + 1);
+        self.created.clone_from(&round.created);
         self.is_led_elsewhere = round.is_led_elsewhere;
         for family in wanted {
             self.heard.entry(family).or_insert(Heard { at: now, is_certain: false });
@@ -114,6 +127,12 @@ impl Families {
         };
         self.heard.iter().filter_map(silence).collect()
     }
+}
+
+/// Whether the first of two times as nats-server writes them is not before the second.
+fn is_since(time: &str, start: &str) -> bool {
+    let [time, start] = [time, start].map(|text| OffsetDateTime::parse(text, &Rfc3339).ok());
+    time.zip(start).is_some_and(|(time, start)| time >= start)
 }
 
 #[cfg(test)]

@@ -264,6 +264,26 @@ fn a_family_that_falls_silent_is_told_until_a_message_comes() {
 }
 
 #[test]
+fn a_family_is_heard_in_a_stream_that_was_made_anew_between_two_looks() {
+    let webhook = Webhook::start();
+    let mut broker = broker(&webhook);
+    broker.set("FAMILY_STALE_AFTER", "trade=2s").start();
+    block_on(async {
+        let jetstream = JetStream(broker.client().await);
+        for _ in 0..5 {
+            jetstream.publish("orderbook-data.a.b.c", "x").await;
+        }
+        webhook.wait_for_kind("family_stale", "family_stale");
+        // The new stream holds less than was looked at in the one before.
+        let config = jetstream.info("MARKET_DATA").await["config"].clone();
+        jetstream.ask("$JS.API.STREAM.DELETE.MARKET_DATA", serde_json::json!({})).await;
+        jetstream.ask("$JS.API.STREAM.CREATE.MARKET_DATA", config).await;
+        jetstream.publish("trade-data.a.b.c", "x").await;
+    });
+    webhook.wait_for_kind("recovered", "family_stale");
+}
+
+#[test]
 fn receivers_are_tried_by_hand() {
     let (webhook, slack, mail) = (Webhook::start(), Webhook::start(), MailServer::start());
     let mut broker = Broker::new();
