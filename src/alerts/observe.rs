@@ -60,7 +60,9 @@ pub struct Places {
 /// The files with certificates that are in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Certificates {
-    /// What we show: of several in a file the first is ours.
+    /// The one that our server shows. Its file may hold another by now, which was refused.
+    own: Option<(PathBuf, CertificateDer<'static>)>,
+    /// What we show to others: of several in a file the first is ours.
     shown: Vec<PathBuf>,
     /// Who vouches for others.
     authorities: Vec<PathBuf>,
@@ -74,13 +76,14 @@ impl Certificates {
         let shown = external.and_then(|external| external.certificate.as_ref()).map(|shown| &shown.cert);
         let authorities = external.and_then(|external| external.authorities.as_ref());
         Self {
-            shown: own.map(|tls| &tls.cert).into_iter().chain(shown).cloned().collect(),
+            own: own.map(|tls| (tls.cert.clone(), tls.leaf.clone())),
+            shown: shown.cloned().into_iter().collect(),
             authorities: own.and_then(|tls| tls.ca.as_ref()).into_iter().chain(authorities).cloned().collect(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.shown.is_empty() && self.authorities.is_empty()
+        self.own.is_none() && self.shown.is_empty() && self.authorities.is_empty()
     }
 
     /// When each file ends, in the order of the files; reads them. What cannot be read is refused elsewhere. Of
@@ -90,9 +93,10 @@ impl Certificates {
             let still = ends.iter().filter(|end| **end > at).min();
             still.or_else(|| ends.iter().max()).copied()
         };
+        let own = self.own.iter().map(|(file, certificate)| (file, end_of(certificate)));
         let shown = self.shown.iter().map(|file| (file, ends_in(file).first().copied()));
         let authorities = self.authorities.iter().map(|file| (file, next(&ends_in(file))));
-        shown.chain(authorities).filter_map(|(file, end)| Some((file.clone(), end?))).collect()
+        own.chain(shown).chain(authorities).filter_map(|(file, end)| Some((file.clone(), end?))).collect()
     }
 }
 
@@ -123,12 +127,14 @@ fn space(directory: &Path) -> Option<DiskSpace> {
 /// When the certificates of a file end.
 fn ends_in(file: &Path) -> Vec<SystemTime> {
     let bytes = std::fs::read(file).unwrap_or_default();
-    let end = |der: CertificateDer<'_>| {
-        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-        let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-    };
-    CertificateDer::pem_slice_iter(&bytes).map_while(Result::ok).filter_map(end).collect()
+    let certificates = CertificateDer::pem_slice_iter(&bytes).map_while(Result::ok);
+    certificates.filter_map(|certificate| end_of(&certificate)).collect()
+}
+
+fn end_of(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -142,7 +148,7 @@ mod tests {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
         std::fs::write(&file, made.cert.pem()).unwrap();
         let end = ends_in(&file)[0];
-        let certificates = Certificates { shown: vec![file.clone()], authorities: vec![] };
+        let certificates = Certificates { shown: vec![file.clone()], ..Certificates::default() };
         let places = Places { store: Some(directory.path().into()), certificates };
         let day = Duration::from_secs(24 * 3600);
         let (space, ends) = places.look(end - day);
@@ -166,12 +172,39 @@ mod tests {
             params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
         };
         std::fs::write(&file, [pem(30), pem(10), pem(20)].concat()).unwrap();
-        let certificates = Certificates { shown: vec![], authorities: vec![file.clone()] };
+        let certificates = Certificates { authorities: vec![file.clone()], ..Certificates::default() };
         for (now, ends) in [(5, 10), (10, 20), (29, 30), (40, 30)] {
             assert_eq!(certificates.ends(at(now)), [(file.clone(), at(ends))], "on day {now}");
         }
-        let shown = Certificates { shown: vec![file.clone()], authorities: vec![] };
+        let shown = Certificates { shown: vec![file.clone()], ..Certificates::default() };
         assert_eq!(shown.ends(at(5)), [(file, at(30))], "the first is ours");
+    }
+
+    /// One that was refused lies in the file, and the server goes on to show the one before.
+    #[test]
+    fn the_certificate_of_the_server_counts_until_another_is_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cert.pem");
+        let at = |days: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(days * 86_400);
+        let made = |days: u64| {
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+            params.not_after = at(days).into();
+            params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap()
+        };
+        let (used, refused) = (made(40_000), made(50_000));
+        std::fs::write(&file, refused.pem()).unwrap();
+        let none: [(&str, &str); 0] = [];
+        let mut settings = Settings::load(&none, &[]).unwrap().settings;
+        settings.tls = Some(crate::settings::TlsSettings {
+            cert: file.clone(),
+            key: directory.path().join("key.pem"),
+            ca: None,
+            verify: false,
+            leaf: used.der().clone(),
+        });
+        let certificates = Certificates::of(&settings);
+        assert_eq!(certificates.ends(at(0)), [(file, at(40_000))]);
+        assert!(!certificates.is_empty());
     }
 
     #[test]
