@@ -1,7 +1,7 @@
 //! Metrics as OTLP has them: the names and labels of `/metrics`, and its numbers. Pure.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::spans::{attribute, nanos, scope};
 use super::wire::{Field, Message};
@@ -11,49 +11,62 @@ use crate::spans;
 /// Data points of one request at most: collectors bound what they read.
 const MOST_POINTS: usize = 5000;
 
+/// What is away for longer is forgotten, so that counters of what is gone do not pile up.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
 /// Since when each counter has counted. One that falls has begun anew, as those of nats-server do with each
-/// server; who reads a sum that falls without saying so would take it for a mistake.
+/// server, and mostly while there was none; who reads a sum that falls without saying so would take it for a mistake.
 #[derive(Debug)]
 pub struct Starts {
     first: SystemTime,
-    last_export: SystemTime,
-    known: HashMap<(String, Labels), (f64, SystemTime)>,
+    /// [`None`]: there was none.
+    last_export: Option<SystemTime>,
+    known: HashMap<(String, Labels), Followed>,
+}
+
+/// A counter: its value, since when it has counted, and when it was there last.
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    value: f64,
+    start: SystemTime,
+    seen: SystemTime,
 }
 
 impl Starts {
     /// `first` is when the program started.
     pub fn new(first: SystemTime) -> Self {
-        Self { first, last_export: first, known: HashMap::new() }
+        Self { first, last_export: None, known: HashMap::new() }
     }
 
-    /// Since when the counters of these families have counted, each by its name and labels.
-    fn follow(&mut self, families: &[Family], now: SystemTime) -> HashMap<(String, Labels), (f64, SystemTime)> {
-        let mut followed = HashMap::new();
+    /// Follows the counters of these families.
+    fn follow(&mut self, families: &[Family], now: SystemTime) {
+        // Of one that is new nothing had been counted when the export before was made.
+        let anew = self.last_export.unwrap_or(self.first);
         for family in families.iter().filter(|family| family.kind != Kind::Gauge) {
             for (labels, value) in family.samples() {
                 let value = match value {
                     Value::Number(number) => *number,
                     Value::Distribution(distribution) => distribution.count as f64,
                 };
-                let key = (family.name.to_string(), labels.clone());
-                let start = match self.known.get(&key) {
-                    Some((before, _)) if value < *before => self.last_export,
-                    Some((_, start)) => *start,
-                    None => self.first,
-                };
-                followed.insert(key, (value, start));
+                let known = self.known.entry((family.name.to_string(), labels.clone()));
+                let followed = known.or_insert(Followed { value, start: anew, seen: now });
+                let start = if value < followed.value { anew } else { followed.start };
+                *followed = Followed { value, start, seen: now };
             }
         }
-        self.last_export = now;
-        // What is not there any more is forgotten.
-        self.known.clone_from(&followed);
-        followed
+        self.last_export = Some(now);
+        self.known.retain(|_, followed| now.duration_since(followed.seen).is_ok_and(|away| away <= REMEMBERED));
+    }
+
+    /// Since when a counter that was followed has counted.
+    fn of(&self, name: &str, labels: &Labels) -> Option<SystemTime> {
+        self.known.get(&(name.to_owned(), labels.clone())).map(|followed| followed.start)
     }
 }
 
 /// The requests that carry them: each an `ExportMetricsServiceRequest`.
 pub fn requests(resource: &Message, families: &[Family], starts: &mut Starts, now: SystemTime) -> Vec<Message> {
-    let since = starts.follow(families, now);
+    starts.follow(families, now);
     let (mut requests, mut metrics, mut count) = (vec![], vec![], 0);
     for family in families {
         let samples: Vec<_> = family.samples().collect();
@@ -63,7 +76,7 @@ pub fn requests(resource: &Message, families: &[Family], starts: &mut Starts, no
                 count = 0;
             }
             count += samples.len();
-            metrics.push(metric(family, samples, &since, now));
+            metrics.push(metric(family, samples, starts, now));
         }
     }
     if !metrics.is_empty() {
@@ -85,19 +98,14 @@ fn unit(name: &str) -> Option<&'static str> {
     [("_seconds", "s"), ("_bytes", "By"), ("_ratio", "1")].iter().find(|(end, _)| name.ends_with(end)).map(|(_, u)| *u)
 }
 
-fn metric(
-    family: &Family,
-    samples: &[(&Labels, &Value)],
-    since: &HashMap<(String, Labels), (f64, SystemTime)>,
-    now: SystemTime,
-) -> Message {
+fn metric(family: &Family, samples: &[(&Labels, &Value)], starts: &Starts, now: SystemTime) -> Message {
     let (name, help) = (family.name.clone(), family.help.clone());
     let mut metric = Message::default().text((1, "name"), name).text((2, "description"), help);
     if let Some(unit) = unit(&family.name) {
         metric = metric.text((3, "unit"), unit);
     }
     let points = samples.iter().map(|(labels, value)| {
-        let start = since.get(&(family.name.to_string(), (*labels).clone())).map(|(_, start)| nanos(*start));
+        let start = starts.of(&family.name, labels).map(nanos);
         point(labels, value, start, nanos(now))
     });
     let data = Message::default().messages((1, "dataPoints"), points.collect());
@@ -146,8 +154,6 @@ fn point(labels: &Labels, value: &Value, start: Option<u64>, now: u64) -> Messag
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
     use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
     use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
@@ -195,6 +201,27 @@ mod tests {
         assert_eq!(export(20, 6.0, 2.0), [1, 10]);
         assert_eq!(export(30, 6.0, 3.0), [1, 10]);
         assert_eq!(export(40, 0.0, 3.0), [30, 10]);
+    }
+
+    #[test]
+    fn a_counter_that_was_away_goes_on_or_has_begun_after_the_export_before() {
+        let mut starts = Starts::new(at(1));
+        let mut export = |now, values: &[(&str, f64)]| {
+            let samples: Vec<_> =
+                values.iter().map(|(label, value)| ("a", Kind::OtherCounter, *label, *value)).collect();
+            let families = [families(&samples), families(&[("b", Kind::Gauge, "x", 1.0)])].concat();
+            starts_of(&read(&requests(&Message::default(), &families, &mut starts, at(now))[0])[0])
+        };
+        assert_eq!(export(10, &[("x", 5.0), ("y", 5.0)]), [1, 1]);
+        assert_eq!(export(20, &[("y", 5.0)]), [1]);
+        assert_eq!(export(30, &[("x", 6.0), ("y", 5.0)]), [1, 1], "it goes on");
+        assert_eq!(export(40, &[("y", 5.0)]), [1]);
+        assert_eq!(export(50, &[("x", 2.0), ("y", 5.0)]), [40, 1], "a server was started meanwhile");
+        assert_eq!(export(60, &[("x", 3.0), ("y", 5.0), ("z", 7.0)]), [40, 1, 50], "one that is new");
+        assert_eq!(export(660, &[("y", 5.0)]), [1]);
+        assert_eq!(export(670, &[("x", 4.0), ("y", 5.0)]), [40, 1]);
+        assert_eq!(export(1271, &[("y", 5.0)]), [1]);
+        assert_eq!(export(1280, &[("x", 5.0), ("y", 5.0)]), [1271, 1], "nobody remembers it");
     }
 
     #[test]
