@@ -11,7 +11,7 @@ pub fn test(flags: &Flags, arguments: &TestAlerts) -> Code {
         Err(code) => return code,
     };
     if !settings.alerts.has_sinks() {
-        eprintln!(
+        complain!(
             "cannot send an alert: nobody is set to receive it; set ALERT_WEBHOOK_URL, ALERT_SLACK_WEBHOOK, or \
              ALERT_EMAIL with ALERT_SMTP_URL"
         );

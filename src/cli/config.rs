@@ -20,11 +20,11 @@ fn rendered(settings: &Settings, secrets: Secrets) -> Result<String, RenderError
 fn rendered_or_printed(settings: &Settings, secrets: Secrets) -> Result<String, Code> {
     rendered(settings, secrets).map_err(|error| match error.as_problem() {
         Some(problem) => {
-            eprintln!("{}", Problems::from(vec![problem]));
+            complain!("{}", Problems::from(vec![problem]));
             Code::Settings
         }
         None => {
-            eprintln!("{:#}", anyhow::Error::from(error));
+            complain!("{:#}", anyhow::Error::from(error));
             Code::Internal
         }
     })
@@ -35,10 +35,10 @@ fn loaded_with_warnings(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code>
     let mut loaded = loaded_or_printed(purpose, flags)?;
     loaded.warnings.extend(nats_conf::warnings(&loaded.settings));
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        complain!("warning: {warning}");
     }
     for denied in &loaded.denied {
-        eprintln!("warning: for this user, who may be another than the broker's: {denied}");
+        complain!("warning: for this user, who may be another than the broker's: {denied}");
     }
     Ok(loaded)
 }
@@ -53,13 +53,13 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
         let purpose = if arguments.output.is_some() { Purpose::Run } else { Purpose::Show };
         let Loaded { settings, denied, .. } = loaded_with_warnings(purpose, flags)?;
         if denied.iter().any(|problem| !NAMED_ALONE.iter().any(|variable| variable.name == problem.variable)) {
-            eprintln!(
+            complain!(
                 "cannot show nats.conf to this user: what those files say is a part of it; run this as the broker's user"
             );
             return Err(Code::Settings);
         }
         if settings.external.is_some() {
-            eprintln!("there is no nats.conf with NATS_MODE=external: others configure that server");
+            complain!("there is no nats.conf with NATS_MODE=external: others configure that server");
             return Err(Code::Failed);
         }
         let Some(path) = &arguments.output else {
@@ -72,7 +72,7 @@ pub fn render(flags: &Flags, arguments: &Render) -> Code {
         };
         let text = rendered_or_printed(&settings, Secrets::Written)?;
         write_atomically(path, text.as_bytes()).map_err(|error| {
-            eprintln!("cannot write {}: {error}; name a path in a directory that you may write", path.display());
+            complain!("cannot write {}: {error}; name a path in a directory that you may write", path.display());
             Code::Failed
         })?;
         if arguments.json {

@@ -1,18 +1,24 @@
 //! Arguments → command → exit code.
 
-/// Prints a result. A reader that has gone is no error: `config show | head` wants no more.
+/// Prints a line of a result.
 macro_rules! say {
     ($($words:tt)*) => {{
-        use std::io::Write;
-        let _ = writeln!(std::io::stdout(), $($words)*);
+        crate::cli::output::say(format_args!($($words)*), "\n")
     }};
 }
 
 /// The same without the end of the line.
 macro_rules! say_raw {
     ($($words:tt)*) => {{
+        crate::cli::output::say(format_args!($($words)*), "")
+    }};
+}
+
+/// Says why there is no result, to whoever hears it: the exit code tells it all the same.
+macro_rules! complain {
+    ($($words:tt)*) => {{
         use std::io::Write;
-        let _ = write!(std::io::stdout(), $($words)*);
+        let _ = writeln!(std::io::stderr(), $($words)*);
     }};
 }
 
@@ -23,6 +29,7 @@ mod check;
 mod config;
 mod exit;
 mod login;
+mod output;
 mod run;
 mod selftest;
 mod streams;
@@ -57,7 +64,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>, started: Instant) -> Code
 /// The settings; what is wrong with them is printed.
 fn loaded_or_printed(purpose: Purpose, flags: &Flags) -> Result<Loaded, Code> {
     Settings::load_for(purpose, &ProcessEnvironment, flags).map_err(|problems| {
-        eprintln!("{problems}");
+        complain!("{problems}");
         Code::Settings
     })
 }
@@ -71,7 +78,7 @@ fn block_on(work: impl Future<Output = Code>) -> Code {
             code
         }
         Err(error) => {
-            eprintln!("cannot start the runtime: {error}");
+            complain!("cannot start the runtime: {error}");
             Code::Internal
         }
     }
@@ -81,7 +88,7 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
     let arguments = match alias::translate(arguments) {
         Ok(arguments) => arguments,
         Err(refusal) => {
-            eprintln!("{refusal}");
+            complain!("{refusal}");
             return Code::Usage;
         }
     };
@@ -95,31 +102,40 @@ fn dispatch(arguments: Vec<OsString>, started: Instant) -> Code {
     };
     let flags = cli.settings.as_variables();
     let command = cli.command.unwrap_or(Command::Run);
-    if !matches!(command, Command::Run) {
+    // The broker logs, and does not answer.
+    let answers = !matches!(command, Command::Run);
+    if answers {
         // Commands end by signals as any program does.
         signals::release();
     }
+    let code = carry_out(command, &flags, started);
+    if answers { output::ended(code) } else { code }
+}
+
+fn carry_out(command: Command, flags: &Flags, started: Instant) -> Code {
     match command {
-        Command::Run => run::run(&flags, started),
-        Command::HealthCheck(arguments) => check::health_check(&flags, &arguments),
-        Command::Selftest(arguments) => selftest::selftest(&flags, &arguments),
+        Command::Run => run::run(flags, started),
+        Command::HealthCheck(arguments) => check::health_check(flags, &arguments),
+        Command::Selftest(arguments) => selftest::selftest(flags, &arguments),
         Command::Config { command } => match command {
-            ConfigCommand::Render(arguments) => config::render(&flags, &arguments),
-            ConfigCommand::Validate(arguments) => config::validate(&flags, &arguments),
-            ConfigCommand::Show(arguments) => config::show(&flags, &arguments),
+            ConfigCommand::Render(arguments) => config::render(flags, &arguments),
+            ConfigCommand::Validate(arguments) => config::validate(flags, &arguments),
+            ConfigCommand::Show(arguments) => config::show(flags, &arguments),
             ConfigCommand::Reference(arguments) => config::reference(&arguments),
         },
         Command::Streams { command } => match command {
-            StreamsCommand::Check(arguments) => streams::check(&flags, &arguments),
-            StreamsCommand::Plan(arguments) => streams::plan(&flags, &arguments),
-            StreamsCommand::Apply(arguments) => streams::apply(&flags, &arguments),
-            StreamsCommand::AcknowledgeLoss(arguments) => streams::acknowledge_loss(&flags, &arguments),
+            StreamsCommand::Check(arguments) => streams::check(flags, &arguments),
+            StreamsCommand::Plan(arguments) => streams::plan(flags, &arguments),
+            StreamsCommand::Apply(arguments) => streams::apply(flags, &arguments),
+            StreamsCommand::AcknowledgeLoss(arguments) => streams::acknowledge_loss(flags, &arguments),
         },
-        Command::Alerts { command: AlertsCommand::Test(arguments) } => alerts::test(&flags, &arguments),
-        Command::Top(arguments) => top::top(&flags, &arguments),
+        Command::Alerts { command: AlertsCommand::Test(arguments) } => alerts::test(flags, &arguments),
+        Command::Top(arguments) => top::top(flags, &arguments),
         Command::Completions { shell } => {
             use clap::CommandFactory;
-            clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut std::io::stdout());
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Cli::command(), "unified-nats", &mut script);
+            say_raw!("{}", String::from_utf8_lossy(&script));
             Code::Success
         }
     }

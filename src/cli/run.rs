@@ -22,7 +22,7 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            eprintln!("cannot listen for signals: {error}");
+            complain!("cannot listen for signals: {error}");
             return Code::Internal;
         }
     };
@@ -32,7 +32,7 @@ async fn broker(flags: &Flags, started: Instant) -> Code {
         Ok(loaded) => loaded,
         Err(problems) => {
             // Before the settings are known there is no log to write to.
-            eprintln!("{problems}");
+            complain!("{problems}");
             return Code::Settings;
         }
     };

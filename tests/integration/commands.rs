@@ -113,6 +113,35 @@ fn a_reader_that_has_gone_is_no_error() {
     assert_eq!(status.code(), Some(0));
 }
 
+/// A disk that is full.
+fn full() -> std::fs::File {
+    std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap()
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_no_success() {
+    let broker = Broker::new();
+    let commands: [&[&str]; 4] =
+        [&["config", "show"], &["config", "render"], &["config", "reference", "--env"], &["completions", "bash"]];
+    for arguments in commands {
+        let output = broker.command(arguments).stdout(full()).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {complaint}");
+        assert!(complaint.starts_with("cannot write all of the answer: No space left"), "{arguments:?}: {complaint}");
+    }
+}
+
+#[test]
+fn a_complaint_that_cannot_be_written_changes_no_exit_code() {
+    let mut broker = Broker::new();
+    let code = |broker: &Broker, arguments: &[&str]| broker.command(arguments).stderr(full()).status().unwrap().code();
+    assert_eq!(code(&broker, &["streams", "check", "--timeout", "1s"]), Some(69));
+    broker.set("NATS_PORT", "x");
+    for arguments in [&["run"][..], &["config", "validate"], &["health-check"]] {
+        assert_eq!(code(&broker, arguments), Some(78), "{arguments:?}");
+    }
+}
+
 #[test]
 fn a_proxy_of_the_environment_is_not_asked() {
     let mut broker = Broker::new();

@@ -18,14 +18,14 @@ pub fn acknowledge_loss(flags: &Flags, arguments: &AcknowledgeLoss) -> Code {
     let book = match acknowledgement::read_ledger(&store) {
         Ok(book) => book,
         Err(reason) => {
-            eprintln!("cannot acknowledge: {reason}");
+            complain!("cannot acknowledge: {reason}");
             return Code::Failed;
         }
     };
     let concerned = |loss: &Loss| arguments.stream.as_deref().is_none_or(|name| name == loss.stream);
     let (losses, others): (Vec<_>, Vec<_>) = book.losses.into_iter().partition(concerned);
     if let (Some(stream), true, Some(other)) = (&arguments.stream, losses.is_empty(), others.first()) {
-        eprintln!("nothing is known to be missing of stream {stream}; something is of stream {}", other.stream);
+        complain!("nothing is known to be missing of stream {stream}; something is of stream {}", other.stream);
         return Code::Failed;
     }
     if losses.is_empty() {
@@ -33,13 +33,13 @@ pub fn acknowledge_loss(flags: &Flags, arguments: &AcknowledgeLoss) -> Code {
         return Code::Success;
     }
     if let Err(error) = acknowledgement::request(&store, &losses) {
-        eprintln!("cannot acknowledge: {} cannot be written: {error}", store.display());
+        complain!("cannot acknowledge: {} cannot be written: {error}", store.display());
         return Code::Failed;
     }
     let deadline = Instant::now() + arguments.timeout;
     while acknowledgement::is_pending(&store) {
         if Instant::now() >= deadline {
-            eprintln!(
+            complain!(
                 "cannot acknowledge yet: no broker that runs over {} took it up within {} s; the next one that starts \
                  will",
                 store.display(),

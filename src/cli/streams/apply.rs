@@ -21,11 +21,11 @@ pub fn apply(flags: &Flags, arguments: &ApplyStreams) -> Code {
             match make_so(&session.jetstream, &session.desired, &unheard).await {
                 Ok(applied) => report(&applied, &session.desired, arguments.output.json),
                 Err(error) if error.is_transient() => {
-                    eprintln!("{}", in_one_line(&error));
+                    complain!("{}", in_one_line(&error));
                     Code::Unavailable
                 }
                 Err(error) => {
-                    eprintln!("{}", in_one_line(&error));
+                    complain!("{}", in_one_line(&error));
                     Code::Failed
                 }
             }

@@ -23,7 +23,7 @@ pub fn check(flags: &Flags, arguments: &CheckStreams) -> Code {
         let existing = match Existing::read(&session.jetstream, &session.desired).await {
             Ok(existing) => existing,
             Err(error) => {
-                eprintln!("cannot look at the streams: {error}");
+                complain!("cannot look at the streams: {error}");
                 return Code::Failed;
             }
         };

@@ -40,7 +40,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
         Err(code) => return code,
     };
     if !settings.jetstream.enabled {
-        eprintln!("JETSTREAM_ENABLED is false: there are no streams");
+        complain!("JETSTREAM_ENABLED is false: there are no streams");
         return Code::Failed;
     }
     let link = match nats_url {
@@ -49,7 +49,7 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
     };
     let session = async {
         let connection = link.connect(timeout).await.map_err(|error| {
-            eprintln!("{}", in_one_line(&error));
+            complain!("{}", in_one_line(&error));
             Code::Unavailable
         })?;
         let (desired, refused) = (Desired::of(&settings), connection.refused());
@@ -61,13 +61,13 @@ fn with_session<F: AsyncFnOnce(Session) -> Code>(
                 let code = work(session).await;
                 // What is refused gets no answer, which says too little.
                 if let Some(words) = refused.take_words().filter(|_| code != Code::Success) {
-                    eprintln!("{words}");
+                    complain!("{words}");
                 }
                 code
             }
             Ok(Err(code)) => code,
             Err(_) => {
-                eprintln!("no connection within {} s", timeout.as_secs_f32());
+                complain!("no connection within {} s", timeout.as_secs_f32());
                 Code::Unavailable
             }
         }

@@ -17,7 +17,7 @@ pub fn plan(flags: &Flags, arguments: &PlanStreams) -> Code {
         let existing = match Existing::read(&session.jetstream, &session.desired).await {
             Ok(existing) => existing,
             Err(error) => {
-                eprintln!("cannot read the streams: {error}");
+                complain!("cannot read the streams: {error}");
                 return Code::Failed;
             }
         };

@@ -44,7 +44,7 @@ pub fn top(flags: &Flags, arguments: &Top) -> Code {
     };
     let is_at_a_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if !arguments.once && !is_at_a_terminal {
-        eprintln!(
+        complain!(
             "cannot watch the broker: standard input or output is no terminal; use `docker exec -it`, or print one \
              picture with `unified-nats top --once`"
         );
@@ -52,7 +52,7 @@ pub fn top(flags: &Flags, arguments: &Top) -> Code {
     }
     // Without TERM, as under some `docker exec -it`, there is a terminal all the same.
     if !arguments.once && std::env::var_os("TERM").is_some_and(|name| name == "dumb") {
-        eprintln!(
+        complain!(
             "cannot watch the broker: a terminal with TERM=dumb only takes lines; print one picture with \
              `unified-nats top --once`"
         );
@@ -119,7 +119,7 @@ async fn once(source: &Source<'_>) -> Code {
         history.add(source.look_up().await);
     }
     if let Some(failure) = history.failure() {
-        eprintln!("cannot show the broker: {failure}");
+        complain!("cannot show the broker: {failure}");
         return Code::Unavailable;
     }
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDE);
@@ -131,7 +131,7 @@ async fn watch(source: &Source<'_>) -> Code {
     let mut screen = match Screen::open() {
         Ok(screen) => screen,
         Err(error) => {
-            eprintln!("cannot use the terminal: {error}; print one picture with `unified-nats top --once`");
+            complain!("cannot use the terminal: {error}; print one picture with `unified-nats top --once`");
             return Code::Failed;
         }
     };
@@ -145,7 +145,7 @@ async fn watch(source: &Source<'_>) -> Code {
         }
         Ok(_) => Code::Success,
         Err(error) => {
-            eprintln!("cannot use the terminal any more: {error}");
+            complain!("cannot use the terminal any more: {error}");
             Code::Failed
         }
     }
