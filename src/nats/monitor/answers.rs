@@ -38,7 +38,7 @@ pub struct Varz {
 }
 
 /// `/jsz`: JetStream on this server. It may name thousands of streams and consumers, so that it is read once and
-/// taken apart, and of the rest only what somebody reads is kept ([`is_read`]).
+/// taken apart, and of the rest only what somebody reads is kept ([`READ`]).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Jsz {
     pub disabled: bool,
@@ -95,22 +95,71 @@ impl<'de> Deserialize<'de> for Jsz {
     }
 }
 
-/// Whether somebody reads what stands under that key of `/jsz`, at whatever depth. Most of an answer is nothing
-/// that anybody does.
+/// Keys of `/jsz` under which somebody reads, at whatever depth. Most of an answer is nothing that anybody does.
+const READ: &[&str] = &[
+    "account_details",
+    "stream_detail",
+    "consumer_detail",
+    "config",
+    "state",
+    "now",
+    "disabled",
+    "domain",
+    "max_memory",
+    "max_storage",
+    "streams",
+    "consumers",
+    "name",
+    "id",
+    "created",
+    "memory",
+    "storage",
+    "reserved_memory",
+    "reserved_storage",
+    "messages",
+    "bytes",
+    "first_seq",
+    "last_seq",
+    "consumer_count",
+    "num_subjects",
+    "max_msgs",
+    "max_bytes",
+    "max_consumers",
+    "subjects",
+    "stream_raft_group",
+    "sources",
+    "mirror",
+    "external",
+    "api",
+    "deliver",
+    "meta_cluster",
+    "cluster",
+    "leader",
+    "cluster_size",
+    "replicas",
+    "current",
+    "offline",
+    "active",
+    "lag",
+    "ts",
+    "delivered",
+    "ack_floor",
+    "consumer_seq",
+    "stream_seq",
+    "last_active",
+    "num_ack_pending",
+    "num_redelivered",
+    "num_waiting",
+    "num_pending",
+    "description",
+    "durable_name",
+    "deliver_policy",
+    "filter_subject",
+    "filter_subjects",
+];
+
 fn is_read(key: &str) -> bool {
-    match key {
-        "account_details" | "stream_detail" | "consumer_detail" | "config" | "state" => true,
-        "now" | "disabled" | "domain" | "max_memory" | "max_storage" | "streams" | "consumers" => true,
-        "name" | "id" | "created" | "memory" | "storage" | "reserved_memory" | "reserved_storage" => true,
-        "messages" | "bytes" | "first_seq" | "last_seq" | "consumer_count" | "num_subjects" => true,
-        "max_msgs" | "max_bytes" | "max_consumers" | "subjects" | "stream_raft_group" => true,
-        "sources" | "mirror" | "external" | "api" | "deliver" => true,
-        "meta_cluster" | "cluster" | "leader" | "cluster_size" | "replicas" | "current" | "offline" => true,
-        "active" | "lag" | "ts" | "delivered" | "ack_floor" | "consumer_seq" | "stream_seq" | "last_active" => true,
-        "num_ack_pending" | "num_redelivered" | "num_waiting" | "num_pending" => true,
-        "description" | "durable_name" | "deliver_policy" | "filter_subject" | "filter_subjects" => true,
-        _ => false,
-    }
+    READ.contains(&key)
 }
 
 impl AccountDetail {
