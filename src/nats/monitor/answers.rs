@@ -97,6 +97,7 @@ impl<'de> Deserialize<'de> for Jsz {
 
 /// Keys of `/jsz` under which somebody reads, at whatever depth. Most of an answer is nothing that anybody does.
 const READ: &[&str] = &[
+    "server_id",
     "account_details",
     "stream_detail",
     "consumer_detail",
