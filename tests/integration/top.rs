@@ -341,6 +341,23 @@ fn it_says_what_it_cannot() {
 }
 
 #[test]
+fn who_is_no_broker_is_none() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut broker = Broker::new();
+    broker.set("API_PORT", listener.local_addr().unwrap().port());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nup 1");
+        }
+    });
+    let output = broker.output(&["top", "--once"]);
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0), "{words}");
+    assert!(words.starts_with("cannot show the broker: http://127.0.0.1:"), "{words}");
+}
+
+#[test]
 fn without_the_api_the_port_for_metrics_is_asked() {
     let mut broker = Broker::new();
     let port = broker.ports.cluster;

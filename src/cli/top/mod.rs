@@ -79,7 +79,7 @@ impl Source<'_> {
     async fn look_up(&self) -> Seen {
         let metrics = async { self.client.metrics(shown(self.settings)?).await };
         let (health, metrics) = tokio::join!(self.client.health(), metrics);
-        let samples = metrics.map(|text| Samples::parse(&text));
+        let samples = metrics.and_then(|text| Samples::of_broker(&text));
         Seen { at: self.started.elapsed().as_secs_f64(), health, samples }
     }
 

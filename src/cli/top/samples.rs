@@ -19,6 +19,14 @@ impl Sample {
 pub struct Samples(HashMap<String, Vec<Sample>>);
 
 impl Samples {
+    /// What a broker says of itself. On its port somebody else may answer.
+    pub fn of_broker(text: &str) -> Result<Self, String> {
+        let samples = Self::parse(text);
+        let reason = "who answers /metrics is no unified-nats: see to API_PORT, or PROMETHEUS_PORT";
+        samples.one("unified_nats_up").map(|_| ()).ok_or(reason)?;
+        Ok(samples)
+    }
+
     /// Reads the text format of Prometheus. Lines that are none of it are left out.
     pub fn parse(text: &str) -> Self {
         let mut all: HashMap<String, Vec<Sample>> = HashMap::new();
