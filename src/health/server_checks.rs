@@ -85,7 +85,7 @@ impl From<Varz> for ServerNumbers {
 
 impl std::fmt::Display for JetStreamNumbers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes = crate::domain::ByteSize::new;
+        let bytes = |number: u64| crate::figures::bytes(number as f64);
         let Self { streams, consumers, storage, memory, .. } = *self;
         write!(f, "{streams} streams, {consumers} consumers, {} on disk, {} in memory", bytes(storage), bytes(memory))
     }

@@ -344,6 +344,24 @@ fn a_threshold_of_zero_raises_nothing() {
 }
 
 #[test]
+fn bytes_are_said_in_units_that_people_read() {
+    let mut watch = Watch::new(&[("ALERT_DISK_RATIO", "0.5"), ("JETSTREAM_MAX_FILE", "10GB")]);
+    let mut status = ready();
+    watch.facts.disk = Some(DiskSpace { free: 5_000_003_584, total: 102_626_231_296 });
+    status.observed.jetstream = Some(JetStreamNumbers { storage: 9_000_000_001, ..JetStreamNumbers::default() });
+    status.observed.streams = vec![StreamNumbers {
+        name: "S".into(),
+        bytes: 1_048_001,
+        max_bytes: Some(1 << 20),
+        ..StreamNumbers::default()
+    }];
+    let all = watch.judge(0, &status).firing.into_iter().map(|alert| alert.summary).collect::<Vec<_>>().join("\n");
+    for words in ["4.66 GiB left of 95.6 GiB", "8.38 GiB of the 10.0 GiB", "holds 1023 KiB of 1.00 MiB; then"] {
+        assert!(all.contains(words), "{words}: {all}");
+    }
+}
+
+#[test]
 fn a_stream_that_refuses_when_it_is_full_is_critical() {
     let mut watch = Watch::new(&[]);
     let mut status = ready();

@@ -1,7 +1,8 @@
 //! How much of what there is is used, and who is behind.
 
 use super::{AlertKind, Candidate, Found, HYSTERESIS, Rules, Seen, Severity};
-use crate::domain::{ByteSize, Ratio};
+use crate::domain::Ratio;
+use crate::figures;
 use crate::health::StreamNumbers;
 
 impl Rules {
@@ -32,8 +33,8 @@ impl Rules {
                 continue;
             };
             if self.is_above(AlertKind::StoreFull, object, part(used, most.bytes()), threshold.get()) {
-                let summary =
-                    format!("JetStream uses {} of the {most} of {object} that {variable} allows", ByteSize::new(used));
+                let [used, most] = [used, most.bytes()].map(bytes);
+                let summary = format!("JetStream uses {used} of the {most} of {object} that {variable} allows");
                 let action = format!("raise {variable}, or lower the limits of streams; at the end writes are refused");
                 let candidate = Candidate::new(AlertKind::StoreFull, object, Severity::Warning, summary, action);
                 found.candidates.push(candidate);
@@ -47,7 +48,7 @@ impl Rules {
         let Some(disk) = seen.facts.disk else { return found.undecided(AlertKind::DiskLow) };
         let used = disk.total.saturating_sub(disk.free);
         if disk.total > 0 && self.is_above(AlertKind::DiskLow, "", part(used, disk.total), threshold.get()) {
-            let (free, total) = (ByteSize::new(disk.free), ByteSize::new(disk.total));
+            let [free, total] = [disk.free, disk.total].map(bytes);
             let store = seen.settings.jetstream.store_dir.display();
             let summary = format!("the disk of {store} has {free} left of {total}");
             let action = "make room there or give it a larger disk, before writes are refused";
@@ -106,8 +107,8 @@ impl Rules {
 
     fn limits(&self, stream: &StreamNumbers, threshold: Ratio, found: &mut Found) {
         let text = |what: &str, number: u64| match what {
-            "bytes" => ByteSize::new(number).to_string(),
-            _ => number.to_string(),
+            "bytes" => bytes(number),
+            _ => format!("{number} {what}"),
         };
         let limits = [("messages", stream.messages, stream.max_messages), ("bytes", stream.bytes, stream.max_bytes)];
         for (what, used, most) in limits {
@@ -122,7 +123,7 @@ impl Rules {
             };
             let summary = {
                 let (used, most) = (text(what, used), text(what, most));
-                format!("stream {} holds {used} of {most} {what}; {then}", stream.name)
+                format!("stream {} holds {used} of {most}; {then}", stream.name)
             };
             let action = "raise the limit of the stream, or have it keep messages for a shorter time";
             found.candidates.push(Candidate::new(AlertKind::StreamNearLimit, object, severity, summary, action));
@@ -173,6 +174,10 @@ fn families(seen: Seen<'_>, found: &mut Found) {
             ));
         }
     }
+}
+
+fn bytes(number: u64) -> String {
+    figures::bytes(number as f64)
 }
 
 fn part(used: u64, most: u64) -> f64 {

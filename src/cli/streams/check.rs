@@ -9,7 +9,8 @@ use super::{Session, with_session};
 use crate::cli::Flags;
 use crate::cli::args::CheckStreams;
 use crate::cli::exit::Code;
-use crate::domain::{ByteSize, DataType};
+use crate::domain::DataType;
+use crate::figures;
 use crate::nats::{ApiError, ConsumerInfo, StreamInfo};
 use crate::settings::declared::options::readable;
 use crate::streams::{Action, DesiredStream, Existing, StreamPlan, plan};
@@ -229,7 +230,7 @@ fn print_one(stream: &Inspected, detailed: bool, with_numbers: bool) {
         "{mark}  {}: {} messages, {}, sequences {} to {}, {} consumers",
         stream.name,
         state.messages,
-        ByteSize::new(state.bytes),
+        figures::bytes(state.bytes as f64),
         state.first_seq,
         state.last_seq,
         state.consumer_count
