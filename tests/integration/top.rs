@@ -6,6 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Mutex};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
@@ -338,6 +339,28 @@ fn it_says_what_it_cannot() {
     assert_eq!(output.status.code(), Some(69));
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(words.starts_with("cannot show the broker: cannot reach http://127.0.0.1:"), "{words}");
+}
+
+#[test]
+fn it_ends_with_a_terminal_that_is_closed() {
+    let mut broker = Broker::new();
+    broker.start();
+    let pty = openpty(&Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }, None).unwrap();
+    // Who has both ends keeps the terminal open.
+    for fd in [&pty.master, &pty.slave] {
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
+    let end = || pty.slave.try_clone().unwrap();
+    let mut child = broker.command(&["top"]).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    let mut screen = std::fs::File::from(pty.master);
+    let (mut text, mut buffer) = (vec![], [0; 4096]);
+    while !String::from_utf8_lossy(&text).contains("MARKET_DATA") {
+        let length = screen.read(&mut buffer).unwrap();
+        text.extend_from_slice(&buffer[..length]);
+    }
+    drop((screen, pty.slave));
+    let status = wait_for("it ends", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(1), "{status}");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! The terminal while it is ours.
 
 use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -38,7 +41,8 @@ pub enum Wish {
 
 /// Gives the terminal back when it is dropped; ratatui does when something panics.
 pub struct Screen {
-    terminal: DefaultTerminal,
+    /// Left alone at the end: one that is dropped where the terminal is gone complains to that terminal, and panics.
+    terminal: ManuallyDrop<DefaultTerminal>,
     signal: Arc<AtomicUsize>,
     is_resumed: Arc<AtomicBool>,
 }
@@ -52,7 +56,7 @@ impl Screen {
         let is_resumed = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGCONT, is_resumed.clone())?;
         let terminal = ratatui::try_init().inspect_err(|_| ratatui::restore())?;
-        Ok(Self { terminal, signal, is_resumed })
+        Ok(Self { terminal: ManuallyDrop::new(terminal), signal, is_resumed })
     }
 
     /// Stops us until a shell lets us go on, with the terminal as it was meanwhile. Where no shell could the
@@ -71,7 +75,7 @@ impl Screen {
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All))?;
         // A new one knows of nothing that is drawn. `clear` would ask the terminal where its cursor is, and wait.
-        self.terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        self.terminal = ManuallyDrop::new(Terminal::new(CrosstermBackend::new(io::stdout()))?);
         Ok(())
     }
 
@@ -97,7 +101,14 @@ impl Screen {
         if self.is_resumed.load(Ordering::Relaxed) {
             return Ok(Some(Wish::Resume));
         }
-        while event::poll(Duration::ZERO)? {
+        loop {
+            // Who reads keys reads the end of them for ever.
+            if is_gone()? {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            if !event::poll(Duration::ZERO)? {
+                break;
+            }
             match event::read()? {
                 Event::Key(key) if suspends(&key) => return Ok(Some(Wish::Suspend)),
                 Event::Key(key) if quits(&key) => return Ok(Some(Wish::Quit)),
@@ -107,6 +118,15 @@ impl Screen {
         }
         Ok(wish)
     }
+}
+
+/// Whether the terminal was closed; that may come without a signal.
+fn is_gone() -> io::Result<bool> {
+    let input = io::stdin();
+    let mut polled = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO)?;
+    let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
+    Ok(polled[0].revents().is_some_and(|events| events.intersects(gone)))
 }
 
 fn quits(key: &KeyEvent) -> bool {
@@ -134,7 +154,6 @@ impl Drop for Screen {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::fd::AsFd;
     use std::process::Command;
 
     use nix::pty::{Winsize, openpty};
