@@ -7,8 +7,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::counting::FIRST;
-use super::exporter::{Connections, HEALTH, Monitored};
-use super::named::Named;
+use super::monitored::{Connections, HEALTH, Monitored, Named};
 use crate::json::Plain;
 use crate::nats::{Jsz, Monitor, MonitorError};
 

@@ -19,7 +19,7 @@ use super::counting::{Counting, FIRST, SECOND, TICK};
 use super::exporter::{self, Naming, parse_time};
 use super::exposition::{Families, Format, Kind, Labels};
 use super::history::{History, Row};
-use super::named::Named;
+use super::monitored::Named;
 use super::streams;
 use crate::alerts::Certificates;
 use crate::broker::Broker;

@@ -17,7 +17,7 @@ mod families;
 mod history;
 mod ingest;
 mod losses;
-mod named;
+mod monitored;
 mod own;
 mod streams;
 mod subjects;

@@ -1,5 +1,6 @@
 use super::*;
 use crate::metrics::exposition::Format;
+use crate::metrics::monitored::Named;
 
 /// What servers of several versions answered, with three streams (one a mirror, one with a source), a durable
 /// consumer and one without a name.
