@@ -152,6 +152,7 @@ impl Consumer {
                 }
             };
             let Some(message) = message else { return Err(Broken::Lost("the subscription has ended".into())) };
+            // The clock is read once for all that has come at once: a replay has many.
             if came.is_empty() {
                 self.heard = Instant::now();
             }

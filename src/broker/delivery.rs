@@ -33,8 +33,8 @@ impl Place {
             bytes.find(|byte| *byte == b'.')?;
         }
         let mut number = || {
-            let digits = bytes.by_ref().take_while(|byte| *byte != b'.');
-            let (number, count) = digits.into_iter().try_fold((0u64, 0), |(number, count), byte| {
+            let mut digits = bytes.by_ref().take_while(|byte| *byte != b'.');
+            let (number, count) = digits.try_fold((0u64, 0), |(number, count), byte| {
                 let digit = char::from(byte).to_digit(10)?;
                 Some((number.checked_mul(10)?.checked_add(digit.into())?, count + 1))
             })?;
